@@ -1,0 +1,43 @@
+"""A workbench for finding out what the parameters of an image-to-video model do.
+
+    from i2v_lab import ClipParams, run_clip, runs
+    record = run_clip(ClipParams(image="sample:coffee", prompt="camera panning left slowly"))
+    runs()
+
+The names below are the whole public door; each is imported when it is first used, so that importing the package loads
+neither torch nor widgets.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_WHERE = {
+    "Advice": "params",
+    "ClipParams": "params",
+    "I2VLabError": "errors",
+    "Progress": "progress",
+    "RunRecord": "record",
+    "StopSwitch": "progress",
+    "Store": "store",
+    "advice": "models",
+    "load_settings": "settings",
+    "open_picture": "image",
+    "read_settings": "video",
+    "run_clip": "run",
+    "runs": "run",
+}
+__all__ = sorted(_WHERE)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,91 @@
+"""What this machine has and lacks for making clips, and how to mend it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from i2v_lab import ffmpeg, models
+from i2v_lab.errors import I2VLabError
+from i2v_lab.meter import GIB, machine
+from i2v_lab.settings import Settings
+
+
+class Check(NamedTuple):
+    """One thing that was looked at: `missing` keeps clips from being made, a `warning` does not."""
+
+    name: str
+    state: Literal["ok", "warning", "missing"]
+    found: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Look at everything that making a clip needs. Takes some seconds: torch is loaded and each encoder tried."""
+    import psutil
+
+    memory = psutil.virtual_memory().available / GIB
+    return [
+        Check("Python", "ok", f"{platform.python_version()} at {sys.executable}"),
+        Check(
+            "packages",
+            "ok",
+            ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "diffusers", "transformers")),
+        ),
+        *_devices(),
+        Check("memory", "ok", f"{memory:.1f} GiB of RAM free")
+        if memory > 2
+        else Check(
+            "memory", "warning", f"{memory:.1f} GiB of RAM free", "a 512p closed-form clip takes about 1 GiB; close other programs"
+        ),
+        *_ffmpeg(settings),
+        _disk(settings.output.directory),
+        _checkpoints(),
+    ]
+
+
+def _devices() -> list[Check]:
+    import torch
+
+    if torch.cuda.is_available():
+        found = machine("cuda:0")
+        return [Check("device", "ok", f"{found['device_name']}, {found['vram_gib']:.1f} GiB of VRAM, CUDA {torch.version.cuda}")]
+    why = "this torch was built without CUDA" if torch.version.cuda is None else "torch sees no CUDA device"
+    return [Check("device", "warning", f"{machine('cpu')['device_name']}; {why}",
+                  "closed-form runs here; I2VGen-XL wants a GPU with 12 GB or more")]  # fmt: skip
+
+
+def _ffmpeg(settings: Settings) -> list[Check]:
+    try:
+        version, encoders = ffmpeg.ffmpeg_version(), ffmpeg.encoders()
+    except I2VLabError as error:
+        return [Check("FFmpeg", "missing", str(error), "pip install --force-reinstall imageio-ffmpeg")]
+    working = ", ".join(name for name, works in encoders.items() if works) or "none"
+    needed = {"mp4": "libx264", "webm": "libvpx-vp9"}.get(settings.output.format)
+    if needed and not encoders.get(needed):
+        return [
+            Check("FFmpeg", "missing", f"{version}; encoders that work: {working}", f"{needed} is needed; reinstall imageio-ffmpeg")
+        ]
+    return [Check("FFmpeg", "ok", f"{version}; encoders that work: {working}")]
+
+
+def _disk(directory: Path) -> Check:
+    folder = next(parent for parent in (directory.absolute(), *directory.absolute().parents) if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        return Check("output folder", "missing", f"{directory} cannot be written", "choose another with --output-dir")
+    free = shutil.disk_usage(folder).free / GIB
+    state: Literal["ok", "warning"] = "ok" if free > 1 else "warning"
+    return Check("output folder", state, f"{directory.absolute()}, {free:.1f} GiB free", "" if free > 1 else "free some space")
+
+
+def _checkpoints() -> Check:
+    found = models.local_checkpoints()
+    if found:
+        return Check("checkpoints", "ok", ", ".join(found))
+    fetch = f"hf download {models.CHECKPOINTS['i2vgen-xl']}"
+    return Check("checkpoints", "warning", "none of I2VGen-XL here (closed-form needs none)", f"{fetch} fetches it")

@@ -1,0 +1,120 @@
+"""Every error this package raises on purpose.
+
+    I2VLabError
+    ├── InputError             something that was given cannot be used
+    │   ├── ParamsError        a parameter of a clip is unknown or out of range
+    │   ├── PictureError       the input picture cannot be opened or used
+    │   ├── SettingsError      config.yaml or the environment is wrong
+    │   └── ClipError          a file is not a clip, or carries no settings
+    ├── ModelError             a model cannot be found or loaded
+    │   └── UnsupportedParams  the model cannot make this clip; says the nearest it can
+    ├── RunError               a run began and did not end with a clip
+    │   ├── OutOfMemory        the device or the machine ran out of memory
+    │   ├── BadFrames          frames are not finite, or all of one colour
+    │   ├── WriteError         the clip could not be written (disk full, FFmpeg failed)
+    │   └── Stop               somebody asked for the run to end
+    └── StoreError             the record of runs cannot be read or written
+
+The text of each says what was expected, what came, and what to do: it is shown to people as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+if TYPE_CHECKING:  # this module is imported first and must cost nothing
+    from pydantic import BaseModel, ValidationError
+
+
+class I2VLabError(Exception):
+    """The root: catch it to catch all that this package raises on purpose."""
+
+
+class InputError(I2VLabError):
+    """Something that was given cannot be used."""
+
+
+class ParamsError(InputError):
+    """A parameter of a clip is unknown or out of range; the text lists all that is wrong."""
+
+
+class PictureError(InputError):
+    """The input picture cannot be opened or used."""
+
+
+class SettingsError(InputError):
+    """config.yaml or an environment variable is wrong; the text names the key."""
+
+
+class ClipError(InputError):
+    """A file is not a clip, or carries no settings."""
+
+
+class ModelError(I2VLabError):
+    """A model cannot be found or loaded."""
+
+
+class UnsupportedParams(ModelError):
+    """The model cannot make this clip; the text names the nearest params that it can."""
+
+
+class RunError(I2VLabError):
+    """A run began and did not end with a clip."""
+
+
+class OutOfMemory(RunError):
+    """The device or the machine ran out of memory."""
+
+
+class BadFrames(RunError):
+    """The model returned frames that are not finite, or all of one colour."""
+
+
+class WriteError(RunError):
+    """The clip could not be written: the disk is full, the folder is closed, FFmpeg failed."""
+
+
+class Stop(RunError):
+    """Raised by a progress listener to end a run within one step; the run is recorded as stopped."""
+
+
+class StoreError(I2VLabError):
+    """The record of runs cannot be read or written."""
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """One line out of a pydantic error: each field, what was expected, what came; unknown names with a likely meaning."""
+    import difflib
+
+    parts = []
+    for item in error.errors():
+        *above, last = (str(part) for part in item["loc"]) if item["loc"] else ("",)
+        name = ".".join([*above, last])
+        if item["type"] == "extra_forbidden":
+            known = _fields_below(model, above)
+            near = difflib.get_close_matches(last, known, n=1)
+            parts.append(f"{name}: unknown name; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"))
+        elif item["type"] == "missing":
+            parts.append(f"{name}: missing")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            message = message[0].lower() + message[1:]
+            came = "" if "got" in message else f", got {_short(item['input'])}"
+            parts.append(f"{name}: {message}{came}".removeprefix(": "))
+    return "; ".join(parts)
+
+
+def _fields_below(model: type[BaseModel], names: list[str]) -> list[str]:
+    """The fields of the model that stands inside `model` under these names."""
+    for name in names:
+        field = model.model_fields.get(name)
+        inner = [kind for kind in (field.annotation, *get_args(field.annotation)) if hasattr(kind, "model_fields")] if field else []
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def _short(value: Any, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

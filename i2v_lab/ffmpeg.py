@@ -1,0 +1,160 @@
+"""The bundled FFmpeg as a child process: started, listened to and always ended."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import imageio_ffmpeg
+import numpy as np
+import numpy.typing as npt
+
+from i2v_lab.errors import ClipError, I2VLabError, WriteError
+
+# A clip may come from anywhere: playlists, which can name other files and addresses, are not opened.
+_READ = ["-protocol_whitelist", "file,pipe", "-format_whitelist", "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif", "-xerror"]
+
+
+class FFmpeg:
+    """One run of FFmpeg; at the end of the with block it has ended, whatever happened inside."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        error: type[I2VLabError],
+        *,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.DEVNULL,
+    ) -> None:
+        try:
+            binary = imageio_ffmpeg.get_ffmpeg_exe()
+            self.process = subprocess.Popen(
+                [binary, "-hide_banner", "-nostdin", "-v", "error", *arguments],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is ours to handle: FFmpeg must not end the file by itself
+            )
+        except (OSError, RuntimeError) as problem:
+            raise error(
+                f"FFmpeg cannot be run ({problem}): reinstall imageio-ffmpeg, or let IMAGEIO_FFMPEG_EXE name an FFmpeg that runs"
+            ) from None
+        self.lines: deque[str] = deque(maxlen=50)
+        # FFmpeg stands still once its error pipe is full, so somebody must always be reading it.
+        self.drain = threading.Thread(target=self._drain, daemon=True)
+        self.drain.start()
+
+    def _drain(self) -> None:
+        assert self.process.stderr is not None  # noqa: S101 - for the type checker
+        while line := self.process.stderr.readline(10_000):
+            self.lines.append(line.decode("utf-8", "replace").strip())
+
+    def output(self, limit: int | None = None) -> bytes:
+        """All of standard output, or its first `limit` bytes."""
+        assert self.process.stdout is not None  # noqa: S101
+        return self.process.stdout.read() if limit is None else self.process.stdout.read(limit)
+
+    def feed(self, data: npt.NDArray[np.uint8]) -> bool:
+        """Send bytes to standard input; False once FFmpeg has gone."""
+        assert self.process.stdin is not None  # noqa: S101
+        try:
+            self.process.stdin.write(data.data)
+        except OSError:
+            return False
+        return True
+
+    def finish(self, seconds: float | None = None) -> int:
+        """Close standard input and wait, at most `seconds`; the exit code, below zero for a signal."""
+        if self.process.stdin is not None:
+            with suppress(OSError):
+                self.process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        if self.process.poll() is None:
+            self.process.kill()
+        code = self.process.wait()
+        self.drain.join()
+        return code
+
+    @property
+    def words(self) -> str:
+        """FFmpeg's own last words, in one line."""
+        lines = [re.sub(r"\[[^\]]*@ 0x[0-9a-f]+\]\s*", "", line) for line in self.lines]
+        return printable("; ".join(dict.fromkeys(line for line in lines[-2:] if line)))[-400:]
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether FFmpeg said that the disk, or somebody's share of it, is full."""
+        return any("No space left on device" in line or "Disk quota exceeded" in line for line in self.lines)
+
+    def failure(self) -> str:
+        """How FFmpeg ended, in one line with its own words and what to do."""
+        code, said = self.finish(), self.words or "it said nothing"
+        if code < 0:
+            return f"FFmpeg was killed by signal {-code} ({said}); memory may have run out: try a smaller clip"
+        return f"FFmpeg failed with exit code {code} ({said}); `i2v-lab doctor` tells which encoders work here"
+
+    def __enter__(self) -> FFmpeg:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.finish()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def ask(path: Path, arguments: Sequence[str], *, limit: int | None = None) -> bytes:
+    """What FFmpeg prints about a clip."""
+    must_be_file(path)
+    with FFmpeg([*_READ, "-i", url(path), *arguments], ClipError, stdout=subprocess.PIPE) as ffmpeg:
+        data = ffmpeg.output(limit)
+        if limit is not None and len(data) == limit:
+            return data
+        if ffmpeg.finish() != 0:
+            raise ClipError(f"{shown(path)}: expected a whole MP4, WebM or GIF; FFmpeg cannot read it ({ffmpeg.words})")
+    return data
+
+
+def must_be_file(path: Path) -> None:
+    if not Path(path).is_file():  # a pipe or a device would hang
+        what = "is not a file" if Path(path).exists() else "there is no such file"
+        raise ClipError(f"{shown(path)}: {what}; expected an MP4, WebM or GIF")
+
+
+def url(path: Path) -> str:
+    # So that a name such as -y.mp4 or http:x is never an option or an address.
+    return f"file:{Path(path).absolute()}"
+
+
+def shown(path: Path) -> str:
+    return printable(str(path))
+
+
+def printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def encoders() -> dict[str, bool]:
+    """Which encoders really work on this machine, found by encoding one frame with each."""
+    tiny = ["-f", "lavfi", "-i", "color=size=256x256:rate=8", "-frames:v", "1", "-pix_fmt", "yuv420p", "-c:v"]
+    found = {}
+    for name in ("libx264", "libvpx-vp9", "libsvtav1", "h264_nvenc"):
+        with FFmpeg([*tiny, name, "-f", "null", "-"], WriteError) as ffmpeg:
+            found[name] = ffmpeg.finish(20) == 0  # a driver in a bad state may hang
+    return found
+
+
+def ffmpeg_version() -> str:
+    """Version of the FFmpeg in use. Raises WriteError where there is none that runs."""
+    with FFmpeg(["-version"], WriteError, stdout=subprocess.PIPE) as ffmpeg:
+        words = ffmpeg.output().decode("utf-8", "replace").split()
+    return words[2] if words[:2] == ["ffmpeg", "version"] else "unknown"

@@ -1,0 +1,145 @@
+"""The model families, found by name, folder or hub id, and loaded once.
+
+To add a family: a module here with a class like `ClosedForm` (see VideoModel in base.py), one line in FAMILIES, and,
+if it has checkpoints, diffusers' pipeline class in PIPELINES.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from i2v_lab.errors import ModelError, ParamsError
+from i2v_lab.image import BLURRED_BELOW, Picture
+from i2v_lab.params import Advice, ClipParams, params_advice
+
+if TYPE_CHECKING:
+    from i2v_lab.models.base import VideoModel
+
+FAMILIES = {
+    "closed-form": "i2v_lab.models.closed_form:ClosedForm",
+    "i2vgen-xl": "i2v_lab.models.i2vgen_xl:I2VGenXL",
+    "fake": "i2v_lab.models.base:FakeModel",  # for tests alone: not listed
+}
+LISTED = ("closed-form", "i2vgen-xl")
+CHECKPOINTS = {"i2vgen-xl": "ali-vilab/i2vgen-xl"}  # the hub id that a family's name means
+PIPELINES = {"I2VGenXLPipeline": "i2vgen-xl"}  # `_class_name` in model_index.json
+CHECKPOINT_FOLDER = Path("checkpoints")  # looked into first, so that a machine without network needs no hub cache
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_loaded: dict[tuple[str, str, str], VideoModel] = {}
+
+
+def family(name: str) -> type[VideoModel]:
+    """The class of a family by its name; its attributes say what it is, nothing is loaded."""
+    module, _, attribute = FAMILIES[name].partition(":")
+    found: type[VideoModel] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def find(model: str) -> tuple[type[VideoModel], str]:
+    """What a `ClipParams.model` means: (family class, folder or hub id of the checkpoint, "" where there is none).
+
+    Raises:
+        ModelError: no such family, folder or hub id.
+    """
+    folder = Path(model).expanduser()
+    if model in FAMILIES:
+        local = CHECKPOINT_FOLDER / model
+        return family(model), str(local) if (local / "model_index.json").is_file() else CHECKPOINTS.get(model, "")
+    if (folder / "model_index.json").is_file():
+        return family(_family_of(folder)), str(folder)
+    if folder.exists():
+        raise ModelError(f"expected a folder with a model_index.json (diffusers layout), got {model}: it has none")
+    if _HUB_ID.fullmatch(model):
+        return family("i2vgen-xl"), model
+    raise ModelError(f"expected {', '.join(LISTED)}, a checkpoint's folder or a hub id such as ali-vilab/i2vgen-xl, got {model!r}")
+
+
+def _family_of(folder: Path) -> str:
+    index = folder / "model_index.json"
+    try:
+        name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"expected a model_index.json with a _class_name, got {index}: {error}; fetch the checkpoint again"
+        ) from None
+    if name not in PIPELINES:
+        raise ModelError(f"expected a checkpoint of {', '.join(PIPELINES)}, got {name} in {index}; choose another checkpoint")
+    return PIPELINES[name]
+
+
+def load(model: str, device: str = "auto", dtype: str = "auto") -> VideoModel:
+    """The model, loaded; the one loaded last is kept, so that clip after clip pays for loading once.
+
+    Args:
+        model: as in ClipParams.
+        device: auto, cpu, cuda or cuda:N.
+        dtype: as in ClipParams.
+
+    Raises:
+        ModelError: it cannot be found or loaded.
+    """
+    key = (model, device, dtype)
+    if key not in _loaded:
+        unload()  # before the next one is loaded: two rarely fit
+        found, checkpoint = find(model)
+        if checkpoint:
+            loader: Any = found
+            _loaded[key] = loader.load(checkpoint, device=None if device == "auto" else device, dtype=dtype)
+        else:
+            _loaded[key] = found()
+    return _loaded[key]
+
+
+def unload() -> None:
+    """Let go of the kept model, so that its memory can be used."""
+    _loaded.clear()
+
+
+def local_checkpoints() -> dict[str, str]:
+    """Checkpoints that can be used without a network: folder or hub id -> family."""
+    found = {}
+    for index in sorted(CHECKPOINT_FOLDER.glob("*/model_index.json")):
+        try:
+            found[str(index.parent)] = _family_of(index.parent)
+        except ModelError:
+            continue  # another pipeline's folder is no fault
+    from huggingface_hub import try_to_load_from_cache
+
+    for name, hub_id in CHECKPOINTS.items():
+        if isinstance(try_to_load_from_cache(hub_id, "model_index.json"), str):
+            found[hub_id] = name
+    return found
+
+
+def preset(model: str, name: str) -> Mapping[str, Any]:
+    """The fields of ClipParams that a preset sets for a model: quick, standard, high or extreme."""
+    presets = find(model)[0].presets
+    if name not in presets:
+        raise ParamsError(f"preset: expected {', '.join(presets)}, got {name!r}")
+    return presets[name]
+
+
+def advice(params: ClipParams, image: Picture | None = None) -> list[Advice]:
+    """What is allowed and will probably disappoint: of any model, of this model's family, and of the picture."""
+    found = params_advice(params)
+    with suppress(ModelError):  # that the model cannot be found is an error, told where it is loaded
+        found += find(params.model)[0].advice(params)
+    return found + (_picture_advice(params, image) if image else [])
+
+
+def _picture_advice(params: ClipParams, image: Picture) -> list[Advice]:
+    found = []
+    enlarged = image.upscale(params.height, params.width)
+    if enlarged > 1.05:
+        found.append(Advice("image", f"{image.width}x{image.height} pixels are enlarged {enlarged:.1f} times",
+                            "the clip is no sharper than the picture", "use a larger picture or a smaller resolution"))  # fmt: skip
+    if enlarged < 4 and image.sharpness(params.height, params.width) < BLURRED_BELOW:
+        found.append(Advice("image", "blurred", "a blurred picture gives a blurred clip", "use a sharper picture"))
+    return found

@@ -1,0 +1,114 @@
+"""The one seam for models: what every video model is and does, and the deterministic fake that tests use.
+
+A family is a class; its attributes say what it is before anything is loaded (`name`, `licence`, `presets`, `check`,
+`advice`). A loaded model is an instance: it adds `fingerprint`, `device` and `dtype`, and the one method that works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from i2v_lab.errors import UnsupportedParams
+from i2v_lab.image import Picture
+from i2v_lab.params import Advice, ClipParams
+from i2v_lab.progress import Progress
+
+Frames = npt.NDArray[np.uint8]
+"""A clip in memory: uint8 RGB, (F, H, W, 3)."""
+
+
+@runtime_checkable
+class VideoModel(Protocol):
+    """What `run_clip` needs of a model. It never resizes or rounds silently: `check` says what it cannot do.
+
+    Class attributes, known before anything is loaded:
+        name: the model family (closed-form, i2vgen-xl).
+        about: one sentence on what it is.
+        licence: of the weights, or of the code where there are none.
+        native_size: (height, width) in pixels that it was made for.
+        size_multiple: height and width must be multiples of this, in pixels.
+        presets: quick, standard, high, extreme: fields of ClipParams.
+
+    Attributes of a loaded model:
+        fingerprint: hex digest of everything in the model that decides pixels.
+        device: where it computes: "cpu", "cuda:0".
+        dtype: "float32", "float16" or "bfloat16".
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    licence: ClassVar[str]
+    native_size: ClassVar[tuple[int, int]]
+    size_multiple: ClassVar[int]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    fingerprint: str
+    device: str
+    dtype: str
+
+    @classmethod
+    def check(cls, params: ClipParams) -> None:
+        """Raise UnsupportedParams, naming the nearest params that work, if this family cannot make the clip."""
+
+    @classmethod
+    def advice(cls, params: ClipParams) -> list[Advice]:
+        """What this family is known to do badly with these params."""
+
+    def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        """Make the clip: stages encode, denoise, decode. The model crops the picture itself (`image.crop`).
+
+        Returns:
+            uint8 RGB, (num_frames, height, width, 3).
+
+        Raises:
+            Stop: from a listener. OutOfMemory, BadFrames: see errors.py.
+        """
+
+
+def check_size(params: ClipParams, multiple: int, name: str) -> None:
+    """Raise UnsupportedParams, with the nearest size, unless height and width are multiples of `multiple`."""
+    height, width = params.height, params.width
+    if height % multiple or width % multiple:
+        near = "x".join(str(max(multiple, round(side / multiple) * multiple)) for side in (height, width))
+        raise UnsupportedParams(
+            f"resolution: {name} makes sizes in multiples of {multiple} pixels, got {height}x{width}; nearest: {near}"
+        )
+
+
+class FakeModel:
+    """Deterministic and instant, for tests: the crop, brightened a little more with each frame. No diffusion."""
+
+    name: ClassVar[str] = "fake"
+    about: ClassVar[str] = "For tests: the picture, a little brighter in each frame. No diffusion."
+    licence: ClassVar[str] = "Apache-2.0"
+    native_size: ClassVar[tuple[int, int]] = (64, 64)
+    size_multiple: ClassVar[int] = 1
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"resolution": "64x64", "num_frames": 2, "num_inference_steps": 1}
+    }
+
+    fingerprint = "fake-1"
+    device = "cpu"
+    dtype = "float32"
+
+    @classmethod
+    def check(cls, params: ClipParams) -> None:
+        check_size(params, cls.size_multiple, cls.name)
+
+    @classmethod
+    def advice(cls, params: ClipParams) -> list[Advice]:
+        return []
+
+    def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        progress.stage("encode")
+        crop = image.crop(params.height, params.width).astype(np.uint16)
+        progress.stage("denoise", params.num_inference_steps)
+        for _ in range(params.num_inference_steps):
+            progress.step()
+        progress.stage("decode")
+        brighter = (params.seed % 5 + 1) * np.arange(params.num_frames, dtype=np.uint16)  # (F,)
+        return np.minimum(crop[None] + brighter[:, None, None, None], 255).astype(np.uint8)  # (F, H, W, 3)

@@ -1,0 +1,182 @@
+"""The denoising loop that every model shares, and the schedulers that it may use.
+
+A model passes in `predict` and knows nothing of guidance, steps, scheduler or seed: those act here alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from i2v_lab.errors import UnsupportedParams
+from i2v_lab.params import ClipParams
+from i2v_lab.progress import Preview, Progress
+
+Predict = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
+"""predict(latents, timestep, with_negative): what the network says of noisy latents.
+
+latents: (F, C, h, w), already scaled by the scheduler. timestep: scalar. Returns (2, F, C, h, w), under the negative
+prompt first, under the prompt second; without the negative (1, F, C, h, w).
+"""
+
+# The familiar name of each scheduler, and diffusers' class with the options that make it so. Each was found to invert
+# an exact denoiser in this loop (tests/test_sampling.py), which finite output alone would not show. LCM alone gets the
+# mean right and the spread too small: it is made for networks that were distilled to jump to the end in one step.
+SCHEDULERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {}),
+    "ddpm": ("DDPMScheduler", {}),
+    "dpm++-2m": ("DPMSolverMultistepScheduler", {}),
+    "dpm++-2s": ("DPMSolverSinglestepScheduler", {"lower_order_final": True}),  # it insists on this itself, at length
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "kdpm2": ("KDPM2DiscreteScheduler", {}),
+    "kdpm2-a": ("KDPM2AncestralDiscreteScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
+}
+
+LOST_MAX = 0.09
+"""The share of the noise schedule that a scheduler may lose by rounding; `set_steps` refuses what loses more."""
+
+
+def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
+    """A fresh diffusers scheduler by its familiar name, on the noise schedule that the model was trained with.
+
+    Args:
+        name: a key of SCHEDULERS.
+        config: the model's own scheduler config, as diffusers keeps it.
+    """
+    import diffusers
+
+    class_name, options = SCHEDULERS[name]
+    scheduler = getattr(diffusers, class_name)
+    # As its from_config does, which besides imports every other scheduler, and scipy.stats with them: half a second.
+    known = {key: value for key, value in config.items() if key in inspect.signature(scheduler.__init__).parameters}
+    with _numpy_quiet():
+        return scheduler(**{**known, **options})
+
+
+def set_steps(scheduler: Any, steps: int, device: torch.device | str = "cpu") -> None:
+    """Lay the timesteps of a run out on the schedule, in `scheduler.timesteps`.
+
+    Args:
+        scheduler: fresh from `make_scheduler`.
+        steps: num_inference_steps, 1 to 1000.
+        device: where the timesteps shall lie.
+
+    Raises:
+        UnsupportedParams: this scheduler makes no usable timesteps of so many steps; names the nearest number that works.
+    """
+    if (fault := _lay_out(scheduler, steps, device)) is None:
+        return
+    trial = copy.deepcopy(scheduler)  # the search must leave nothing behind in the scheduler that is in use
+    trained = int(scheduler.config.num_train_timesteps)
+    around = (near for distance in range(1, 1000) for near in (steps - distance, steps + distance) if 1 <= near <= 1000)
+    nearest = next((near for near in around if _divides(near, trained) and _lay_out(trial, near, "cpu") is None), None)
+    remedy = f"nearest: {nearest}" if nearest else "choose another scheduler"
+    raise UnsupportedParams(f"num_inference_steps: {type(scheduler).__name__} cannot make {steps} steps: {fault}; {remedy}")
+
+
+def _divides(steps: int, trained: int) -> bool:
+    # What no scheduler can lay out without losing too much, told by arithmetic: KDPM2 takes a tenth of a second to try.
+    # Some schedulers divide by the steps, some by one more.
+    return any(1 - trained // parts * parts / trained <= LOST_MAX + 0.01 for parts in (steps, steps + 1))
+
+
+def _lay_out(scheduler: Any, steps: int, device: torch.device | str) -> str | None:
+    """Set the timesteps; what is wrong with them in words, or None.
+
+    Schedulers that round the size of a step down go wrong when there are many steps: 1000 / 334 is 2.99, and they take
+    2. An offset may also push the first step past the end of training: an IndexError here, NaN or a bare assertion there.
+    With leading spacing the noisiest part is left out: 600 steps of size 1 begin at timestep 600 with noise that the
+    network never saw there. With any other, DDIM believes its steps to be shorter than they are and leaves noise behind.
+    Nothing of this raises anything; the clip is just wrong. A Gaussian comes out 8 % off at LOST_MAX and 24 % at twice it.
+    """
+    trained = int(scheduler.config.num_train_timesteps)
+    parameters = inspect.signature(scheduler.set_timesteps).parameters
+    # LCM picks its steps among those it was distilled on, 50 by default; asked for more, it needs that many to pick from.
+    options = {}
+    if "original_inference_steps" in parameters:
+        options["original_inference_steps"] = max(steps, int(scheduler.config.original_inference_steps))
+    try:
+        with _numpy_quiet():
+            scheduler.set_timesteps(steps, device=device, **options)
+    except (IndexError, AssertionError, ValueError) as error:
+        return f"it has {trained} to take them from ({str(error) or type(error).__name__})"
+    if not bool(torch.isfinite(scheduler.timesteps).all()):
+        return "some of its timesteps are not numbers"
+    first = float(scheduler.timesteps[0])
+    if first > trained - 1:
+        return f"the first would be at timestep {first:g}, and training ended at {trained - 1}"
+    if (trained - trained / steps - first) / trained > LOST_MAX:
+        return f"they would begin at timestep {first:g} of {trained}, where noise is no longer pure"
+    whole = trained // steps
+    rounds = type(scheduler).__name__ == "DDIMScheduler" and scheduler.config.timestep_spacing != "leading"
+    if rounds and 1 - whole * steps / trained > LOST_MAX:
+        return f"it would take them {whole} timesteps long where {trained / steps:.3g} are needed"
+    return None
+
+
+@contextlib.contextmanager
+def _numpy_quiet() -> Iterator[None]:
+    # Several schedulers hand torch tensors to NumPy in a way that NumPy 2 only just allows. Nothing to do with the user.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message="__array")
+        yield
+
+
+def denoise(
+    predict: Predict,
+    noise: torch.Tensor,
+    scheduler: Any,
+    params: ClipParams,
+    generator: torch.Generator,
+    progress: Progress,
+    preview: Callable[[torch.Tensor], np.ndarray] | None = None,
+) -> torch.Tensor:
+    """Take noise to latents: the one sampling loop, with classifier-free guidance (Ho and Salimans 2022).
+
+    Args:
+        predict: the network; see Predict.
+        noise: standard normal, (F, C, h, w).
+        scheduler: fresh from `make_scheduler`; it keeps state, so one a run.
+        params: num_inference_steps and guidance_scale are read here. At guidance 1 or below there is no negative pass.
+        generator: source of the noise that stochastic schedulers add.
+        progress: hears the stage "denoise" and every step; Stop raised there ends the loop.
+        preview: renders latents small, uint8 (F, h, w, 3).
+
+    Returns:
+        Latents, (F, C, h, w).
+
+    Raises:
+        UnsupportedParams: see `set_steps`. Stop: from a listener.
+    """
+    set_steps(scheduler, params.num_inference_steps, noise.device)
+    extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    guided = params.guidance_scale > 1
+    latents: torch.Tensor = noise * scheduler.init_noise_sigma
+    progress.stage("denoise", len(scheduler.timesteps))
+    for timestep in scheduler.timesteps:
+        prediction = predict(scheduler.scale_model_input(latents, timestep), timestep, guided)  # (1 or 2, F, C, h, w)
+        if guided:
+            negative, positive = prediction
+            guidance = negative + params.guidance_scale * (positive - negative)
+        else:
+            (guidance,) = prediction
+        latents = scheduler.step(guidance, timestep, latents, **extra).prev_sample
+        progress.step(_previewer(preview, latents) if preview else None)
+    return latents
+
+
+def _previewer(preview: Callable[[torch.Tensor], np.ndarray], latents: torch.Tensor) -> Preview:
+    # A function, not a loop variable's closure: a listener may call it after the loop has moved on.
+    return lambda: preview(latents)

@@ -1,0 +1,223 @@
+"""ClipParams: every parameter of one clip, in one frozen object.
+
+It is the single source of the command line's options, the columns of the table, the schema of the sweep files and
+the controls of the notebooks: a field's title, help, unit, range and step are written here and nowhere else.
+Parameters are called what diffusers calls them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
+
+from i2v_lab.errors import ParamsError, explain
+
+Scheduler = Literal["ddim", "ddpm", "dpm++-2m", "dpm++-2s", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms", "lcm"]
+DType = Literal["auto", "float32", "float16", "bfloat16"]
+
+SIDE_MIN, SIDE_MAX = 64, 2048  # pixels
+SQUARES = (256, 512, 768, 1024)  # what "256p" to "1024p" may say
+FPS_MIN, FPS_MAX = Fraction(1), Fraction(120)
+# The rates of NTSC television are thousandths of a whole number that people write in decimals.
+NTSC = {
+    Fraction("23.976"): Fraction(24000, 1001),
+    Fraction("29.97"): Fraction(30000, 1001),
+    Fraction("59.94"): Fraction(60000, 1001),
+}
+
+
+def parse_fps(value: Any) -> Fraction:
+    """Read a frame rate, exactly: 8, "8", 12.5, "24000/1001", 23.976 (which is 24000/1001)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, Fraction)):
+        raise ValueError(f"expected frames a second as a number or a ratio such as 24000/1001, got {value!r}")
+    try:
+        rate = Fraction(str(value).replace(" ", ""))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"expected frames a second as a number or a ratio such as 24000/1001, got {value!r}") from None
+    rate = NTSC.get(rate, rate)
+    if not FPS_MIN <= rate <= FPS_MAX:
+        raise ValueError(f"expected {FPS_MIN} to {FPS_MAX} frames a second, got {value!r}")
+    if rate.denominator > 1001:
+        raise ValueError(f"expected a ratio with a denominator of at most 1001 (such as 24000/1001), got {value!r}")
+    return rate
+
+
+def _plain_fps(rate: Fraction) -> int | str:
+    return rate.numerator if rate.denominator == 1 else f"{rate.numerator}/{rate.denominator}"
+
+
+Fps = Annotated[
+    Fraction,
+    BeforeValidator(parse_fps),
+    PlainSerializer(_plain_fps),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 1, "maximum": 120}, {"type": "string"}]}),
+]
+
+
+def parse_resolution(value: Any) -> str:
+    """Read a resolution: "512p" is 512x512, "704x1280" is height x width. Returns the one way to write it."""
+    expected = f"expected {', '.join(f'{side}p' for side in SQUARES)} or HEIGHTxWIDTH such as 704x1280"
+    text = f"{value}p" if isinstance(value, int) and not isinstance(value, bool) else str(value).strip().lower()
+    if match := re.fullmatch(r"(\d{1,5})p", text):
+        if int(match[1]) not in SQUARES:
+            raise ValueError(f"{expected}, got {value!r}")
+        return text
+    match = re.fullmatch(r"(\d{1,5})\s*[x×*]\s*(\d{1,5})", text)
+    if not match:
+        raise ValueError(f"{expected}, got {value!r}")
+    height, width = int(match[1]), int(match[2])
+    if not (SIDE_MIN <= height <= SIDE_MAX and SIDE_MIN <= width <= SIDE_MAX):
+        raise ValueError(f"expected sides of {SIDE_MIN} to {SIDE_MAX} pixels, got {value!r}")
+    return f"{height}p" if height == width and height in SQUARES else f"{height}x{width}"
+
+
+def resolution_size(resolution: str) -> tuple[int, int]:
+    """(height, width) in pixels of a resolution that `parse_resolution` returned."""
+    height, _, width = resolution.rstrip("p").partition("x")
+    return int(height), int(width or height)
+
+
+def _about(help: str, *, unit: str = "", step: float | None = None, basic: bool = False) -> dict[str, Any]:
+    return {"description": help, "json_schema_extra": {"unit": unit, "step": step, "basic": basic}}
+
+
+class ClipParams(BaseModel):
+    """Every parameter of one clip.
+
+    Raises:
+        ParamsError: one error that lists every field that is unknown, missing or out of range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
+
+    model: Annotated[
+        str, Field(min_length=1, max_length=500, **_about("closed-form, i2vgen-xl, a checkpoint's folder or a hub id", basic=True))
+    ] = "closed-form"
+    image: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=4096,
+            **_about("the input picture: a file, or a shipped photograph such as sample:coffee", basic=True),
+        ),
+    ]
+    prompt: Annotated[str, Field(max_length=2000, **_about("what should happen in the clip", basic=True))] = ""
+    negative_prompt: Annotated[str, Field(max_length=2000, **_about("what should not happen; works through guidance"))] = ""
+    resolution: Annotated[
+        str,
+        BeforeValidator(parse_resolution),
+        Field(**_about("size of the clip: 256p, 512p, 768p, 1024p (squares) or HEIGHTxWIDTH", unit="px", basic=True)),
+    ] = "512p"
+    num_frames: Annotated[int, Field(ge=2, le=256, **_about("length of the clip", unit="frames", step=1, basic=True))] = 16
+    fps: Annotated[Fps, Field(**_about("playback rate of the file; 24000/1001 is exact", unit="frames/s", step=1))] = Fraction(8)
+    condition_fps: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=120,
+            **_about("the rate that the network is told (diffusers: target_fps); not the playback rate", unit="frames/s", step=1),
+        ),
+    ] = 16
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000, **_about("denoising steps", unit="steps", step=1, basic=True))] = 50
+    guidance_scale: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=50,
+            **_about("how hard the prompt pulls; at 1 or below there is no guidance and one pass a step", step=0.5, basic=True),
+        ),
+    ] = 9.0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1, **_about("decides all that is random", step=1, basic=True))] = 0
+    scheduler: Annotated[Scheduler, Field(**_about("how a denoising step is taken"))] = "ddim"
+    dtype: Annotated[DType, Field(**_about("number format of the network; auto: float16 on CUDA, otherwise float32"))] = "auto"
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ParamsError(explain(error, type(self))) from None
+
+    @property
+    def height(self) -> int:
+        """Height of the clip in pixels."""
+        return resolution_size(self.resolution)[0]
+
+    @property
+    def width(self) -> int:
+        """Width of the clip in pixels."""
+        return resolution_size(self.resolution)[1]
+
+    def replace(self, **changes: Any) -> ClipParams:
+        """A copy with some fields changed, checked like a new one."""
+        return ClipParams(**{**self.plain(), **changes})
+
+    def plain(self) -> dict[str, Any]:
+        """The fields as JSON has them: numbers and strings."""
+        return self.model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One warning about params that are allowed and will probably disappoint.
+
+    Attributes:
+        field: the field of ClipParams that it is about.
+        what: what was found.
+        why: what will come of it.
+        remedy: what to do.
+    """
+
+    field: str
+    what: str
+    why: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.what}: {self.why}; {self.remedy}"
+
+
+# Words in -ing that name no action.
+_NOT_ACTIONS = frozenset(
+    "building ceiling clothing during evening everything king lightning morning nothing painting railing ring sibling "
+    "something spring sting string thing wing wedding".split()
+)
+# A comma or a following-word between Chinese clauses separates actions.
+_ACTION_ZH = re.compile(r"着|正在|然后|接着|随后|并且|同时")
+
+
+def count_actions(prompt: str) -> int:
+    """A rough count of the actions in a prompt: words in -ing in English; aspect and sequence words in Chinese."""
+    english = [word for word in re.findall(r"[a-z]+ing\b", prompt.lower()) if word not in _NOT_ACTIONS]
+    return len(english) + len(_ACTION_ZH.findall(prompt))
+
+
+def params_advice(params: ClipParams) -> list[Advice]:
+    """Advice that holds for any model, from the params alone."""
+    found = []
+    if params.guidance_scale > 16:
+        found.append(Advice("guidance_scale", f"{params.guidance_scale:g} is above 16", "colours and shapes distort", "try 9"))
+    elif params.guidance_scale < 6:
+        found.append(
+            Advice("guidance_scale", f"{params.guidance_scale:g} is below 6", "the clip hardly follows the prompt", "try 9")
+        )
+    if params.fps < 6:
+        found.append(Advice("fps", f"{float(params.fps):g} is below 6", "the clip looks choppy", "try 8"))
+    elif params.fps > 12:
+        found.append(
+            Advice(
+                "fps", f"{float(params.fps):g} is above 12", "the clip is over sooner and a second of it takes more bytes", "try 8"
+            )
+        )
+    if (actions := count_actions(params.prompt)) > 3:
+        found.append(Advice("prompt", f"about {actions} actions", "more than three confuse the model", "name one to three"))
+    return found
+
+
+def from_mapping(fields: Mapping[str, Any]) -> ClipParams:
+    """ClipParams from a row of a table: empty cells mean the default."""
+    return ClipParams(**{name: value for name, value in fields.items() if value is not None and value != ""})

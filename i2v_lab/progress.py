@@ -1,0 +1,66 @@
+"""How long work tells where it is: one interface, which models call and screens implement.
+
+A model says `progress.stage("denoise", total=50)` once and `progress.step(preview)` after each step. Whoever
+listens may raise `Stop` from either call: that is how a run is ended, and why it ends within one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from i2v_lab.errors import Stop
+
+Preview = Callable[[], np.ndarray]
+"""A function that renders a small preview of the clip, uint8 RGB (F, h, w, 3). Nothing is computed until it is called."""
+
+
+class Progress:
+    """A listener that ignores everything; subclass it and override what you want to hear."""
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """A stage begins (and the one before it ends).
+
+        Args:
+            name: load, encode, denoise, decode or write.
+            total: how many `step` calls will follow in this stage; None where that is not known.
+        """
+
+    def step(self, preview: Preview | None = None) -> None:
+        """One step of the stage is done. `preview` is given where the model can show what it has so far."""
+
+
+class Listeners(Progress):
+    """Passes everything on to several listeners, in order."""
+
+    def __init__(self, *listeners: Progress) -> None:
+        self.listeners = listeners
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        for listener in self.listeners:
+            listener.stage(name, total)
+
+    def step(self, preview: Preview | None = None) -> None:
+        for listener in self.listeners:
+            listener.step(preview)
+
+
+class StopSwitch(Progress):
+    """Ends the run that it listens to at its next event, once `stop()` was called (from any thread)."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def stop(self, reason: str = "stopped by hand") -> None:
+        self.reason = reason
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self._raise_if_asked()
+
+    def step(self, preview: Preview | None = None) -> None:
+        self._raise_if_asked()
+
+    def _raise_if_asked(self) -> None:
+        if self.reason is not None:
+            raise Stop(self.reason)

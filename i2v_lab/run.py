@@ -1,0 +1,253 @@
+"""run_clip: the one way from params to a recorded clip. Notebooks, the command line and sweeps all call it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from i2v_lab import models, video
+from i2v_lab.errors import BadFrames, ClipError, I2VLabError, OutOfMemory, PictureError, Stop
+from i2v_lab.image import Picture, open_picture
+from i2v_lab.meter import Meter, machine, versions
+from i2v_lab.models.base import Frames, VideoModel
+from i2v_lab.params import ClipParams
+from i2v_lab.progress import Listeners, Progress
+from i2v_lab.record import RunRecord, Status, new_id
+from i2v_lab.settings import Settings, load_settings
+from i2v_lab.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+
+def run_clip(
+    params: ClipParams,
+    model: VideoModel | None = None,
+    store: Store | None = None,
+    *,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+    anew: bool = False,
+    sweep: str = "",
+) -> RunRecord:
+    """Make a clip, write it, measure it and record it, whatever happens.
+
+    Args:
+        params: the clip.
+        model: loaded; None loads what `params.model` names (and keeps it for the next call).
+        store: where the clip and its record go; None: the output folder of the settings.
+        progress: hears stages and steps, and may raise Stop.
+        settings: format, prefix, device; None reads config.yaml and the environment.
+        anew: make it even where a finished clip of the same key exists. Otherwise that one's record is returned.
+        sweep: the sweep that it belongs to.
+
+    Returns:
+        The record. Its status is done, or says what went wrong: failed, out_of_memory or stopped, with `reason`.
+
+    Raises:
+        StoreError: the record could not be written. KeyboardInterrupt: after it was recorded as stopped.
+    """
+    settings = settings or load_settings()
+    store = store or Store(settings.output.directory)
+    run = _Run(params, store, settings, Listeners(meter := Meter(settings.device), progress or Progress()), sweep)
+    try:
+        with meter:
+            found = run.prepare(model, meter, anew)
+            if found:
+                return found
+            run.make(meter)
+    except I2VLabError as error:
+        run.end(error)
+    except MemoryError:
+        run.end(OutOfMemory("the machine ran out of memory; choose a smaller resolution or fewer frames"))
+    except KeyboardInterrupt:
+        run.end(Stop("interrupted"))
+        store.save(run.record.model_copy(update=meter.record_fields()))
+        raise
+    except Exception as error:
+        # A fault of ours or of a library: one clip's, not the sweep's. The traceback is in the log.
+        log.exception("unexpected error in run %s", run.record.id)
+        run.end(I2VLabError(f"unexpected {type(error).__name__}: {error}; the log has the details"))
+    record = run.record.model_copy(update=meter.record_fields())
+    store.save(record)
+    log.info("run %s: %s %s", record.id, record.status, record.reason or record.clip)
+    return record
+
+
+class _Run:
+    """One run while it goes on: its record grows from step to step."""
+
+    def __init__(self, params: ClipParams, store: Store, settings: Settings, progress: Progress, sweep: str) -> None:
+        self.params, self.store, self.settings, self.progress = params, store, settings, progress
+        self.record = RunRecord(id=new_id(), status="running", params=params, sweep=sweep)
+
+    def _update(self, **fields: Any) -> None:
+        self.record = self.record.model_copy(update=fields)
+
+    def prepare(self, model: VideoModel | None, meter: Meter, anew: bool) -> RunRecord | None:
+        """Open, check, load, and find the clip if it was made before. What fails fast comes first."""
+        params = self.params
+        video.check_format(self.settings.output.format, params.fps)
+        self.picture = open_picture(params.image)
+        self._update(image_sha256=self.picture.sha256, notes=self.picture.notes)
+        (model or models.find(params.model)[0]).check(params)
+        _check_not_flat(self.picture.crop(params.height, params.width))
+        self.progress.stage("load")
+        self.model = model or models.load(params.model, self.settings.device, params.dtype)
+        meter.device = self.model.device
+        self._update(
+            key=clip_key(params, self.picture, self.model),
+            model_name=self.model.name,
+            model_fingerprint=self.model.fingerprint,
+            device=self.model.device,
+            device_name=str(machine(self.model.device)["device_name"]),
+            dtype=self.model.dtype,
+            versions=versions(),
+        )
+        if not anew:
+            done = self.store.find_done(self.record.key)
+            if done and done.clip.endswith(f".{self.settings.output.format}"):
+                return done
+        return None
+
+    def make(self, meter: Meter) -> None:
+        """Generate, check and write."""
+        self.store.save(self.record)  # "running": a process that dies from here on leaves a trace
+        self.store.keep_picture(self.picture.path, self.picture.sha256)
+        frames = self.model.generate(self.picture, self.params, self.progress)
+        _check_frames(frames, self.params)
+        self._update(frames_sha256=frames_sha256(frames))
+        self.progress.stage("write", len(frames))
+        inside = {**self.record.model_dump(mode="json", exclude=_NOT_INSIDE), **_plain_meter(meter)}
+        info = video.write(
+            _ticked(frames, self.progress),
+            self.store.clips,
+            stem=f"{self.settings.output.prefix}{datetime.now():%Y%m%d_%H%M%S}",
+            fps=self.params.fps,
+            format=self.settings.output.format,
+            settings={"params": portable(self.params), "record": inside},
+        )
+        rows, columns = info.padded
+        notes = (f"padded by {rows} row and {columns} column: {info.codec} holds even sizes",) if rows or columns else ()
+        self._update(
+            status="done",
+            finished=datetime.now(UTC),
+            clip=info.path.relative_to(self.store.directory).as_posix(),
+            file_bytes=info.file_bytes,
+            padded_rows=rows,
+            padded_columns=columns,
+            notes=(*self.record.notes, *notes),
+        )
+
+    def end(self, error: I2VLabError) -> None:
+        """The run ends without a clip."""
+        status: Status = "failed"
+        if isinstance(error, Stop):
+            status = "stopped"
+        elif isinstance(error, OutOfMemory):
+            status = "out_of_memory"
+        self._update(status=status, reason=str(error), finished=datetime.now(UTC))
+
+
+# A clip is sent to other people: what it carries names no folder, host or process of this machine.
+_NOT_INSIDE = {"params", "host", "pid", "status", "reason", "clip", "file_bytes", "finished", "padded_rows", "padded_columns",
+               "seconds", "sweep"}  # fmt: skip
+
+
+def _plain_meter(meter: Meter) -> dict[str, Any]:
+    return {"seconds": {name: round(value, 4) for name, value in meter.seconds.items()}}
+
+
+def portable(params: ClipParams) -> dict[str, Any]:
+    """The params as a clip carries them: of the picture's path, and of a checkpoint's folder, the last part alone."""
+    plain = params.plain()
+    if not params.image.startswith("sample:"):
+        plain["image"] = Path(params.image).name
+    if Path(params.model).is_absolute():
+        plain["model"] = Path(params.model).name
+    return plain
+
+
+def clip_key(params: ClipParams, picture: Picture, model: VideoModel) -> str:
+    """Identity of a clip: a hash of everything that decides its pixels, wherever picture and checkpoint lie."""
+    decides: dict[str, Any] = {
+        **params.plain(),
+        "image": picture.sha256,
+        "model": [model.name, model.fingerprint],
+        "dtype": model.dtype,
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def frames_sha256(frames: Frames) -> str:
+    """Hash of the frames as the model returned them: shape and pixels."""
+    return hashlib.sha256(str(frames.shape).encode() + np.ascontiguousarray(frames).tobytes()).hexdigest()
+
+
+def _check_not_flat(crop: Frames) -> None:
+    if crop.min(axis=(0, 1)).tolist() == crop.max(axis=(0, 1)).tolist():
+        raise PictureError(
+            "the picture is of one colour where the clip is cut from it: nothing in it can move; use another picture"
+        )
+
+
+def _check_frames(frames: Frames, params: ClipParams) -> None:
+    expected = (params.num_frames, params.height, params.width, 3)
+    if frames.shape != expected or frames.dtype != np.uint8:
+        raise BadFrames(f"expected uint8 frames {expected} of the model, got {frames.dtype} {frames.shape}")
+    if (frames == frames[:, :1, :1]).all():
+        raise BadFrames("every frame is of one colour: the model failed; try another dtype (float32), seed or scheduler")
+
+
+def _ticked(frames: Frames, progress: Progress) -> Any:
+    for frame in frames:
+        yield frame
+        progress.step()
+
+
+def restore(clip: Path, store: Store | None = None, image: str | None = None) -> tuple[ClipParams, Mapping[str, Any]]:
+    """The settings that made a clip, with a picture that is here: (params, the record that the clip carries).
+
+    The picture is known by its hash. It is looked for under the name given, in the store, beside the clip and in the
+    current folder.
+
+    Raises:
+        ClipError: not a clip, or no settings inside. PictureError: the picture is not here; the text gives its hash.
+        ParamsError: the clip carries settings that this version does not know.
+    """
+    inside = video.read_settings(clip)
+    record, carried = inside.get("record"), inside.get("params")
+    if not isinstance(record, dict) or not isinstance(carried, dict):
+        raise ClipError(f"expected the settings of a clip of i2v_lab in {clip}, got other metadata")
+    params = ClipParams(**carried)
+    sha256 = str(record.get("image_sha256", ""))
+    kept = store.find_picture(sha256) if store else None
+    # What stands in a clip is not trusted: of its path only the last part is used, and the hash decides.
+    name = params.image if params.image.startswith("sample:") else Path(params.image).name
+    candidates = [image] if image else [*([str(kept)] if kept else []), str(clip.parent / name), name]
+    for candidate in candidates:
+        try:
+            if open_picture(candidate).sha256 == sha256:
+                return params.replace(image=candidate), record
+        except PictureError:
+            continue
+    tried = f"{image} is another" if image else f"{name} was not found beside the clip or in the current folder"
+    raise PictureError(f"expected the picture with sha256 {sha256[:16]}… that this clip was made from, {tried}; "
+                       "name it with --image")  # fmt: skip
+
+
+def runs(store: Store | None = None, **only: Any) -> pd.DataFrame:
+    """The table of runs as a DataFrame, one row a run; `only` as in Store.runs (sweep, status).
+
+    Without a store: that of the output folder in the settings.
+    """
+    return (store or Store(load_settings().output.directory)).runs(**only)

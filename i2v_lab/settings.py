@@ -1,0 +1,199 @@
+"""Settings of the workbench: where clips go, which model, which device.
+
+They come from, first wins: what was given on the command line, the environment (`I2V_LAB_OUTPUT__DIRECTORY`),
+`config.yaml` in the current folder, and the user's own `~/.config/i2v_lab/config.yaml`. Each source is checked by
+itself, so that an error names the place it came from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
+
+from i2v_lab.errors import SettingsError, explain
+
+CONFIG_NAME = "config.yaml"
+ENV_PREFIX = "I2V_LAB_"
+PREFIX_MAX = 60  # characters
+# Names of files hold 255 bytes; the prefix leaves room for the time, a number and the suffix.
+PREFIX_BYTES_MAX = 200
+
+
+def _check_prefix(prefix: str) -> str:
+    if any(letter in "/\\" or not letter.isprintable() for letter in prefix) or prefix.startswith("."):
+        raise ValueError(f"expected the beginning of a file name, without / or \\ and no dot in front, got {prefix!r}")
+    if len(prefix) > PREFIX_MAX or len(prefix.encode()) > PREFIX_BYTES_MAX:
+        raise ValueError(f"expected at most {PREFIX_MAX} characters ({PREFIX_BYTES_MAX} bytes), got {len(prefix)}")
+    return prefix
+
+
+def _check_folder(folder: Path) -> Path:
+    if "\0" in str(folder):
+        raise ValueError(f"expected a folder, got {str(folder)!r}")
+    try:
+        return folder.expanduser()
+    except RuntimeError:
+        raise ValueError(f"expected a folder; there is no such home folder, got {str(folder)!r}") from None
+
+
+Folder = Annotated[Path, AfterValidator(_check_folder)]
+
+
+class Output(BaseModel):
+    """Where clips go and what they are called.
+
+    Attributes:
+        directory: the output folder: clips, sweeps and the record of runs.
+        format: mp4, webm or gif.
+        prefix: what the names of clips begin with; at most 60 characters, no path separator, no dot in front.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    directory: Folder = Path("results")
+    format: Literal["mp4", "webm", "gif"] = "mp4"
+    prefix: Annotated[str, AfterValidator(_check_prefix)] = ""
+
+
+class Log(BaseModel):
+    """Where logs go."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    directory: Folder = Path("logs")
+
+
+class Settings(BaseSettings):
+    """Settings as they are after all sources were read. `Settings()` is the defaults: `load_settings` reads the sources.
+
+    Attributes:
+        output: see Output.
+        model: closed-form, a family, a checkpoint's folder or a hub id.
+        device: auto, cpu, cuda or cuda:N.
+        log: see Log.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_ignore_empty=True
+    )
+
+    output: Output = Output()
+    model: Annotated[str, Field(min_length=1, max_length=500)] = "closed-form"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # load_settings reads the sources one by one, to say which of them is wrong.
+        return (init_settings,)
+
+
+def config_files() -> tuple[Path, ...]:
+    """The two files that are read where they exist: the project's, then the user's."""
+    given = os.environ.get("XDG_CONFIG_HOME", "")
+    try:
+        base = Path(given) if Path(given).is_absolute() else Path.home() / ".config"
+    except RuntimeError:  # a user without a home
+        return (Path(CONFIG_NAME),)
+    return Path(CONFIG_NAME), base / "i2v_lab" / CONFIG_NAME
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings from all sources.
+
+    Args:
+        overrides: what the command line said: `model="..."`, `output={"directory": ...}`. None means not given.
+
+    Raises:
+        SettingsError: one line that names the file or the variable, the key, what was expected and what came.
+    """
+    project_then_user = [_checked(_read_yaml(path), str(path)) for path in config_files()]
+    sources = [_checked(overrides, "the command line"), _read_environment(), *project_then_user]
+    merged: dict[str, Any] = {}
+    for source in reversed(sources):  # the first wins, so it comes last
+        merged = _merge(merged, source)
+    return Settings(**merged)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        inner = merged.get(key)
+        merged[key] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _without_none(fields: Mapping[Any, Any]) -> dict[Any, Any]:
+    """A key with nothing after it (all below it is a comment, say) is a key not given."""
+    return {
+        key: _without_none(value) if isinstance(value, Mapping) else value for key, value in fields.items() if value is not None
+    }
+
+
+def _checked(fields: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """The fields, if Settings takes them."""
+    fields = _without_none(fields)
+    # Names in _ are options of pydantic-settings itself, which it would take without a word.
+    if odd := [key for key in fields if not isinstance(key, str) or key.startswith("_")]:
+        raise SettingsError(f"{where}: {odd[0]!r}: unknown name; known: {', '.join(Settings.model_fields)}")
+    try:
+        Settings(**fields)
+    except ValidationError as error:
+        raise SettingsError(f"{where}: {explain(error, Settings)}") from None
+    return fields
+
+
+def _read_yaml(path: Path) -> dict[Any, Any]:
+    """The mapping in a YAML file; empty where there is no such file."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: expected text in UTF-8") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise SettingsError(f"{path}: not valid YAML{place}: {problem}") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise SettingsError(f"{path}: expected keys and values such as 'model: closed-form', got a {type(found).__name__}")
+    return found
+
+
+def _read_environment() -> dict[str, Any]:
+    """The settings that the environment gives; a variable of ours that names none is an error."""
+    import difflib
+
+    known = []
+    for name, field in Settings.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", {})
+        known += [ENV_PREFIX + name.upper(), *(f"{ENV_PREFIX}{name}__{below}".upper() for below in inner)]
+    for variable in os.environ:
+        if variable.upper().startswith(ENV_PREFIX) and variable.upper() not in known:
+            near = difflib.get_close_matches(variable.upper(), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise SettingsError(f"environment variable {variable}: unknown name; {hint}")
+    try:
+        fields = EnvSettingsSource(Settings)()
+    except SourceError as error:
+        raise SettingsError(f"environment: {' '.join(str(error).split())}") from None
+    try:
+        Settings(**fields)
+    except ValidationError as error:
+        names = dict.fromkeys(ENV_PREFIX + "__".join(str(part) for part in item["loc"]).upper() for item in error.errors())
+        raise SettingsError(f"environment variable {', '.join(names)}: {explain(error, Settings)}") from None
+    return fields
