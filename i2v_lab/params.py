@@ -63,10 +63,10 @@ def parse_resolution(value: Any) -> str:
     """Read a resolution: "512p" is 512x512, "704x1280" is height x width. Returns the one way to write it."""
     expected = f"expected {', '.join(f'{side}p' for side in SQUARES)} or HEIGHTxWIDTH such as 704x1280"
     text = f"{value}p" if isinstance(value, int) and not isinstance(value, bool) else str(value).strip().lower()
-    if match := re.fullmatch(r"(\d{1,5})p", text):
+    if match := re.fullmatch(r"(\d{1,5})p?", text):
         if int(match[1]) not in SQUARES:
             raise ValueError(f"{expected}, got {value!r}")
-        return text
+        return f"{match[1]}p"
     match = re.fullmatch(r"(\d{1,5})\s*[x×*]\s*(\d{1,5})", text)
     if not match:
         raise ValueError(f"{expected}, got {value!r}")

@@ -102,7 +102,7 @@ class _Run:
         (model or models.find(params.model)[0]).check(params)
         _check_not_flat(self.picture.crop(params.height, params.width))
         self.progress.stage("load")
-        self.model = model or models.load(params.model, self.settings.device, params.dtype)
+        self.model = model or models.load(params.model, self.settings.device, params.dtype, self.progress)
         meter.device = self.model.device
         self._update(
             key=clip_key(params, self.picture, self.model),

@@ -12,11 +12,12 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from i2v_lab.errors import ModelError, ParamsError
 from i2v_lab.image import BLURRED_BELOW, Picture
 from i2v_lab.params import Advice, ClipParams, params_advice
+from i2v_lab.progress import Progress
 
 if TYPE_CHECKING:
     from i2v_lab.models.base import VideoModel
@@ -74,13 +75,42 @@ def _family_of(folder: Path) -> str:
     return PIPELINES[name]
 
 
-def load(model: str, device: str = "auto", dtype: str = "auto") -> VideoModel:
+class Identity(NamedTuple):
+    """What of a model decides pixels, known without loading it; see VideoModel."""
+
+    name: str
+    fingerprint: str
+    device: str
+    dtype: str
+
+
+def identity(model: str, device: str = "auto", dtype: str = "auto") -> Identity | None:
+    """What `load` would return, as far as the key of a clip goes, without loading it.
+
+    Args: as `load`.
+
+    Returns:
+        None where the checkpoint is not on this machine: it would have to be fetched.
+
+    Raises:
+        ModelError: it cannot be found.
+    """
+    found, checkpoint = find(model)
+    if not checkpoint:
+        return Identity(found.name, found.fingerprint, found.device, found.dtype)
+    family_class: Any = found
+    known = family_class.identify(checkpoint, device=None if device == "auto" else device, dtype=dtype)
+    return Identity(found.name, *known) if known else None
+
+
+def load(model: str, device: str = "auto", dtype: str = "auto", progress: Progress | None = None) -> VideoModel:
     """The model, loaded; the one loaded last is kept, so that clip after clip pays for loading once.
 
     Args:
         model: as in ClipParams.
         device: auto, cpu, cuda or cuda:N.
         dtype: as in ClipParams.
+        progress: hears the stage "load".
 
     Raises:
         ModelError: it cannot be found or loaded.
@@ -91,7 +121,7 @@ def load(model: str, device: str = "auto", dtype: str = "auto") -> VideoModel:
         found, checkpoint = find(model)
         if checkpoint:
             loader: Any = found
-            _loaded[key] = loader.load(checkpoint, device=None if device == "auto" else device, dtype=dtype)
+            _loaded[key] = loader.load(checkpoint, device=None if device == "auto" else device, dtype=dtype, progress=progress)
         else:
             _loaded[key] = found()
     return _loaded[key]

@@ -1,0 +1,324 @@
+"""Checkpoints in diffusers layout: found on disk or on the hub, checked before they are loaded, fingerprinted.
+
+A checkpoint is a folder with `model_index.json` and a folder for each component. Weights are safetensors only, because
+any other format may run code when it is opened. Of two variants the float16 one is taken, which is half as large.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from i2v_lab.errors import ModelError
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+TOKENIZER_FILES = (("vocab.json", "merges.txt"), ("tokenizer.json",))  # either is enough
+DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+HEADER_MAX = 100_000_000  # bytes; what the safetensors library accepts
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a checkpoint of one family consists of.
+
+    Attributes:
+        pipeline: `_class_name` in model_index.json.
+        weights: folders that hold a config.json and safetensors.
+        files: other files that must be there, relative to the checkpoint's folder.
+    """
+
+    pipeline: str
+    weights: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that was found complete and sound, as far as can be seen without reading the weights.
+
+    Attributes:
+        folder: where it lies.
+        variants: for each folder of weights "fp16" or None, as `from_pretrained(variant=...)` takes it.
+        weights: every safetensors file that will be read, sorted.
+        configs: every config and tokenizer file, sorted.
+    """
+
+    folder: Path
+    variants: Mapping[str, str | None]
+    weights: tuple[Path, ...]
+    configs: tuple[Path, ...]
+
+    def fingerprint(self) -> str:
+        """sha256, as hex, of the configs, and of the safetensors files' names, headers and sizes.
+
+        The weights' own bytes are not read, so it takes milliseconds; two sets of weights with the same tensors in the
+        same format have the same fingerprint. The place of the folder does not matter, the variant does.
+        """
+        digest = hashlib.sha256()
+        for path in self.configs:
+            _feed(digest, self._name(path), path.read_bytes())
+        for path in self.weights:
+            header = _header(path)
+            _feed(digest, self._name(path), path.stat().st_size.to_bytes(8, "little"), header)
+        return digest.hexdigest()
+
+    def _name(self, path: Path) -> bytes:
+        return path.relative_to(self.folder).as_posix().encode()
+
+
+def _feed(digest: Any, *parts: bytes) -> None:
+    # With its length before each part, so that no two lists of parts run together into the same bytes.
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+
+
+def open_checkpoint(folder_or_hub_id: str | Path, layout: Layout) -> Checkpoint:
+    """Find a checkpoint: a local folder, the hub's cache, or else the hub, in this order.
+
+    Args:
+        folder_or_hub_id: a folder in diffusers layout, or `owner/name`.
+
+    Raises:
+        ModelError: not found, unreachable, incomplete or damaged; names the file and what to do.
+    """
+    folder = Path(folder_or_hub_id).expanduser()
+    name = str(folder_or_hub_id)
+    if folder.exists():
+        return inspect_folder(folder, layout)
+    if not HUB_ID.fullmatch(name):
+        raise ModelError(f"{name}: expected a folder in diffusers layout or a hub id such as ali-vilab/i2vgen-xl; no such folder")
+    return _from_cache(name, layout) or inspect_folder(_download(name, layout), layout)
+
+
+def inspect_folder(folder: Path, layout: Layout) -> Checkpoint:
+    """Check that a folder holds a whole checkpoint of this layout: configs can be read, no weights are missing or cut.
+
+    Raises:
+        ModelError: names the first file that is wrong and what to do.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: expected a folder in diffusers layout, got a file; give the folder of model_index.json")
+    index = read_json(folder / "model_index.json")
+    if (found := index.get("_class_name")) != layout.pipeline:
+        raise ModelError(
+            f"{folder / 'model_index.json'}: expected a checkpoint of {layout.pipeline}, got {found}; choose another folder"
+        )
+    if not any(all((folder / "tokenizer" / file).is_file() for file in files) for files in TOKENIZER_FILES):
+        raise _missing(folder / "tokenizer" / "vocab.json", "and merges.txt, or tokenizer.json")
+    for file in layout.files:
+        read_json(folder / file)
+    variants, weights = {}, []
+    for part in layout.weights:
+        read_json(folder / part / "config.json")
+        variants[part], files = _weights(folder / part)
+        weights += files
+    for path in weights:
+        _header(path)
+    configs = {folder / "model_index.json", *(folder / file for file in layout.files)}
+    configs |= {folder / part / "config.json" for part in layout.weights}
+    configs |= {path for path in (folder / "tokenizer").iterdir() if path.suffix in (".json", ".txt")}
+    return Checkpoint(folder, variants, tuple(sorted(weights)), tuple(sorted(configs)))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object out of a file; ModelError where it is missing or is none."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: expected a JSON file, got one that cannot be read ({error}); fetch it again") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: expected a JSON object, got {type(content).__name__}; fetch it again")
+    return content
+
+
+def _missing(path: Path, also: str = "") -> ModelError:
+    return ModelError(f"{path}{' ' + also if also else ''}: missing; the checkpoint is not complete, fetch it again")
+
+
+def choose_weights(names: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Of the file names in a component's folder, the variant to load and its safetensors files (with their index)."""
+    plain = [name for name in names if re.fullmatch(r"(model|diffusion_pytorch_model)(-\d+-of-\d+)?\.safetensors", name)]
+    half = [name for name in names if re.fullmatch(r"(model|diffusion_pytorch_model)\.fp16(-\d+-of-\d+)?\.safetensors", name)]
+    chosen, index = (half, "*.safetensors.index.fp16.json") if half else (plain, "*.safetensors.index.json")
+    if sharded := [name for name in chosen if "-of-" in name]:
+        return ("fp16" if half else None), sorted(sharded) + fnmatch.filter(names, index)
+    return ("fp16" if half else None), chosen
+
+
+def _weights(folder: Path) -> tuple[str | None, list[Path]]:
+    names = sorted(path.name for path in folder.iterdir())
+    variant, files = choose_weights(names)
+    if not files:
+        if any(name.endswith((".bin", ".ckpt", ".pt", ".pth")) for name in names):
+            raise ModelError(
+                f"{folder}: expected safetensors, got weights that may run code when opened ({_first(names)}); fetch the "
+                "safetensors files, or convert them with save_pretrained, which writes safetensors"
+            )
+        raise _missing(folder / "*.safetensors")
+    shards = [name for name in files if name.endswith(".safetensors")]
+    for index in set(files) - set(shards):
+        wanted = set(read_json(folder / index).get("weight_map", {}).values())
+        if absent := sorted(wanted - set(shards)):
+            raise _missing(folder / absent[0])
+    if len(shards) > 1 and len(shards) == len(files):
+        raise _missing(folder / "*.safetensors.index.json")
+    return variant, [folder / name for name in shards]
+
+
+def _first(names: Sequence[str]) -> str:
+    return next(name for name in names if name.endswith((".bin", ".ckpt", ".pt", ".pth")))
+
+
+def _header(path: Path) -> bytes:
+    """The JSON header of a safetensors file; ModelError unless the file is as long as the header says."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= HEADER_MAX:
+                raise ValueError("no safetensors header")
+            header = file.read(length)
+        tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        expected = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: expected a safetensors file, got a damaged one ({error}); fetch it again") from None
+    if (size := path.stat().st_size) != expected:
+        raise ModelError(f"{path}: expected {expected:,} bytes, got {size:,}: the file is cut or damaged; fetch it again")
+    return header
+
+
+def _from_cache(name: str, layout: Layout) -> Checkpoint | None:
+    """A checkpoint that lies in the hub's cache, whole; no network is used."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        folder = Path(huggingface_hub.snapshot_download(name, local_files_only=True))
+        return inspect_folder(folder, layout)
+    except (OSError, HfHubHTTPError, ModelError):
+        return None  # nothing there, or not all: the hub is asked for the rest
+
+
+def _download(name: str, layout: Layout) -> Path:
+    """Fetch the files that are needed, and no others, into the hub's cache; shows the hub's own progress bar."""
+    import huggingface_hub
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        # The one question that the hub's client asks once: others it repeats for half a minute where nobody answers.
+        listed = huggingface_hub.HfApi().model_info(name, timeout=15).siblings or []
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=_needed([file.rfilename for file in listed], layout)))
+    except RepositoryNotFoundError:
+        raise ModelError(f"{name}: neither a folder here nor a repository that the hub shows you; check the name") from None
+    except Exception as error:  # noqa: BLE001 - the hub's client changes its HTTP library, and so its errors, now and then
+        # Variants cannot be known while the hub is out of reach; published checkpoints of this kind have fp16.
+        patterns = " ".join(f"'{pattern}'" for pattern in ("*.json", "tokenizer/*", "*.fp16.safetensors"))
+        raise ModelError(
+            f"{name}: not in the hub's cache, and the hub cannot be reached ({type(error).__name__}: {one_line(error, 150)}); with "
+            f"a network, fetch it with: hf download {name} --include {patterns}; or give the path of a folder that holds it"
+        ) from None
+
+
+def _needed(names: Sequence[str], layout: Layout) -> list[str]:
+    needed = ["model_index.json", *layout.files]
+    needed += [name for name in names if fnmatch.fnmatch(name, "tokenizer/*.json") or fnmatch.fnmatch(name, "tokenizer/*.txt")]
+    for part in layout.weights:
+        inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
+        needed += [f"{part}/config.json", *(f"{part}/{file}" for file in choose_weights(inside)[1])]
+    return needed
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The torch device of a name; None: CUDA if there is one, else the CPU. ModelError if there is none of that name."""
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ModelError(f"device: expected cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        seen = torch.cuda.device_count()
+        raise ModelError(f"device: expected one of the {seen} CUDA devices that torch sees, got {name}; use cpu or mend the driver")
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The torch dtype of a name; "auto": float16 on CUDA, otherwise float32. ModelError if there is none of that name."""
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise ModelError(f"dtype: expected auto, {', '.join(DTYPES)}, got {name!r}")
+    return DTYPES[name]
+
+
+def load_component(cls: Any, checkpoint: Checkpoint, part: str, **options: Any) -> Any:
+    """One component with weights, in eval mode and without gradients.
+
+    Args:
+        cls: a class of diffusers or transformers with `from_pretrained`.
+        part: its folder in the checkpoint.
+        options: passed on; `dtype` in transformers' case, `torch_dtype` in diffusers'.
+
+    Raises:
+        ModelError: the weights do not fit the config.
+    """
+    folder = checkpoint.folder / part
+    try:
+        with quiet_libraries():
+            model, info = cls.from_pretrained(
+                folder, variant=checkpoint.variants[part], use_safetensors=True, local_files_only=True,
+                low_cpu_mem_usage=True, output_loading_info=True, **options,
+            )  # fmt: skip
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(f"{folder}: {cls.__name__} cannot be made of it ({one_line(error)}); fetch it again") from None
+    if absent := sorted(info["missing_keys"]):
+        raise ModelError(
+            f"{folder}: expected the tensors that config.json tells of, but {len(absent)} are missing, {absent[0]} among "
+            "them; config and weights do not belong together, fetch both again"
+        )
+    return model.eval().requires_grad_(False)
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """An error of a library, short and on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device or the machine has no more memory."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in said or "not enough memory" in said)
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep the bars and remarks of diffusers and transformers off the screen; what they return is checked instead."""
+    import diffusers.utils.logging as diffusers_log
+    import transformers.utils.logging as transformers_log
+
+    before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in (diffusers_log, transformers_log)]
+    try:
+        for log, _, _ in before:
+            log.set_verbosity_error()
+            log.disable_progress_bar()
+        yield
+    finally:
+        for log, verbosity, bar in before:
+            log.set_verbosity(verbosity)
+            if bar:
+                log.enable_progress_bar()

@@ -1,0 +1,397 @@
+"""I2VGen-XL (Zhang et al. 2023, I2VGen-XL: High-quality image-to-video synthesis via cascaded diffusion models).
+
+Our own pipeline over diffusers' and transformers' components, through the loop in sampling.py. A prompt and a picture
+condition a video UNet in latent space:
+
+    text      CLIP's text tower, last layer but one                        (B, 77, D)
+    picture   CLIP's vision tower, zeros where the prompt is negative      (B, 1, D)
+              VAE latents as frame 0, constant frames that tell the time   (B, 4, F, h, w)
+    rate      condition_fps                                                (B,)
+
+B is 2 under guidance, the negative prompt first, and 1 without. h and w are an eighth of the clip's height and width.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from i2v_lab.errors import BadFrames, ModelError, OutOfMemory, UnsupportedParams
+from i2v_lab.image import Picture
+from i2v_lab.models.base import Frames, check_size
+from i2v_lab.models.checkpoint import (
+    Checkpoint,
+    Layout,
+    choose_device,
+    choose_dtype,
+    is_out_of_memory,
+    load_component,
+    one_line,
+    open_checkpoint,
+    quiet_libraries,
+    read_json,
+)
+from i2v_lab.models.sampling import denoise, make_scheduler, set_steps
+from i2v_lab.params import Advice, ClipParams
+from i2v_lab.progress import Progress
+
+LAYOUT = Layout(
+    pipeline="I2VGenXLPipeline",
+    weights=("image_encoder", "text_encoder", "unet", "vae"),
+    files=("feature_extractor/preprocessor_config.json", "scheduler/scheduler_config.json"),
+)
+CELL = 8  # pixels a latent, along each side
+CLIP_TOKENS = 77  # what the text tower reads, begin and end marks included
+
+# Latents to RGB from -1 to 1, without the VAE: a linear fit that the users of Stable Diffusion share, whose latents
+# these are (first published by K. Turner in the Hugging Face forum, "Decoding latents to RGB without upscaling", 2022).
+LATENT_RGB = ((0.298, 0.207, 0.208), (0.187, 0.286, 0.173), (-0.158, 0.189, 0.264), (-0.184, -0.271, -0.473))
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Everything that the UNet is told but for the noisy latents and the time; shapes stand at the top of the module."""
+
+    text: torch.Tensor  # (B, 77, D)
+    picture: torch.Tensor  # (B, 1, D)
+    latents: torch.Tensor  # (B, 4, F, h, w)
+    fps: torch.Tensor  # (B,), int64
+
+
+class I2VGenXL:
+    """I2VGen-XL, loaded. Make one with `load`; it satisfies `VideoModel`.
+
+    Attributes:
+        tokenizer, text_encoder, feature_extractor, image_encoder, unet, vae: the components.
+        scheduler_config: the noise schedule that the checkpoint was trained with, as diffusers keeps it.
+    """
+
+    name: ClassVar[str] = "i2vgen-xl"
+    about: ClassVar[str] = "A picture and a prompt to a clip, by a video diffusion network of 1.4 billion parameters."
+    licence: ClassVar[str] = "MIT (ali-vilab/i2vgen-xl)"
+    native_size: ClassVar[tuple[int, int]] = (704, 1280)
+    size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"resolution": "512p", "num_frames": 8, "num_inference_steps": 30},
+        "standard": {"resolution": "512p", "num_frames": 16, "num_inference_steps": 50},
+        "high": {"resolution": "768p", "num_frames": 24, "num_inference_steps": 80},
+        "extreme": {"resolution": "1024p", "num_frames": 32, "num_inference_steps": 100},
+    }
+
+    def __init__(
+        self, *, tokenizer: Any, text_encoder: Any, feature_extractor: Any, image_encoder: Any, unet: Any, vae: Any,
+        scheduler_config: Mapping[str, Any], fingerprint: str,
+    ) -> None:  # fmt: skip
+        self.tokenizer = tokenizer
+        self.text_encoder = text_encoder
+        self.feature_extractor = feature_extractor
+        self.image_encoder = image_encoder
+        self.unet = unet
+        self.vae = vae
+        self.scheduler_config = dict(scheduler_config)
+        self.fingerprint = fingerprint
+        self.torch_device = torch.device(unet.device)
+        self.torch_dtype: torch.dtype = unet.dtype
+        self.device = str(self.torch_device)
+        self.dtype = str(self.torch_dtype).removeprefix("torch.")
+
+    @classmethod
+    def load(
+        cls, folder_or_hub_id: str | Path, *, device: str | None = None, dtype: str = "auto", progress: Progress | None = None
+    ) -> I2VGenXL:
+        """Load a checkpoint, a component at a time.
+
+        Args:
+            folder_or_hub_id: a local folder in diffusers layout, or a hub id: `ali-vilab/i2vgen-xl`. What lies in the
+                hub's cache is used without network; otherwise it is fetched (4.6 GB), with a progress bar.
+            device: "cpu", "cuda", "cuda:1"; None: CUDA if there is one, else the CPU.
+            dtype: "float32", "float16", "bfloat16"; "auto": float16 on CUDA, otherwise float32.
+            progress: hears the stage "load" and a step for each of its four components with weights.
+
+        Raises:
+            ModelError: not found, unreachable, incomplete, damaged, not an I2VGen-XL, or no such device.
+            OutOfMemory: the weights do not fit.
+        """
+        progress = progress or Progress()
+        where = choose_device(device)
+        number = choose_dtype(dtype, where)
+        checkpoint = open_checkpoint(folder_or_hub_id, LAYOUT)
+        progress.stage("load", len(LAYOUT.weights))
+        failed = None
+        try:
+            return cls(**_components(checkpoint, where, number, progress), fingerprint=checkpoint.fingerprint())
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            failed = one_line(error)
+        raise OutOfMemory(
+            f"{folder_or_hub_id} does not fit into the memory of {where} as {str(number).removeprefix('torch.')}: {failed}; "
+            "close other programs, or use float16 on a device with 8 GB or more"
+        )
+
+    @classmethod
+    def check(cls, params: ClipParams) -> None:
+        check_size(params, cls.size_multiple, cls.name)
+
+    @classmethod
+    def advice(cls, params: ClipParams) -> list[Advice]:
+        found = []
+        steps, (height, width) = params.num_inference_steps, (params.height, params.width)
+        if params.scheduler == "ddim" and steps < 50:
+            found.append(Advice("num_inference_steps", f"{steps} is below 50", "DDIM leaves noise and smears", "use 50 or more"))
+        if params.scheduler == "lcm":
+            found.append(Advice("scheduler", "lcm", "it is made for distilled networks; on this one clips lose detail", "try ddim"))
+        if params.num_frames > 16:
+            found.append(Advice("num_frames", f"{params.num_frames} is above 16", "motion fades towards the end", "use 16"))
+        if height % 64 or width % 64:
+            near = "x".join(str(max(64, round(side / 64) * 64)) for side in (height, width))
+            found.append(Advice("resolution", f"{height}x{width} is not made of 64s", "the authors ask for that", f"use {near}"))
+        if height > width:
+            found.append(Advice("resolution", f"{height}x{width} is taller than wide", "it was trained on wide clips",
+                                f"turn it, {width}x{height}, or crop the picture"))  # fmt: skip
+        if not params.prompt:
+            found.append(Advice("prompt", "empty", "the motion is left to chance", "say what should happen in the clip"))
+        for field in ("prompt", "negative_prompt"):
+            if (tokens := estimate_tokens(getattr(params, field))) > CLIP_TOKENS:
+                found.append(Advice(field, f"about {tokens} tokens", f"the network reads the first {CLIP_TOKENS} and no more",
+                                    "put first what matters, and shorten it"))  # fmt: skip
+        return found
+
+    def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        """Make the clip: stages encode, denoise, decode. See `VideoModel.generate`.
+
+        One generator on the CPU, seeded with `params.seed`, draws float32 numbers in this order, whatever the device
+        and dtype: the sample of the picture's latents (1, 4, h, w); the noise (F, 4, h, w); what a stochastic scheduler
+        adds, step by step.
+        """
+        self.check(params)
+        if params.dtype not in ("auto", self.dtype):
+            raise UnsupportedParams(f"dtype: this model was loaded as {self.dtype}, got {params.dtype}; nearest: {self.dtype}")
+        # The error of a failed try keeps its frames, and they all that it computed: a new one is raised outside `except`.
+        try:
+            return self._generate(image, params, progress)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            failed = one_line(error)
+        if self.torch_device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise OutOfMemory(
+            f"{params.num_frames} frames of {params.height}x{params.width} in {self.dtype} do not fit into the memory of "
+            f"{self.device} ({failed}); make fewer frames or a smaller resolution"
+        )
+
+    @torch.inference_mode()
+    def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        scheduler = make_scheduler(params.scheduler, self.scheduler_config)
+        set_steps(scheduler, params.num_inference_steps)  # a number of steps that cannot be made is told at once
+        generator = torch.Generator().manual_seed(params.seed)
+        pixels = image.crop(params.height, params.width)  # (H, W, 3)
+
+        progress.stage("encode", 3)
+        text = self.encode_prompt(self.tokenize(prompts(params)))
+        progress.step()
+        conditions = self.encode_picture(pixels, text, params, generator, progress)
+        shape = (params.num_frames, self.unet.config.in_channels, params.height // CELL, params.width // CELL)
+        noise = torch.randn(shape, generator=generator).to(self.torch_device)  # (F, 4, h, w)
+        latents = self.denoise(noise, conditions, scheduler, params=params, generator=generator, progress=progress)
+        return self.decode(latents, progress)
+
+    def tokenize(self, texts: list[str]) -> torch.Tensor:
+        """Token numbers, int64 (B, 77): longer texts are cut, shorter ones filled up."""
+        length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+        tokens = self.tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        return torch.as_tensor(tokens.input_ids)
+
+    def encode_prompt(self, tokens: torch.Tensor) -> torch.Tensor:
+        """What the UNet is told of texts: the text tower's last layer but one, through its last norm. (B, 77, D)."""
+        states = self.text_encoder(tokens.to(self.torch_device), output_hidden_states=True).hidden_states
+        return torch.as_tensor(self.text_encoder.final_layer_norm(states[-2]))
+
+    def encode_picture(
+        self, pixels: npt.NDArray[np.uint8], text: torch.Tensor, params: ClipParams, generator: torch.Generator, progress: Progress
+    ) -> Conditions:
+        """What the UNet is told, complete: the text's embedding, and the picture through CLIP and through the VAE.
+
+        Args:
+            pixels: the crop, uint8 RGB, (H, W, 3).
+            text: from `encode_prompt`, (B, 77, D).
+            generator: draws the sample of the picture's latents.
+            progress: hears a step after each of the two.
+        """
+        seen = self.look(self.clip_pixels(pixels, params.width))  # (1, 1, D)
+        progress.step()
+        picture = torch.cat([torch.zeros_like(seen), seen][-len(text) :])  # (B, 1, D)
+        whole = torch.from_numpy(pixels.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]  # (1, 3, H, W)
+        noise = torch.randn((1, self.unet.config.in_channels, params.height // CELL, params.width // CELL), generator=generator)
+        first = self.to_latents(whole.to(self.torch_device, self.torch_dtype), noise)  # (1, 4, h, w)
+        if not torch.isfinite(first).all():
+            raise _not_finite("the picture's latents", "encode")
+        progress.step()
+        latents = self.tell_time(first, params.num_frames).repeat(len(text), 1, 1, 1, 1)  # (B, 4, F, h, w)
+        fps = torch.full((len(text),), params.condition_fps, device=self.torch_device)  # (B,)
+        return Conditions(text, picture, latents, fps)
+
+    def clip_pixels(self, pixels: npt.NDArray[np.uint8], width: int) -> torch.Tensor:
+        """The crop as CLIP's vision tower takes it, (1, 3, 224, 224).
+
+        As in the published code it is enlarged until its shorter side is the clip's width, the square in the middle is
+        cut out, and that made small. That code rounds a side down and pads with a black line at some sizes; this does not.
+        """
+        height = len(pixels)
+        scale = max(1.0, width / height)
+        size = (max(width, round(width * scale)), max(width, round(height * scale)))
+        left, top = (size[0] - width) // 2, (size[1] - width) // 2
+        crop_size = self.feature_extractor.crop_size
+        square = Image.fromarray(pixels).resize(size, Image.Resampling.BOX).crop((left, top, left + width, top + width))
+        small = square.resize((crop_size["width"], crop_size["height"]), Image.Resampling.BILINEAR)
+        array = np.asarray(small, np.float32).transpose(2, 0, 1) / 255  # (3, 224, 224)
+        normed = self.feature_extractor(
+            images=array, do_resize=False, do_center_crop=False, do_rescale=False, do_normalize=True, return_tensors="pt"
+        )
+        return torch.as_tensor(normed.pixel_values).to(self.torch_device, self.torch_dtype)
+
+    def look(self, pixels: torch.Tensor) -> torch.Tensor:
+        """CLIP's embedding of a picture: (1, 3, 224, 224) to (1, 1, D)."""
+        return torch.as_tensor(self.image_encoder(pixels).image_embeds)[:, None]
+
+    def to_latents(self, pixels: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """A sample of the VAE's latents: pixels from -1 to 1 (1, 3, H, W), normal noise (1, 4, h, w), to (1, 4, h, w)."""
+        found = self.vae.encode(pixels).latent_dist
+        return torch.as_tensor((found.mean + found.std * noise.to(found.mean)) * self.vae.config.scaling_factor)
+
+    def tell_time(self, first: torch.Tensor, num_frames: int) -> torch.Tensor:
+        """The picture's latents (1, 4, h, w) as frame 0, then constant frames that rise to 1. (1, 4, F, h, w)."""
+        times = torch.arange(num_frames, device=first.device) / (num_frames - 1)  # (F,)
+        rest = times[1:].to(first).view(1, 1, -1, 1, 1).expand(*first.shape[:2], -1, *first.shape[2:])
+        return torch.cat([first[:, :, None], rest], 2)
+
+    def predict(self, conditions: Conditions, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """One forward pass of the UNet: noisy latents (F, 4, h, w) to its prediction under each condition, (B, F, 4, h, w).
+
+        The loop around it stays in float32 whatever the network's dtype is.
+        """
+        batch = latents.to(self.torch_dtype).permute(1, 0, 2, 3).expand(len(conditions.fps), -1, -1, -1, -1)  # (B, 4, F, h, w)
+        (predicted,) = self.unet(
+            batch,
+            timestep,
+            fps=conditions.fps,
+            image_latents=conditions.latents,
+            image_embeddings=conditions.picture,
+            encoder_hidden_states=conditions.text,
+            return_dict=False,
+        )
+        return torch.as_tensor(predicted).permute(0, 2, 1, 3, 4).float()
+
+    def denoise(
+        self,
+        noise: torch.Tensor,
+        conditions: Conditions,
+        scheduler: Any,
+        *,
+        params: ClipParams,
+        generator: torch.Generator,
+        progress: Progress,
+    ) -> torch.Tensor:
+        """Noise (F, 4, h, w), float32, to latents of the same shape. BadFrames unless they are finite."""
+
+        def predict(latents: torch.Tensor, timestep: torch.Tensor, with_negative: bool) -> torch.Tensor:
+            return self.predict(conditions, latents, timestep)
+
+        latents = denoise(predict, noise, scheduler, params, generator, progress, preview)
+        if not torch.isfinite(latents).all():
+            raise _not_finite("the latents", "denoise")
+        return latents
+
+    def decode(self, latents: torch.Tensor, progress: Progress) -> Frames:
+        """Latents (F, 4, h, w) to frames, uint8 RGB (F, H, W, 3), one at a time. BadFrames unless they are finite."""
+        progress.stage("decode", len(latents))
+        frames = []
+        for number, latent in enumerate(latents):
+            frame = self.decode_frame(latent[None])[0]  # (3, H, W)
+            if not torch.isfinite(frame).all():
+                raise _not_finite(f"frame {number}", "decode")
+            frames.append(((frame / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+            progress.step()
+        return np.stack(frames)
+
+    def decode_frame(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (1, 4, h, w) to pixels from about -1 to 1, float32 (1, 3, H, W)."""
+        scaled = (latents / self.vae.config.scaling_factor).to(self.torch_dtype)
+        return torch.as_tensor(self.vae.decode(scaled, return_dict=False)[0]).float()
+
+
+def prompts(params: ClipParams) -> list[str]:
+    """The texts that the UNet runs under, in the order of its batch: negative, prompt; without guidance the prompt alone."""
+    return [params.negative_prompt, params.prompt] if params.guidance_scale > 1 else [params.prompt]
+
+
+def preview(latents: torch.Tensor) -> npt.NDArray[np.uint8]:
+    """Noisy latents (F, 4, h, w) as small pictures, uint8 RGB (F, h, w, 3). No network: some milliseconds."""
+    # Some schedulers keep latents at the size of the noise, up to 4096 times too large: they show as noise of size 1.
+    plain = latents.float() / latents.float().std().clamp(min=1)
+    rgb = plain.permute(0, 2, 3, 1) @ torch.tensor(LATENT_RGB, device=latents.device)  # (F, h, w, 3)
+    shown: npt.NDArray[np.uint8] = ((rgb / 2 + 0.5).nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return shown
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens CLIP makes of a text, its begin and end marks included, without its vocabulary.
+
+    A common English word is one token, a long one more; so is each digit and each run of signs. Of a character that is
+    not in the Latin alphabet CLIP makes one or two; one is counted.
+    """
+    pieces = re.findall(r"[a-z]+|\d|[^\W\d_]|[^\w\s]+|_", text.lower())
+    return 2 + sum(-(-len(piece) // 9) for piece in pieces)
+
+
+def _components(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, progress: Progress) -> dict[str, Any]:
+    """The arguments of I2VGenXL, but for the fingerprint."""
+    from diffusers import AutoencoderKL, I2VGenXLUNet
+    from transformers import CLIPTextModel, CLIPVisionModelWithProjection
+
+    parts: dict[str, Any] = {"scheduler_config": read_json(checkpoint.folder / "scheduler" / "scheduler_config.json")}
+    for part, cls, keyword in (
+        ("text_encoder", CLIPTextModel, "dtype"),
+        ("image_encoder", CLIPVisionModelWithProjection, "dtype"),
+        ("vae", AutoencoderKL, "torch_dtype"),
+        ("unet", I2VGenXLUNet, "torch_dtype"),
+    ):
+        parts[part] = load_component(cls, checkpoint, part, **{keyword: dtype}).to(device)
+        progress.step()
+    return parts | _small_components(checkpoint, parts["text_encoder"])
+
+
+def _small_components(checkpoint: Checkpoint, text_encoder: Any) -> dict[str, Any]:
+    from transformers import CLIPImageProcessorPil, CLIPTokenizer  # the other image processor needs torchvision
+
+    try:
+        with quiet_libraries():
+            tokenizer = CLIPTokenizer.from_pretrained(checkpoint.folder / "tokenizer", local_files_only=True)
+            extractor = CLIPImageProcessorPil.from_pretrained(checkpoint.folder / "feature_extractor", local_files_only=True)
+    except Exception as error:  # noqa: BLE001 - the tokenizers library raises plain Exception
+        raise ModelError(
+            f"{checkpoint.folder}: its tokenizer or feature_extractor cannot be read ({one_line(error)}); fetch both again"
+        ) from None
+    if len(tokenizer) > (words := text_encoder.config.vocab_size):
+        raise ModelError(
+            f"{checkpoint.folder / 'tokenizer'}: has {len(tokenizer)} tokens, and the text encoder knows {words}; they do not "
+            "belong together, fetch both again"
+        )
+    return {"tokenizer": tokenizer, "feature_extractor": extractor}
+
+
+def _not_finite(what: str, stage: str) -> BadFrames:
+    return BadFrames(
+        f"{stage}: expected finite numbers, got others in {what}; use dtype float32 or bfloat16, or another scheduler such as ddim"
+    )
+
+

@@ -1,0 +1,114 @@
+"""The house: its layers, its door, its pins. What every command and module relies on."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import i2v_lab
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "i2v_lab"
+
+# A module imports only from layers below its own; modules of models/ are one room and may use each other.
+LAYERS = [
+    ["errors"],
+    ["params", "image", "progress", "settings", "ffmpeg"],
+    ["video", "meter", "record", "models"],
+    ["store"],
+    ["run"],
+    ["batch"],
+    ["doctor", "terminal"],
+    ["cli"],
+    ["__main__", "__init__"],
+]
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+
+
+def _room(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def _imports(path: Path) -> set[str]:
+    """The rooms of this package that a module imports, also within functions and for types alone."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "i2v_lab":
+            below = (node.module or "").split(".")[1:]
+            found |= {below[0]} if below else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("i2v_lab.")}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_layers_below(path):
+    room = _room(path)
+    assert room in LAYER, f"{room} has no layer: give it one"
+    for imported in _imports(path) - {room}:
+        assert LAYER[imported] < LAYER[room], f"{room} (layer {LAYER[room]}) imports {imported} (layer {LAYER[imported]})"
+
+
+def test_the_public_names_are_these_and_importable():
+    assert i2v_lab.__all__ == [
+        "Advice", "ClipParams", "I2VLabError", "Progress", "RunRecord", "StopSwitch", "Store", "advice", "load_settings",
+        "open_picture", "read_settings", "run_clip", "runs",
+    ]  # fmt: skip
+    for name in i2v_lab.__all__:
+        assert getattr(i2v_lab, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = i2v_lab.nothing
+
+
+def test_importing_the_package_loads_neither_torch_nor_widgets_nor_pandas():
+    script = "import sys, i2v_lab; from i2v_lab import ClipParams; print([m for m in ('torch', 'ipywidgets', 'pandas', 'cv2') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def _pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+    names = [_plain(name) for name, _ in pins]
+    assert len(names) == len(set(names)), "a package is pinned twice"
+    return {_plain(name): version for name, version in pins}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_dependency_is_pinned_once_and_installed_so():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    pins = _pins()
+    for name in named:
+        if name.startswith("i2v_lab"):
+            continue
+        assert re.fullmatch(r"[\w.-]+", name), f"{name}: versions belong in constraints.txt"
+        assert _plain(name) in pins, f"{name} is not pinned in constraints.txt"
+        assert importlib.metadata.version(name).split("+")[0] == pins[_plain(name)]
+
+
+def test_conda_and_make_install_by_the_same_file():
+    environment = (ROOT / "environment.yaml").read_text()
+    assert "--constraint constraints.txt" in environment
+    assert "--editable .[lab]" in environment
+    assert "==" not in environment
+    assert "--constraint constraints.txt" in (ROOT / "Makefile").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"python{project['requires-python']}" in environment
+
+
+def test_the_version_is_the_one_in_the_changelog():
+    version = importlib.metadata.version("i2v_lab")
+    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
