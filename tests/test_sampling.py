@@ -76,7 +76,8 @@ def test_the_names_are_those_of_the_params() -> None:
 @pytest.mark.parametrize("config", [LEADING, TRAILING], ids=["leading", "trailing"])
 def test_inverts_the_denoiser_of_a_gaussian(name: str, config: dict[str, object]) -> None:
     found, _ = sample(name, config, 50)
-    assert float(found.mean()) == pytest.approx(MEAN, rel=0.05 if config is LEADING else 0.015)
+    leading = config is LEADING or "timestep_spacing" in SCHEDULERS[name][1]  # the noisiest part is left out: 2 to 4 % of bias
+    assert float(found.mean()) == pytest.approx(MEAN, rel=0.05 if leading else 0.015)
     if name == "lcm":
         assert 0.3 < float(found.std()) < SPREAD
     else:

@@ -49,13 +49,17 @@ def find(model: str) -> tuple[type[VideoModel], str]:
     Raises:
         ModelError: no such family, folder or hub id.
     """
-    folder = Path(model).expanduser()
     if model in FAMILIES:
         local = CHECKPOINT_FOLDER / model
         return family(model), str(local) if (local / "model_index.json").is_file() else CHECKPOINTS.get(model, "")
-    if (folder / "model_index.json").is_file():
+    try:
+        folder = Path(model).expanduser()
+        there, is_checkpoint = folder.exists(), (folder / "model_index.json").is_file()
+    except (OSError, RuntimeError):  # too long for a path; no such home
+        raise ModelError(f"expected a checkpoint's folder, got {model!r}, which cannot be one; check its name") from None
+    if is_checkpoint:
         return family(_family_of(folder)), str(folder)
-    if folder.exists():
+    if there:
         raise ModelError(f"expected a folder with a model_index.json (diffusers layout), got {model}: it has none")
     if _HUB_ID.fullmatch(model):
         return family("i2vgen-xl"), model
@@ -98,8 +102,10 @@ def identity(model: str, device: str = "auto", dtype: str = "auto") -> Identity 
     found, checkpoint = find(model)
     if not checkpoint:
         return Identity(found.name, found.fingerprint, found.device, found.dtype)
-    family_class: Any = found
-    known = family_class.identify(checkpoint, device=None if device == "auto" else device, dtype=dtype)
+    from i2v_lab.models.checkpoint import identify
+
+    layout: Any = found.layout  # type: ignore[attr-defined]
+    known = identify(checkpoint, layout, None if device == "auto" else device, dtype)
     return Identity(found.name, *known) if known else None
 
 

@@ -26,6 +26,9 @@ DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "float16": torch.
 HEADER_MAX = 100_000_000  # bytes; what the safetensors library accepts
 
 
+SAMPLES, SAMPLE_BYTES = 64, 4096  # of each file of weights, for the fingerprint
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a checkpoint of one family consists of.
@@ -58,21 +61,29 @@ class Checkpoint:
     configs: tuple[Path, ...]
 
     def fingerprint(self) -> str:
-        """sha256, as hex, of the configs, and of the safetensors files' names, headers and sizes.
+        """sha256, as hex, of the configs, and of the safetensors files' names, headers, sizes and a sample of their bytes.
 
-        The weights' own bytes are not read, so it takes milliseconds; two sets of weights with the same tensors in the
-        same format have the same fingerprint. The place of the folder does not matter, the variant does.
+        The sample, SAMPLES blocks spread over each file, tells fine-tunes apart that have the same tensors in the same
+        format, and still takes milliseconds. The place of the folder does not matter, the variant does.
         """
         digest = hashlib.sha256()
         for path in self.configs:
             _feed(digest, self._name(path), path.read_bytes())
         for path in self.weights:
             header = _header(path)
-            _feed(digest, self._name(path), path.stat().st_size.to_bytes(8, "little"), header)
+            _feed(digest, self._name(path), path.stat().st_size.to_bytes(8, "little"), header, *_sample(path))
         return digest.hexdigest()
 
     def _name(self, path: Path) -> bytes:
         return path.relative_to(self.folder).as_posix().encode()
+
+
+def _sample(path: Path) -> Iterator[bytes]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for block in range(SAMPLES):
+            file.seek(max(0, size - SAMPLE_BYTES) * block // (SAMPLES - 1))
+            yield file.read(SAMPLE_BYTES)
 
 
 def _feed(digest: Any, *parts: bytes) -> None:
@@ -97,6 +108,19 @@ def open_checkpoint(folder_or_hub_id: str | Path, layout: Layout) -> Checkpoint:
     if not HUB_ID.fullmatch(name):
         raise ModelError(f"{name}: expected a folder in diffusers layout or a hub id such as ali-vilab/i2vgen-xl; no such folder")
     return _from_cache(name, layout) or inspect_folder(_download(name, layout), layout)
+
+
+def identify(folder_or_hub_id: str | Path, layout: Layout, device: str | None, dtype: str) -> tuple[str, str, str] | None:
+    """(fingerprint, device, dtype) that loading would give, without loading; None where the checkpoint is not here.
+
+    Raises:
+        ModelError: it is here and incomplete or damaged, or there is no such device.
+    """
+    where = choose_device(device)
+    folder = Path(folder_or_hub_id).expanduser()
+    found = inspect_folder(folder, layout) if folder.exists() else _from_cache(str(folder_or_hub_id), layout)
+    number = str(choose_dtype(dtype, where)).removeprefix("torch.")
+    return (found.fingerprint(), str(where), number) if found else None
 
 
 def inspect_folder(folder: Path, layout: Layout) -> Checkpoint:

@@ -45,7 +45,7 @@ from i2v_lab.progress import Progress
 
 # Chosen together by experiments/closed_form_guidance.py; docs/models.md has the table. Pixels run from -1 to 1.
 SIGMA = 0.01  # noise in the data: 1.3 grey levels, so that finished clips are clean
-LEAK = 0.82  # share of the probability that all motions have, whatever the prompt says
+LEAK = 0.80  # share of the probability that all motions have, whatever the prompt says
 CELLS = 64  # latent cells a frame and channel: 8 x 8 on a square
 SHORT_MAX = 32767  # OpenCV's remap takes no more rows at once
 FINE = 8  # pixels of the working picture a cell, along each side: motions smaller than a cell still show

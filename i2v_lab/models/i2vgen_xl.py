@@ -74,6 +74,7 @@ class I2VGenXL:
         scheduler_config: the noise schedule that the checkpoint was trained with, as diffusers keeps it.
     """
 
+    layout: ClassVar[Layout] = LAYOUT
     name: ClassVar[str] = "i2vgen-xl"
     about: ClassVar[str] = "A picture and a prompt to a clip, by a video diffusion network of 1.4 billion parameters."
     licence: ClassVar[str] = "MIT (ali-vilab/i2vgen-xl)"
@@ -393,5 +394,3 @@ def _not_finite(what: str, stage: str) -> BadFrames:
     return BadFrames(
         f"{stage}: expected finite numbers, got others in {what}; use dtype float32 or bfloat16, or another scheduler such as ddim"
     )
-
-
