@@ -474,6 +474,14 @@ def test_fingerprint(folder: Path, copied: Path, model: I2VGenXL) -> None:
     assert fingerprint(copied) == model.fingerprint
     (copied / "README.md").write_text("what people add")
     assert fingerprint(copied) == model.fingerprint
+    weights = copied / "unet" / "diffusion_pytorch_model.fp16.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1  # a fine-tune: the same tensors, other numbers
+    weights.write_bytes(data)
+    assert fingerprint(copied) != model.fingerprint
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert fingerprint(copied) == model.fingerprint
     config = json.loads((copied / "scheduler" / "scheduler_config.json").read_text())
     (copied / "scheduler" / "scheduler_config.json").write_text(json.dumps({**config, "timestep_spacing": "trailing"}))
     assert fingerprint(copied) != model.fingerprint

@@ -156,7 +156,7 @@ PANS = {
 def _pan(name: str) -> Part:
     right, down = PANS[name]
     length = float(np.hypot(right, down))
-    return Part(f"pan {name}", _speeds(0.10, 0.25, 0.45), warp=partial(pan, right=right / length, down=down / length))
+    return Part(f"pan {name}", _speeds(0.09, 0.20, 0.36), warp=partial(pan, right=right / length, down=down / length))
 
 
 CAMERAS = (
@@ -168,9 +168,9 @@ CAMERAS = (
         r"\bzoom(s|ed|ing)?[ -]*(\w+ )?out(wards?)?\b|\bpull(s|ing)?[ -](out|back)\b|\bmov(e|es|ing) (further )?away\b|拉远|推远|缩小|拉开|变焦拉")),
     Part("rotate clockwise", _speeds(0.08, 0.20, 0.36), warp=partial(rotate, clockwise=1.0)),
     Part("rotate counterclockwise", _speeds(0.08, 0.20, 0.36), warp=partial(rotate, clockwise=-1.0)),
-    Part("tilt up", _speeds(0.10, 0.22, 0.38), warp=partial(tilt, up=1.0),
+    Part("tilt up", _speeds(0.07, 0.14, 0.24), warp=partial(tilt, up=1.0),
          words=r"\btilt(s|ed|ing)?\b(?!.*\bdown).*\bup|\bup\w* tilt|上摇|仰拍|仰起|抬起镜头"),
-    Part("tilt down", _speeds(0.10, 0.22, 0.38), warp=partial(tilt, up=-1.0),
+    Part("tilt down", _speeds(0.07, 0.14, 0.24), warp=partial(tilt, up=-1.0),
          words=r"\btilt(s|ed|ing)?\b(?!.*\bup).*\bdown|\bdown\w* tilt|下摇|俯拍|俯下"),
     Part("dolly in", _speeds(0.12, 0.28, 0.50), warp=partial(dolly, inwards=1.0), words=(
         r"\bdoll(y|ies|ying)\b(?!.*\b(out|back)).*(in\b|forward|$)|\b(camera|view|shot)\b.*\bforwards?\b|向前(移动|推|走|飞)|前移|前进")),
