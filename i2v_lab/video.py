@@ -20,12 +20,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import psutil
 
+from i2v_lab import gif_comment
 from i2v_lab.errors import ClipError, WriteError
 from i2v_lab.ffmpeg import FFmpeg, ask, encoders, ffmpeg_version, must_be_file, shown, url
 
@@ -156,7 +157,7 @@ def write(
         info = _encode(frames, partial, fps, format, comment)
         with _disk(directory):
             if comment is not None and format == "gif":
-                _insert_gif_comment(partial, comment)
+                gif_comment.insert(partial, comment)
                 info = replace(probe(partial), padded=info.padded)
             with partial.open("rb") as file:  # some disks tell only now that they are full
                 os.fsync(file.fileno())
@@ -238,7 +239,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         with Path(path).open("rb") as file:
             is_gif = file.read(6) in (b"GIF87a", b"GIF89a")
-            text = _gif_comment(file) if is_gif else None
+            text = gif_comment.read(file, SETTINGS_LIMIT) if is_gif else None
     except OSError as error:
         raise ClipError(f"{shown(path)}: cannot be read ({error.strerror})") from None
     if not is_gif:
@@ -392,31 +393,4 @@ def _metadata_comment(dump: bytes) -> str | None:
     for key, value in re.findall(r"^((?:[^\\=\n]++|\\.)*+)=((?:[^\\\n]++|\\.)*+)$", dump.decode("utf-8", "replace"), re.M | re.S):
         if key.lower() == "comment":
             return re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)
-    return None
-
-
-def _gif_table_bytes(flags: int) -> int:
-    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
-
-
-def _insert_gif_comment(path: Path, comment: str) -> None:
-    """Put a comment extension, in blocks of up to 255 bytes, right behind the global colour table."""
-    data, text = path.read_bytes(), comment.encode("ascii")
-    place = 13 + _gif_table_bytes(data[10])
-    blocks = (text[start : start + 255] for start in range(0, len(text), 255))
-    body = b"".join(bytes([len(block)]) + block for block in blocks)
-    path.write_bytes(data[:place] + b"!\xfe" + body + b"\0" + data[place:])
-
-
-def _gif_comment(file: IO[bytes]) -> str | None:
-    """The first comment before the first frame. Our own reader: Pillow's time grows with the square of the length."""
-    file.seek(10)
-    flags = file.read(1)
-    file.seek(13 + _gif_table_bytes(flags[0] if flags else 0))
-    while file.read(1) == b"!":
-        label, body = file.read(1), bytearray()
-        while (size := file.read(1)) and size != b"\0" and len(body) <= SETTINGS_LIMIT:
-            body += file.read(size[0])
-        if label == b"\xfe":
-            return body.decode("utf-8", "replace")
     return None
