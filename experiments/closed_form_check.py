@@ -13,6 +13,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -60,7 +61,7 @@ def movement(frames: npt.NDArray[np.uint8]) -> Movement:
     x, y = (x - (width - 1) / 2) / 256, (y - (height - 1) / 2) / 256
     estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     fits, lengths = [], []
-    for now, after in zip(grey, grey[1:], strict=False):
+    for now, after in pairwise(grey):
         flow = estimator.calc(_even(now), _even(after), None).astype(np.float64) / 256  # (h, w, 2)
         weight = np.hypot(cv2.Sobel(now, cv2.CV_64F, 1, 0), cv2.Sobel(now, cv2.CV_64F, 0, 1)) + 1e-3
         weight[(abs(x) > 0.42 * width / 256) | (abs(y) > 0.42 * height / 256)] = 0  # what enters at the rim has no match
@@ -69,7 +70,7 @@ def movement(frames: npt.NDArray[np.uint8]) -> Movement:
         parts = (y < -0.15, y > 0.2, np.hypot(x, y) < 0.2, np.hypot(x, y) > 0.33)
         lengths.append([np.average(np.linalg.norm(rest, axis=2), weights=weight * part) for part in parts])
     mean = np.mean(fits, 0)
-    turns = [float(a[:2] @ b[:2] < 0) for a, b in zip(fits, fits[1:], strict=False)]
+    turns = [float(a[:2] @ b[:2] < 0) for a, b in pairwise(fits)]
     light = float(frames[-1].mean() / max(1.0, frames[0].mean()))
     return Movement(*map(float, mean), *map(float, np.mean(lengths, 0)), light, float(np.mean(turns)))
 

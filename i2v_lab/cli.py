@@ -1,22 +1,35 @@
 """The command line, i2v-lab: every command a program may read answers on standard output, all else is on standard error.
 
-The options of a clip are made from ClipParams. Exit codes: 0 done; 1 a run failed; 2 the input was wrong; 130 stopped.
+The options of a clip are made from ClipParams. Exit codes: 0 done; 1 a run failed, and its record says why (a picture that
+cannot be opened too), or something else went wrong; 2 nothing was begun: an option, the settings, or a file is wrong;
+130 stopped.
 """
 
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
-from i2v_lab.terminal import err, listening, out, show_advice, show_record, start_log
+from i2v_lab.terminal import (
+    listening,
+    log_path,
+    record_json,
+    remark,
+    show_advice,
+    show_record,
+    show_runs,
+    start_log,
+    tell,
+)
 
 if TYPE_CHECKING:
     from i2v_lab.params import ClipParams
@@ -37,28 +50,27 @@ Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or
 Force = Annotated[bool, typer.Option("--force", help="make it anew even where the same clip was made before")]
 
 
-def _option(name: str) -> Any:
-    """The option of one field of ClipParams: its type, and help with unit, range and default."""
-    from pydantic_core import PydanticUndefined
+def _option(name: str, about: dict[str, Any]) -> Any:
+    """The option of one field of ClipParams: help with unit, range and default, out of its JSON schema.
 
-    from i2v_lab.params import ClipParams
-
-    field = ClipParams.model_fields[name]
-    kind = field.annotation if field.annotation in (int, float) else str
-    extra: dict[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    limits = {type(item).__name__: item for item in field.metadata}
-    help = field.description or ""
-    if get_origin(field.annotation) is Literal:
-        help += f": {', '.join(get_args(field.annotation))}"
-    if "Ge" in limits and "Le" in limits and limits["Le"].le < 2**31:
-        help += f", {limits['Ge'].ge} to {limits['Le'].le}"
-    if extra.get("unit"):
-        help += f" ({extra['unit']})"
-    if field.default is PydanticUndefined:
+    Values are taken as text: ClipParams reads them, and names all that is wrong in one line.
+    """
+    limits = {**about, **about.get("anyOf", [{}])[0]}
+    help = str(about["description"])
+    if "enum" in about:
+        help += f"; one of {', '.join(about['enum'])}"
+    if "minimum" in limits:
+        help += f", {limits['minimum']} " + (f"to {limits['maximum']}" if limits["maximum"] < 2**31 else "or more")
+    if "maxLength" in about and "minLength" not in about:  # a path needs no such remark
+        help += f", up to {about['maxLength']} characters"
+    if about.get("unit"):
+        help += f" ({about['unit']})"
+    if "default" not in about:
         help += " [required]"
-    elif field.default != "":
-        help += f" [default: {field.default}]"
-    return Annotated[kind | None, typer.Option(f"--{name.replace('_', '-')}", help=help, show_default=False)]
+    elif about["default"] != "":
+        help += f" [default: {about['default']}]"
+    kind = {"integer": "<int>", "number": "<number>"}.get(about.get("type", ""), "<text>")
+    return Annotated[str | None, typer.Option(f"--{name.replace('_', '-')}", help=help, metavar=kind, show_default=False)]
 
 
 def _with_params(command: Callable[..., None]) -> Callable[..., None]:
@@ -70,7 +82,7 @@ def _with_params(command: Callable[..., None]) -> Callable[..., None]:
 
     signature = inspect.signature(command, eval_str=True)
     own = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
-    options = [parameter(name, _option(name)) for name in ClipParams.model_fields]
+    options = [parameter(name, _option(name, about)) for name, about in ClipParams.model_json_schema()["properties"].items()]
     command.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
     command.__annotations__ = {item.name: item.annotation for item in [*options, *own]}
     return command
@@ -97,34 +109,23 @@ def _params(fields: dict[str, Any], preset: str | None, settings: Settings) -> C
 
 def _run(params: ClipParams, settings: Settings, *, force: bool) -> tuple[RunRecord, bool]:
     """Make one clip while the terminal shows progress: (record, whether it was made before)."""
+    from i2v_lab.record import new_id
     from i2v_lab.run import run_clip
     from i2v_lab.store import Store
 
+    id = new_id()
     with listening() as progress:
-        before = Store(settings.output.directory)
-        record = run_clip(params, None, before, progress=progress, settings=settings, anew=force)
-    return record, record.pid != _pid() or record.finished is None
+        record = run_clip(params, None, Store(settings.output.directory), progress=progress, settings=settings, anew=force, id=id)
+    return record, record.id != id
 
 
-def _pid() -> int:
-    import os
-
-    return os.getpid()
-
-
-def _answer(record: RunRecord, settings: Settings, as_json: bool, found: bool) -> None:
+def _answer(record: RunRecord, settings: Settings, as_json: bool, **more: bool) -> None:
     directory = settings.output.directory.absolute()
     if as_json:
-        sys.stdout.write(record_json(record, directory) + "\n")
+        sys.stdout.write(record_json(record, directory, **more) + "\n")
+        sys.stdout.flush()  # a program that reads hears of each clip of a batch when it is done
     else:
-        show_record(record, directory, found=found)
-
-
-def record_json(record: RunRecord, directory: Path) -> str:
-    """A record as one JSON object on one line; the clip is an absolute path."""
-    plain = record.model_dump(mode="json")
-    plain["clip"] = str(directory / record.clip) if record.clip else ""
-    return json.dumps(plain, ensure_ascii=False)
+        show_record(record, directory, made_before=more.get("made_before", False))
 
 
 def _exit_code(record: RunRecord) -> int:
@@ -150,7 +151,7 @@ def generate(
     params = _params(fields, preset, settings)
     _advise(params)
     record, found = _run(params, settings, force=force)
-    _answer(record, settings, as_json, found)
+    _answer(record, settings, as_json, made_before=found)
     raise typer.Exit(_exit_code(record))
 
 
@@ -178,16 +179,18 @@ def batch(
 ) -> None:
     """Make many clips, one after another; a row that fails is recorded and passed over."""
     from i2v_lab.batch import read_rows, run_row
+    from i2v_lab.record import new_id
     from i2v_lab.store import Store
 
     settings = _settings(output_dir, format, prefix, device)
     start_log(settings.log.directory)
     rows, store, worst = read_rows(file), Store(settings.output.directory), 0
     for number, row in enumerate(rows, 1):
-        err.print(f"{number} of {len(rows)}", markup=False)
+        remark(f"{number} of {len(rows)}")
+        id = new_id()
         with listening() as progress:
-            record = run_row(row, store, settings, progress=progress, anew=force)
-        _answer(record, settings, as_json, found=False)
+            record = run_row(row, store, settings, progress=progress, anew=force, id=id)
+        _answer(record, settings, as_json, made_before=record.id != id)
         worst = max(worst, _exit_code(record))
         if record.status == "stopped":
             break
@@ -217,33 +220,11 @@ def runs(
         for record in store.records(status=chosen):
             sys.stdout.write(record_json(record, store.directory) + "\n")
     else:
-        _show_runs(store.records(status=chosen, limit=limit))
-
-
-def _show_runs(records: list[RunRecord]) -> None:
-    from rich.table import Table
-
-    if not records:
-        err.print("no runs yet; make one: i2v-lab generate --image sample:coffee --prompt 'zoom in slowly'")
-        return
-    table = Table("made (UTC)", "status", "prompt", "size", "frames", "steps", "guidance", "seed", "s", "GiB", "clip or reason")
-    for record in records:
-        params = record.params
-        cells = [f"{record.created:%m-%d %H:%M:%S}", record.status]
-        cells += ["", "", "", "", "", ""] if params is None else [
-            params.prompt[:30], params.resolution, str(params.num_frames), str(params.num_inference_steps),
-            f"{params.guidance_scale:g}", str(params.seed),
-        ]  # fmt: skip
-        peak = record.peak_vram_reserved_gib or record.peak_ram_gib
-        cells += [f"{record.seconds.get('total', 0):.1f}", f"{peak:.2f}" if peak else "", record.clip or record.reason]
-        table.add_row(*(_text(cell) for cell in cells))
-    out.print(table)
-
-
-def _text(value: str) -> Any:
-    from rich.text import Text
-
-    return Text(value)  # not markup: a prompt may hold brackets
+        records = store.records(status=chosen, limit=limit)
+        if records:
+            show_runs(records)
+        else:
+            remark(f"no such runs in {store.directory}; make one: i2v-lab generate --image sample:coffee --prompt 'zoom in slowly'")
 
 
 @app.command()
@@ -258,13 +239,16 @@ def show(clip: Path, as_json: AsJson = False) -> None:
     for part in ("params", "record"):
         fields = inside.get(part, {})
         for name, value in fields.items() if isinstance(fields, dict) else ():
-            out.print(f"{name}: {value}", markup=False)
+            tell(f"{name}: {value}")
 
 
 @app.command()
 def again(
     clip: Path,
     image: Annotated[str | None, typer.Option(help="the picture, where it cannot be found by its hash")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="the checkpoint's folder or hub id, where it cannot be found by its name")
+    ] = None,
     as_json: AsJson = False,
     output_dir: OutputDir = None,
     format: Format = None,
@@ -277,15 +261,23 @@ def again(
 
     settings = _settings(output_dir, format, prefix, device)
     start_log(settings.log.directory)
-    params, before = restore(clip, Store(settings.output.directory), image)
+    params, before = restore(clip, Store(settings.output.directory), image, model)
     record, _ = _run(params, settings, force=True)
-    _answer(record, settings, as_json, found=False)
-    if record.status == "done":
-        equal = record.frames_sha256 == before.get("frames_sha256")
-        old, new = before.get("versions"), record.versions
-        why = "" if equal or old == new else f" (made with {old}, now {new})"
-        err.print("frames are equal" if equal else f"frames differ{why}", style="" if equal else "yellow", markup=False)
-    raise typer.Exit(_exit_code(record))
+    if record.status != "done":
+        _answer(record, settings, as_json)
+        raise typer.Exit(_exit_code(record))
+    equal = record.frames_sha256 == before.get("frames_sha256")
+    _answer(record, settings, as_json, frames_equal=equal)
+    if equal:
+        remark("frames are equal to those of the first time")
+    else:
+        old: Any = before.get("versions")
+        other = (
+            [f"{name} {str(old.get(name))[:40]}, now {now}" for name, now in record.versions.items() if old.get(name) != now]
+            if isinstance(old, dict)
+            else []
+        )
+        remark("frames differ from those of the first time" + (f": it was made with {'; '.join(other)}" if other else ""), "yellow")
 
 
 @app.command()
@@ -307,12 +299,12 @@ def models(as_json: AsJson = False) -> None:
         sys.stdout.write(json.dumps(rows) + "\n")
         return
     for row in rows:
-        out.print(f"[bold]{row['model']}[/bold]")
-        where = ", ".join(row["checkpoints"]) or (
-            f"none here; hf download {row['hub_id']} fetches it" if row["hub_id"] else "needs none"
-        )
-        for label, value in (("what", row["about"]), ("licence", row["licence"]), ("checkpoints", where)):
-            out.print(f"  {label}: {value}", markup=False)
+        tell(row["model"], "bold")
+        fetch = f"none here; hf download {row['hub_id']} fetches it" if row["hub_id"] else "needs none"
+        for label, value in (
+            ("what", row["about"]), ("licence", row["licence"]), ("checkpoints", ", ".join(row["checkpoints"]) or fetch),
+        ):  # fmt: skip
+            tell(f"  {label}: {value}")
 
 
 @app.command()
@@ -325,32 +317,33 @@ def doctor(as_json: AsJson = False, output_dir: OutputDir = None) -> None:
         sys.stdout.write(json.dumps([check._asdict() for check in checks]) + "\n")
     else:
         for check in checks:
-            mark = {"ok": "[green]ok[/green]     ", "warning": "[yellow]warning[/yellow]", "missing": "[red]missing[/red]"}[
-                check.state
-            ]
-            out.print(mark, _text(f"{check.name}: {check.found}" + (f"; {check.remedy}" if check.remedy else "")))
+            colour = {"ok": "green", "warning": "yellow", "missing": "red"}[check.state]
+            tell(f"{check.state:8} {check.name}: {check.found}" + (f"; {check.remedy}" if check.remedy else ""), colour)
     raise typer.Exit(int(any(check.state == "missing" for check in checks)))
+
+
 
 
 def main() -> None:
     """The entry point: no traceback reaches a person; the log has it."""
+    logging.getLogger("i2v_lab").addHandler(logging.NullHandler())  # where there is no log, Python would print it
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files are not always text
     try:
-        app()
+        app(prog_name="i2v-lab")
     except InputError as error:
         _fail(error, 2)
     except Stop as error:
         _fail(error, 130)
     except I2VLabError as error:
         _fail(error, 1)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader went away (head): nothing to tell
-        sys.exit(0)
     except Exception as error:
+        where = log_path() or start_log(Path("logs"))
         log.exception("unexpected error")
-        _fail(f"unexpected {type(error).__name__}: {error}; the log has the details", 1)
+        _fail(f"unexpected {type(error).__name__}: {error}" + (f"; {where} has the details" if where else ""), 1)
 
 
 def _fail(error: I2VLabError | str, code: int) -> None:
     log.error("%s", error)
-    err.print(f"error: {error}", style="red", markup=False)
+    remark(f"error: {error}", "red")
     sys.exit(code)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -32,12 +34,8 @@ def examine(settings: Settings) -> list[Check]:
     memory = psutil.virtual_memory().available / GIB
     return [
         Check("Python", "ok", f"{platform.python_version()} at {sys.executable}"),
-        Check(
-            "packages",
-            "ok",
-            ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "diffusers", "transformers")),
-        ),
-        *_devices(),
+        _packages(),
+        *_devices(settings.device),
         Check("memory", "ok", f"{memory:.1f} GiB of RAM free")
         if memory > 2
         else Check(
@@ -49,9 +47,29 @@ def examine(settings: Settings) -> list[Check]:
     ]
 
 
-def _devices() -> list[Check]:
-    import torch
+def _packages() -> Check:
+    """All that the package's own metadata asks for."""
+    found, missing = [], []
+    for requirement in importlib.metadata.requires("i2v_lab") or ():
+        match = re.match(r"[\w.-]+", requirement)
+        if match is None or "extra ==" in requirement:
+            continue
+        try:
+            found.append(f"{match[0]} {importlib.metadata.version(match[0])}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(match[0])
+    if missing:
+        return Check("packages", "missing", f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
+    return Check("packages", "ok", ", ".join(found))
 
+
+def _devices(wanted: str) -> list[Check]:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return [Check("device", "missing", f"torch cannot be loaded: {error}", "install it again, as pytorch.org says")]
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        return [Check("device", "missing", f"the settings ask for {wanted}, and torch sees no CUDA device", "set device to auto")]
     if torch.cuda.is_available():
         found = machine("cuda:0")
         return [Check("device", "ok", f"{found['device_name']}, {found['vram_gib']:.1f} GiB of VRAM, CUDA {torch.version.cuda}")]
@@ -75,9 +93,13 @@ def _ffmpeg(settings: Settings) -> list[Check]:
 
 
 def _disk(directory: Path) -> Check:
-    folder = next(parent for parent in (directory.absolute(), *directory.absolute().parents) if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        return Check("output folder", "missing", f"{directory} cannot be written", "choose another with --output-dir")
+    folder = next(parent for parent in (directory.absolute(), *directory.absolute().parents) if os.path.lexists(parent))
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # rights alone do not tell: the disk may be read-only
+            pass
+    except OSError as error:
+        why = f"{directory} cannot be written: {error.strerror or error}"
+        return Check("output folder", "missing", why, "choose another with --output-dir")
     free = shutil.disk_usage(folder).free / GIB
     state: Literal["ok", "warning"] = "ok" if free > 1 else "warning"
     return Check("output folder", state, f"{directory.absolute()}, {free:.1f} GiB free", "" if free > 1 else "free some space")

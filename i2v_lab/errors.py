@@ -5,6 +5,7 @@
     │   ├── ParamsError        a parameter of a clip is unknown or out of range
     │   ├── PictureError       the input picture cannot be opened or used
     │   ├── SettingsError      config.yaml or the environment is wrong
+    │   ├── SweepError         a sweep, its file or its notebook is wrong
     │   └── ClipError          a file is not a clip, or carries no settings
     ├── ModelError             a model cannot be found or loaded
     │   └── UnsupportedParams  the model cannot make this clip; says the nearest it can
@@ -26,6 +27,9 @@ if TYPE_CHECKING:  # this module is imported first and must cost nothing
     from pydantic import BaseModel, ValidationError
 
 
+ERRORS_MAX = 10  # faults that one text lists
+
+
 class I2VLabError(Exception):
     """The root: catch it to catch all that this package raises on purpose."""
 
@@ -44,6 +48,10 @@ class PictureError(InputError):
 
 class SettingsError(InputError):
     """config.yaml or an environment variable is wrong; the text names the key."""
+
+
+class SweepError(InputError):
+    """A sweep, its file or its notebook is wrong; nothing of it was run."""
 
 
 class ClipError(InputError):
@@ -87,8 +95,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     import difflib
 
     parts = []
-    for item in error.errors():
-        *above, last = (str(part) for part in item["loc"]) if item["loc"] else ("",)
+    for item in error.errors()[:ERRORS_MAX]:
+        *above, last = (_name(part) for part in item["loc"]) if item["loc"] else ("",)
         name = ".".join([*above, last])
         if item["type"] == "extra_forbidden":
             known = _fields_below(model, above)
@@ -101,6 +109,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
             message = message[0].lower() + message[1:]
             came = "" if "got" in message else f", got {_short(item['input'])}"
             parts.append(f"{name}: {message}{came}".removeprefix(": "))
+    if (more := error.error_count() - ERRORS_MAX) > 0:
+        parts.append(f"and {more} more")
     return "; ".join(parts)
 
 
@@ -113,6 +123,12 @@ def _fields_below(model: type[BaseModel], names: list[str]) -> list[str]:
             return []
         model = inner[0]
     return list(model.model_fields)
+
+
+def _name(part: int | str) -> str:
+    """A name in an error; one that was given may be anything."""
+    text = str(part)
+    return text if text.isprintable() and len(text) <= 60 else _short(text, 60)
 
 
 def _short(value: Any, limit: int = 80) -> str:

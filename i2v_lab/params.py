@@ -136,7 +136,7 @@ class ClipParams(BaseModel):
     scheduler: Annotated[Scheduler, Field(**_about("how a denoising step is taken"))] = "ddim"
     dtype: Annotated[DType, Field(**_about("number format of the network; auto: float16 on CUDA, otherwise float32"))] = "auto"
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:

@@ -7,12 +7,14 @@ listens may raise `Stop` from either call: that is how a run is ended, and why i
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeAlias
 
 from i2v_lab.errors import Stop
 
-Preview = Callable[[], np.ndarray]
+if TYPE_CHECKING:
+    import numpy as np
+
+Preview: TypeAlias = "Callable[[], np.ndarray]"
 """A function that renders a small preview of the clip, uint8 RGB (F, h, w, 3). Nothing is computed until it is called."""
 
 

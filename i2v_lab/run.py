@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from i2v_lab import models, video
-from i2v_lab.errors import BadFrames, ClipError, I2VLabError, OutOfMemory, PictureError, Stop
+from i2v_lab.errors import BadFrames, ClipError, I2VLabError, ModelError, OutOfMemory, ParamsError, PictureError, Stop, StoreError
 from i2v_lab.image import Picture, open_picture
 from i2v_lab.meter import Meter, machine, versions
 from i2v_lab.models.base import Frames, VideoModel
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
+_NO_MEMORY = "the machine ran out of memory; choose a smaller resolution or fewer frames"
 
 
 def run_clip(
@@ -38,6 +41,7 @@ def run_clip(
     settings: Settings | None = None,
     anew: bool = False,
     sweep: str = "",
+    id: str = "",
 ) -> RunRecord:
     """Make a clip, write it, measure it and record it, whatever happens.
 
@@ -49,6 +53,8 @@ def run_clip(
         settings: format, prefix, device; None reads config.yaml and the environment.
         anew: make it even where a finished clip of the same key exists. Otherwise that one's record is returned.
         sweep: the sweep that it belongs to.
+        id: of this run, from `new_id`, for a caller who must know it before; "" makes one. A record with another id that
+            comes back is that of a clip made before.
 
     Returns:
         The record. Its status is done, or says what went wrong: failed, out_of_memory or stopped, with `reason`.
@@ -58,71 +64,97 @@ def run_clip(
     """
     settings = settings or load_settings()
     store = store or Store(settings.output.directory)
-    run = _Run(params, store, settings, Listeners(meter := Meter(settings.device), progress or Progress()), sweep)
+    run = _Run(params, store, settings, Listeners(meter := Meter(settings.device), progress or Progress()), sweep, id)
     try:
         with meter:
             found = run.prepare(model, meter, anew)
             if found:
+                log.info("run %s made this clip before: %s", found.id, found.clip)
                 return found
             run.make(meter)
     except I2VLabError as error:
         run.end(error)
     except MemoryError:
-        run.end(OutOfMemory("the machine ran out of memory; choose a smaller resolution or fewer frames"))
+        run.end(OutOfMemory(_NO_MEMORY))
     except KeyboardInterrupt:
         run.end(Stop("interrupted"))
-        store.save(run.record.model_copy(update=meter.record_fields()))
+        _saved(run.record.model_copy(update=meter.record_fields()), store)
         raise
     except Exception as error:
         # A fault of ours or of a library: one clip's, not the sweep's. The traceback is in the log.
         log.exception("unexpected error in run %s", run.record.id)
-        run.end(I2VLabError(f"unexpected {type(error).__name__}: {error}; the log has the details"))
-    record = run.record.model_copy(update=meter.record_fields())
-    store.save(record)
+        run.end(_unexpected(error))
+    return _saved(run.record.model_copy(update=meter.record_fields()), store)
+
+
+def _saved(record: RunRecord, store: Store) -> RunRecord:
     log.info("run %s: %s %s", record.id, record.status, record.reason or record.clip)
+    try:
+        store.save(record)
+    except StoreError as error:
+        if record.clip:  # it was worth the wait, and carries its settings
+            raise StoreError(f"{error}; the clip was made: {store.directory / record.clip}") from error
+        raise
     return record
+
+
+def _unexpected(error: Exception) -> I2VLabError:
+    from i2v_lab.models.checkpoint import is_out_of_memory  # it imports torch, so not before it is needed
+
+    if is_out_of_memory(error):
+        return OutOfMemory(_NO_MEMORY)
+    return I2VLabError(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; the log has the details")
 
 
 class _Run:
     """One run while it goes on: its record grows from step to step."""
 
-    def __init__(self, params: ClipParams, store: Store, settings: Settings, progress: Progress, sweep: str) -> None:
+    def __init__(self, params: ClipParams, store: Store, settings: Settings, progress: Progress, sweep: str, id: str) -> None:
         self.params, self.store, self.settings, self.progress = params, store, settings, progress
-        self.record = RunRecord(id=new_id(), status="running", params=params, sweep=sweep)
+        self.record = RunRecord(id=id or new_id(), status="running", params=params, sweep=sweep)
 
     def _update(self, **fields: Any) -> None:
         self.record = self.record.model_copy(update=fields)
 
     def prepare(self, model: VideoModel | None, meter: Meter, anew: bool) -> RunRecord | None:
-        """Open, check, load, and find the clip if it was made before. What fails fast comes first."""
-        params = self.params
+        """Open, check, and find the clip if it was made before. What fails fast comes first."""
+        params, device = self.params, self.settings.device
+        self.progress.stage("load")  # of the picture, of the family's module (torch), of the model
         video.check_format(self.settings.output.format, params.fps)
         self.picture = open_picture(params.image)
         self._update(image_sha256=self.picture.sha256, notes=self.picture.notes)
         (model or models.find(params.model)[0]).check(params)
         _check_not_flat(self.picture.crop(params.height, params.width))
-        self.progress.stage("load")
-        self.model = model or models.load(params.model, self.settings.device, params.dtype, self.progress)
-        meter.device = self.model.device
-        self._update(
-            key=clip_key(params, self.picture, self.model),
-            model_name=self.model.name,
-            model_fingerprint=self.model.fingerprint,
-            device=self.model.device,
-            device_name=str(machine(self.model.device)["device_name"]),
-            dtype=self.model.dtype,
-            versions=versions(),
-        )
+        self.model = model
+        known = model or models.identity(params.model, device, params.dtype)
+        if known is None:  # it has to be fetched first
+            known = self.model = models.load(params.model, device, params.dtype, self.progress)
+        self._identify(known, meter)
         if not anew:
             done = self.store.find_done(self.record.key)
             if done and done.clip.endswith(f".{self.settings.output.format}"):
                 return done
         return None
 
+    def _identify(self, model: VideoModel | models.Identity, meter: Meter) -> None:
+        meter.device = model.device
+        self._update(
+            key=clip_key(self.params, self.picture, model),
+            model_name=model.name,
+            model_fingerprint=model.fingerprint,
+            device=model.device,
+            device_name=str(machine(model.device)["device_name"]),
+            dtype=model.dtype,
+            versions=versions(),
+        )
+
     def make(self, meter: Meter) -> None:
-        """Generate, check and write."""
-        self.store.save(self.record)  # "running": a process that dies from here on leaves a trace
+        """Load, generate, check and write."""
+        self.store.save(self.record)  # "running": a process that dies from here on, of a model too large say, leaves a trace
         self.store.keep_picture(self.picture.path, self.picture.sha256)
+        if self.model is None:
+            self.model = models.load(self.params.model, self.settings.device, self.params.dtype, self.progress)
+            self._identify(self.model, meter)
         frames = self.model.generate(self.picture, self.params, self.progress)
         _check_frames(frames, self.params)
         self._update(frames_sha256=frames_sha256(frames))
@@ -172,12 +204,12 @@ def portable(params: ClipParams) -> dict[str, Any]:
     plain = params.plain()
     if not params.image.startswith("sample:"):
         plain["image"] = Path(params.image).name
-    if Path(params.model).is_absolute():
+    if Path(params.model).is_absolute() or ".." in Path(params.model).parts:
         plain["model"] = Path(params.model).name
     return plain
 
 
-def clip_key(params: ClipParams, picture: Picture, model: VideoModel) -> str:
+def clip_key(params: ClipParams, picture: Picture, model: VideoModel | models.Identity) -> str:
     """Identity of a clip: a hash of everything that decides its pixels, wherever picture and checkpoint lie."""
     decides: dict[str, Any] = {
         **params.plain(),
@@ -214,35 +246,66 @@ def _ticked(frames: Frames, progress: Progress) -> Any:
         progress.step()
 
 
-def restore(clip: Path, store: Store | None = None, image: str | None = None) -> tuple[ClipParams, Mapping[str, Any]]:
-    """The settings that made a clip, with a picture that is here: (params, the record that the clip carries).
+def restore(
+    clip: Path, store: Store | None = None, image: str | None = None, model: str | None = None
+) -> tuple[ClipParams, Mapping[str, Any]]:
+    """The settings that made a clip, with a picture and a model that are here: (params, the record that the clip carries).
 
-    The picture is known by its hash. It is looked for under the name given, in the store, beside the clip and in the
-    current folder.
+    What stands in a clip is not trusted. The picture is known by its hash, and is looked for in the store, beside the
+    clip and in the current folder. Nothing is fetched from a hub id that only the clip names.
+
+    Args:
+        image: the picture, instead of looking for it. It must be the same.
+        model: the model, instead of the one that the clip names.
 
     Raises:
-        ClipError: not a clip, or no settings inside. PictureError: the picture is not here; the text gives its hash.
-        ParamsError: the clip carries settings that this version does not know.
+        ClipError: not a clip, no settings inside, or such as this version does not take.
+        PictureError: the picture is not here, or `image` is another. ModelError: the model is not here.
     """
     inside = video.read_settings(clip)
     record, carried = inside.get("record"), inside.get("params")
-    if not isinstance(record, dict) or not isinstance(carried, dict):
-        raise ClipError(f"expected the settings of a clip of i2v_lab in {clip}, got other metadata")
-    params = ClipParams(**carried)
-    sha256 = str(record.get("image_sha256", ""))
+    sha256 = record.get("image_sha256") if isinstance(record, dict) else None
+    if not isinstance(carried, dict) or not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise ClipError(f"{clip}: expected the settings of a clip of i2v_lab, got other metadata")
+    try:
+        params = ClipParams(**carried)
+    except ParamsError as error:
+        raise ClipError(f"{clip}: carries settings that this version does not take: {error}") from None
+    assert isinstance(record, dict)  # noqa: S101 - it had the hash
+    made = store.find_done(str(record.get("key"))) if store else None
+    here = model or _model_here(params.model, made.params.model if made and made.params else "")
+    return params.replace(model=here, image=_picture_here(clip, params.image, sha256, store, image)), record
+
+
+def _picture_here(clip: Path, carried: str, sha256: str, store: Store | None, image: str | None) -> str:
+    """A picture with this hash."""
+    if image is not None:
+        if (found := open_picture(image).sha256) != sha256:
+            raise PictureError(f"{image}: expected the picture that the clip was made from, sha256 {sha256[:16]}…, "
+                               f"got another, {found[:16]}…; name that one")  # fmt: skip
+        return image
+    # Of the path in the clip only the last part is used.
+    name = carried if carried.startswith("sample:") else Path(carried).name
     kept = store.find_picture(sha256) if store else None
-    # What stands in a clip is not trusted: of its path only the last part is used, and the hash decides.
-    name = params.image if params.image.startswith("sample:") else Path(params.image).name
-    candidates = [image] if image else [*([str(kept)] if kept else []), str(clip.parent / name), name]
-    for candidate in candidates:
-        try:
-            if open_picture(candidate).sha256 == sha256:
-                return params.replace(image=candidate), record
-        except PictureError:
-            continue
-    tried = f"{image} is another" if image else f"{name} was not found beside the clip or in the current folder"
-    raise PictureError(f"expected the picture with sha256 {sha256[:16]}… that this clip was made from, {tried}; "
-                       "name it with --image")  # fmt: skip
+    for candidate in (kept, name if carried.startswith("sample:") else clip.parent / name, name):
+        with suppress(PictureError):
+            if candidate and open_picture(candidate).sha256 == sha256:
+                return str(candidate)
+    raise PictureError(f"expected the picture with sha256 {sha256[:16]}… that the clip was made from; {name!r} was not found in "
+                       "the output folder, beside the clip or in the current folder: name it with --image")  # fmt: skip
+
+
+def _model_here(carried: str, made_with: str) -> str:
+    """The model that a clip names, if it is known without trusting the clip; `made_with` is what the store says."""
+    if carried in models.FAMILIES or carried in models.CHECKPOINTS.values():
+        return carried
+    folder = Path(carried)
+    inside = [] if folder.is_absolute() or ".." in folder.parts else [carried]
+    for place in (made_with, *inside, str(models.CHECKPOINT_FOLDER / folder.name)):
+        if place and (Path(place).expanduser() / "model_index.json").is_file():
+            return place
+    raise ModelError(f"expected the checkpoint that the clip was made with, {carried!r}, and found none of that name here: "
+                     "name its folder or hub id with --model")  # fmt: skip
 
 
 def runs(store: Store | None = None, **only: Any) -> pd.DataFrame:
