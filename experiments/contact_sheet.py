@@ -1,6 +1,6 @@
 """Nine prompts over two photographs, and a moving picture of some: the pictures of the README.
 
-    python experiments/contact_sheet.py [FOLDER]      writes contact_sheet.jpg and motions.gif (default: docs/images)
+python experiments/contact_sheet.py [FOLDER]      writes contact_sheet.jpg and motions.gif (default: docs/images)
 """
 
 from __future__ import annotations

@@ -170,7 +170,9 @@ def test_seeds_differ_and_the_same_seed_does_not(coffee):
 
 
 def test_the_negative_prompt_pushes_away(coffee):
-    params = TINY.replace(resolution="64x64", num_inference_steps=20, guidance_scale=9, prompt="", negative_prompt="camera panning left")
+    params = TINY.replace(
+        resolution="64x64", num_inference_steps=20, guidance_scale=9, prompt="", negative_prompt="camera panning left"
+    )
     for seed in range(5):
         moved = check.movement(MODEL.generate(coffee, params.replace(seed=seed, num_frames=8, condition_fps=16), Progress()))
         assert not check.pans(1, 0)(moved)

@@ -166,7 +166,9 @@ def test_never_touches_the_stock_pipeline(folder: Path, picture: Picture) -> Non
         "model.generate(open_picture(sys.argv[2]), params, Progress())\n"
         "assert not [name for name in sys.modules if 'pipeline_i2vgen' in name]\n"
     )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code, folder, picture.path], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, folder, picture.path], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout + done.stderr == ""  # libraries keep quiet
 

@@ -164,9 +164,7 @@ def test_stop_ends_it_within_the_step(step: int) -> None:
     generator = torch.Generator().manual_seed(0)
     network = Gaussian()
     with pytest.raises(Stop):
-        denoise(
-            network, torch.zeros(2, 4, 2, 2), make_scheduler("ddim", LEADING), params("ddim", 20), generator, StopAt(step)
-        )
+        denoise(network, torch.zeros(2, 4, 2, 2), make_scheduler("ddim", LEADING), params("ddim", 20), generator, StopAt(step))
     assert len(network.calls) == step
 
 
