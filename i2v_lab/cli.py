@@ -322,8 +322,6 @@ def doctor(as_json: AsJson = False, output_dir: OutputDir = None) -> None:
     raise typer.Exit(int(any(check.state == "missing" for check in checks)))
 
 
-
-
 def main() -> None:
     """The entry point: no traceback reaches a person; the log has it."""
     logging.getLogger("i2v_lab").addHandler(logging.NullHandler())  # where there is no log, Python would print it
