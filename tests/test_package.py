@@ -21,7 +21,7 @@ PACKAGE = ROOT / "i2v_lab"
 # A module imports only from layers below its own; modules of models/ are one room and may use each other.
 LAYERS = [
     ["errors"],
-    ["params", "image", "progress", "settings", "ffmpeg"],
+    ["params", "image", "progress", "settings", "ffmpeg", "gif_comment"],
     ["video", "meter", "record", "models"],
     ["store"],
     ["run"],
