@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
+from i2v_lab.sweep_cli import sweep
 from i2v_lab.terminal import (
     listening,
     log_path,
@@ -320,6 +321,9 @@ def doctor(as_json: AsJson = False, output_dir: OutputDir = None) -> None:
             colour = {"ok": "green", "warning": "yellow", "missing": "red"}[check.state]
             tell(f"{check.state:8} {check.name}: {check.found}" + (f"; {check.remedy}" if check.remedy else ""), colour)
     raise typer.Exit(int(any(check.state == "missing" for check in checks)))
+
+
+app.command()(sweep)
 
 
 def main() -> None:

@@ -10,13 +10,15 @@ import secrets
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from i2v_lab import membership
 from i2v_lab.errors import StoreError
+from i2v_lab.membership import Member, SweepId
 from i2v_lab.record import COLUMNS, SQL_TYPES, RunRecord, Status, from_row, new_id, stamp, table, to_row
 
 if TYPE_CHECKING:
@@ -104,14 +106,25 @@ class Store:
         with closing(sqlite3.connect(self.file, timeout=self.timeout, isolation_level=None)) as connection:
             return work(connection)
 
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do some work in a transaction: all of it, or none."""
+
+        def whole(connection: sqlite3.Connection) -> T:
+            with _transaction(connection):
+                return work(connection)
+
+        return self._do(whole)
+
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Make the table, or add the columns that the version that made it did not know."""
         found = {row[1] for row in connection.execute("PRAGMA table_info(runs)")}
+        there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise StoreError(f"{self.file} was made by a newer version of i2v_lab (schema {version}, this one reads up to "
                              f"{SCHEMA_VERSION}): update i2v_lab, or give another output folder")  # fmt: skip
-        if version == SCHEMA_VERSION and found.issuperset(column.name for column in COLUMNS):
+        complete = found.issuperset(column.name for column in COLUMNS) and there.issuperset(membership.TABLES)
+        if version == SCHEMA_VERSION and complete:
             return
         _use_write_ahead_log(connection, self.timeout)
         with _transaction(connection):  # another process may have done it since
@@ -120,8 +133,8 @@ class Store:
             for column in COLUMNS:
                 if column.name not in found:
                     connection.execute(f'ALTER TABLE runs ADD COLUMN "{column.name}" {SQL_TYPES[column.kind]}')
-            for index in _INDEXES:
-                connection.execute(index)
+            for statement in (*_INDEXES, *membership.CREATE):
+                connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _words(self, error: sqlite3.Error) -> str:
@@ -165,12 +178,7 @@ class Store:
     def save_many(self, records: Iterable[RunRecord]) -> None:
         """Save all of the records, or none, in one transaction."""
         rows = [to_row(record) for record in records]
-
-        def write(connection: sqlite3.Connection) -> None:
-            with _transaction(connection):
-                connection.executemany(_SAVE, rows)
-
-        self._do(write)
+        self._write(lambda connection: connection.executemany(_SAVE, rows))
 
     def mark_dead(self) -> int:
         """Runs that were running in processes of this host that are gone become failed. Returns how many did."""
@@ -182,12 +190,7 @@ class Store:
         if not dead:
             return 0
         reason, now = "the process ended before the clip was done", stamp(datetime.now(UTC))
-
-        def write(connection: sqlite3.Connection) -> int:
-            with _transaction(connection):
-                return connection.executemany(mark, [(reason, now, id) for id in dead]).rowcount
-
-        return self._do(write)
+        return self._write(lambda connection: connection.executemany(mark, [(reason, now, id) for id in dead]).rowcount)
 
     def keep_picture(self, path: Path, sha256: str) -> Path:
         """Copy a picture into pictures/, once.
@@ -223,6 +226,34 @@ class Store:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
         return kept
+
+    # Sweeps
+
+    def begin_sweep(self, id: str, name: str, definition: str, members: Iterable[Member]) -> None:
+        """Enter a sweep and its cells, all of them planned but for those that an earlier sweep of this name had run."""
+        created, listed = stamp(datetime.now(UTC)), list(members)  # a list: after a full disk it is tried again
+        self._write(lambda connection: membership.add(connection, id, name, definition, created, listed))
+
+    def find_sweeps(self, name: str) -> list[SweepId]:
+        """The sweeps of a name (or of an id), newest first."""
+        return self._do(lambda connection: membership.of_name(connection, name))
+
+    def cell_states(self, sweep: str) -> dict[str, tuple[str, str, str]]:
+        """{params as JSON: (run id, status, reason)} of those cells of a sweep, by its id, that were run."""
+        return self._do(lambda connection: membership.states(connection, sweep))
+
+    def cell_counts(self, sweep: str) -> dict[str, int]:
+        """{status: how many cells} of a sweep, by its id."""
+        return self._do(lambda connection: membership.counts(connection, sweep))
+
+    def set_cell_runs(self, sweep: str, runs: Mapping[int, str], keys: Mapping[int, str] | None = None) -> None:
+        """Note which run is that of a cell, by its number, and the key where only the run could tell it."""
+        if runs:
+            self._write(lambda connection: membership.set_runs(connection, sweep, runs, keys or {}))
+
+    def timings(self, model_name: str, device_name: str, limit: int = 2000) -> list[Sequence[Any]]:
+        """What the newest done runs of a model on a device took; see `membership.timings`."""
+        return self._do(lambda connection: membership.timings(connection, model_name, device_name, limit))
 
     # Reading
 
@@ -276,11 +307,28 @@ class Store:
         Columns are the fields of the record, with those of its params and its stages in their place; see `record.table`.
 
         Args:
-            sweep, status: only runs of these.
+            sweep: the name or the id of a sweep: one row a cell of the newest one so called, in the order of its cells,
+                with `cell`, its number, as the first column. What was not run yet has the status planned; a clip that
+                another sweep made is shown as it is.
+            status: only runs of this one.
         """
+        if sweep is not None and (known := self.find_sweeps(sweep)):
+            return self._cell_table(known[0].id, status)
         where, values = _where(sweep, status)
         query = f"SELECT {_NAMES} FROM runs {where} ORDER BY created, id"  # noqa: S608
         return self._do(lambda connection: table(_chunks(connection.execute(query, values)), self.directory))
+
+    def _cell_table(self, id: str, status: Status | None) -> pd.DataFrame:
+        numbers: list[int] = []
+
+        def chunks(connection: sqlite3.Connection) -> Iterator[list[tuple[Any, ...]]]:
+            for rows in _chunks(connection.execute(membership.QUERY, (id, status))):
+                numbers.extend(row[-1] for row in rows)
+                yield [row[:-1] for row in rows]
+
+        found = self._do(lambda connection: table(chunks(connection), self.directory))
+        found.insert(0, "cell", numbers)
+        return found
 
     def _rows(self, where: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         return self._do(lambda connection: connection.execute(f"SELECT {_NAMES} FROM runs {where}", values).fetchall())  # noqa: S608

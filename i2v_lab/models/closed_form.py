@@ -202,6 +202,10 @@ class ClosedForm:
     device = "cpu"
     dtype = "float32"
 
+    def __init__(self) -> None:
+        # Here and not in `generate`, so that the second which diffusers takes to import counts as loading.
+        self.levels = NoiseLevels(make_scheduler("ddim", SCHEDULER_CONFIG).alphas_cumprod)
+
     @classmethod
     def check(cls, params: ClipParams) -> None:
         if params.dtype not in ("auto", "float32"):
@@ -222,10 +226,9 @@ class ClosedForm:
         mixture = Mixture(clips.flatten(1).double(), SIGMA)
         log_p = torch.stack([log_probabilities(params.negative_prompt), log_probabilities(params.prompt)])
         scheduler = make_scheduler(params.scheduler, SCHEDULER_CONFIG)
-        levels = NoiseLevels(make_scheduler("ddim", SCHEDULER_CONFIG).alphas_cumprod)
 
         def predict(latents: torch.Tensor, timestep: torch.Tensor, with_negative: bool) -> torch.Tensor:
-            a, s = levels(float(timestep))
+            a, s = self.levels(float(timestep))
             x = latents.flatten().double()
             clean = mixture.denoise(x, a, s, log_p if with_negative else log_p[1:])  # (1 or 2, D)
             velocity = a * (x - a * clean) / s - s * clean  # v = a eps - s x0 (Salimans and Ho 2022)

@@ -1,0 +1,227 @@
+"""Sweep: a base and axes; its cells are the clips. Said in Python, in a YAML file or on the command line."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from i2v_lab.errors import ParamsError, SweepError, explain
+from i2v_lab.params import ClipParams
+from i2v_lab.sweep.axes import expand
+from i2v_lab.sweep.condition import condition
+
+COSTLY = ("model", "dtype", "resolution", "num_frames")
+"""Axes that go outermost unless an order is given: a change of these loads a model, or has its kernels chosen anew."""
+MOST_CELLS = 100_000
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a sweep.
+
+    Attributes:
+        number: from 1, in the order they run.
+        params: the clip.
+        labels: {axis: its value in words}; for a prompt replacement, the word.
+    """
+
+    number: int
+    params: ClipParams
+    labels: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        """What sets this cell apart: `guidance_scale 9, seed 1`."""
+        return ", ".join(f"{axis} {value}" for axis, value in self.labels.items()) or "the base"
+
+
+class Sweep(BaseModel):
+    """A base and axes: every combination of the axes' values is a cell, a clip.
+
+    Attributes:
+        name: names the folder: letters, digits, - and _, at most 60.
+        base: fields of ClipParams that all cells share. Where a field is an axis as well, the axis wins.
+        axes: {field: values}; see `axes.expand` for how values are written. The last one changes fastest.
+        seeds: another way to write the axis `seed`, as the last one.
+        where: cells that do not meet this condition are left out; see `condition.condition`.
+        zip: lists of axes that move together, value by value, instead of being multiplied.
+        order: all axes, outermost first (of those in one zip, one is enough); where it is empty, COSTLY ones go
+            outermost and the rest stays as written.
+
+    Raises:
+        SweepError: one line that says what is wrong.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: str = "sweep"
+    base: dict[str, Any] = {}
+    axes: dict[str, Any] = {}
+    seeds: Any = None
+    where: str = ""
+    zip: tuple[tuple[str, ...], ...] = ()
+    order: tuple[str, ...] = ()
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise SweepError(explain(error, type(self))) from None
+        self._check()
+
+    @field_validator("name")
+    @classmethod
+    def _safe_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"expected letters, digits, - and _ (at most 60), got {name!r}")
+        return name
+
+    def _check(self) -> None:
+        """What can be said before a cell is made."""
+        for place, names in (("base", self.base), ("axes", self.axes)):
+            for name in names:
+                _known(place, name, ClipParams.model_fields)
+        if self.seeds is not None and "seed" in self.axes:
+            raise SweepError("seeds: the axis seed stands in axes as well; keep one of them")
+        for place, groups in (("zip", self.zip), ("order", (self.order,))):
+            for group in groups:
+                for name in group:
+                    _known(place, name, self._values)
+        twice = [name for name, count in Counter(itertools.chain(*self.zip)).items() if count > 1]
+        twice += [name for name, count in Counter(self.order).items() if count > 1]
+        if twice:
+            raise SweepError(f"{twice[0]}: stands twice in zip or in order; keep one")
+        for group in self.zip:
+            lengths = {name: len(self._values[name][0]) for name in group}
+            if len(set(lengths.values())) > 1:
+                told = ", ".join(f"{name} has {count}" for name, count in lengths.items())
+                raise SweepError(f"zip: expected axes of one length to move together, got {told}")
+        missing = [group for group in self._groups() if not set(group) & set(self.order)]
+        if self.order and missing:
+            raise SweepError(f"order: expected every axis, {missing[0][0]} is missing")
+
+    @cached_property
+    def _values(self) -> dict[str, tuple[list[Any], list[str]]]:
+        """{axis: (values, labels)} as written."""
+        axes = {**self.axes, **({} if self.seeds is None else {"seed": self.seeds})}
+        return {name: expand(name, given, self.base) for name, given in axes.items()}
+
+    def _groups(self) -> list[tuple[str, ...]]:
+        """Axes that move together, each group once, as written."""
+        of = {name: group for group in self.zip for name in group}
+        return list(dict.fromkeys(of.get(name, (name,)) for name in self._values))
+
+    @property
+    def axis_names(self) -> list[str]:
+        """The swept fields, outermost first."""
+        wanted = self.order or COSTLY
+        # A sort keeps the order of what it finds equal: the axes that are not named stay as written.
+        place = {name: number for number, name in enumerate(wanted)}
+        groups = sorted(self._groups(), key=lambda group: min(place.get(name, len(place)) for name in group))
+        return [name for group in groups for name in group]
+
+    def cells(self) -> list[Cell]:
+        """The cells, in the order in which they run.
+
+        Raises:
+            SweepError: a cell is no valid clip, two are the same one, or none is left by `where`.
+        """
+        return list(self._cells)
+
+    @cached_property
+    def _cells(self) -> tuple[Cell, ...]:
+        names = self.axis_names
+        of = {name: group for group in self.zip for name in group}
+        groups = list(dict.fromkeys(of.get(name, (name,)) for name in names))
+        counts = [len(self._values[group[0]][0]) for group in groups]
+        total = 1
+        for count in counts:
+            total *= count
+        if total > MOST_CELLS:
+            raise SweepError(
+                f"expected at most {MOST_CELLS} cells, got {' x '.join(map(str, counts))} = {total}; make axes shorter"
+            )
+        found: list[tuple[ClipParams, dict[str, str]]] = []
+        wrong: Counter[str] = Counter()
+        for point in itertools.product(*map(range, counts)):
+            place = {name: index for group, index in zip(groups, point, strict=True) for name in group}
+            values = {name: self._values[name][0][index] for name, index in place.items()}
+            try:
+                params = ClipParams(**{**self.base, **values})
+            except ParamsError as error:
+                wrong[str(error)] += 1
+            else:
+                found.append((params, {name: self._values[name][1][index] for name, index in place.items()}))
+        if wrong:
+            raise SweepError(_tell_wrong(wrong, total))
+        return self._kept(found)
+
+    def _kept(self, found: Sequence[tuple[ClipParams, dict[str, str]]]) -> tuple[Cell, ...]:
+        """The numbered cells that meet the condition; each is another clip."""
+        keep = condition(self.where) if self.where.strip() else None
+        kept = [item for item in found if keep is None or keep(item[0])]
+        if not kept:
+            raise SweepError(f"where: {self.where!r} leaves none of the {len(found)} cells; loosen it")
+        cells = tuple(Cell(number, params, labels) for number, (params, labels) in enumerate(kept, 1))
+        seen: dict[str, Cell] = {}
+        for cell in cells:
+            before = seen.setdefault(cell.params.model_dump_json(), cell)
+            if before is not cell:
+                raise SweepError(f"two cells are the same clip: {before.label}; {cell.label}; drop one of the values")
+        return cells
+
+    def with_default_model(self, model: str) -> Sweep:
+        """This sweep with the model of the settings, where it names none."""
+        return self if "model" in self.base or "model" in self._values else self.changed(base={"model": model})
+
+    def changed(self, *, base: Mapping[str, Any] | None = None, axes: Mapping[str, Any] | None = None) -> Sweep:
+        """A copy with fields of the base set and axes added or replaced. An axis set here wins over `seeds`."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        fields["base"] = {**self.base, **(base or {})}
+        # A field set for all cells is an axis no more.
+        fields["axes"] = {name: given for name, given in self.axes.items() if name not in (base or {})} | dict(axes or {})
+        if "seed" in {**(base or {}), **(axes or {})}:
+            fields["seeds"] = None
+        left = [*fields["axes"], *(["seed"] if fields["seeds"] is not None else [])]
+        groups = [tuple(name for name in group if name in left) for group in self.zip]
+        fields["zip"] = tuple(group for group in groups if group)
+        if self.order:  # new axes go innermost
+            placed = {name for name in self.order if name in left}
+            placed |= {name for group in groups if placed & set(group) for name in group}
+            fields["order"] = (*(name for name in self.order if name in left), *(name for name in left if name not in placed))
+        return type(self)(**fields)
+
+    def definition(self) -> str:
+        """A hash of the name, the axes and all cells: equal where a resume is meant."""
+        cells = [cell.params.plain() for cell in self._cells]
+        return hashlib.sha256(json.dumps([self.name, self.axis_names, cells], sort_keys=True).encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """The sweep as a file that `load_sweep` reads."""
+        fields = json.loads(self.model_dump_json(exclude_defaults=True))
+        return yaml.safe_dump({"name": self.name, **fields}, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _known(place: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(str(name), list(known), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        raise SweepError(f"{place}: {name}: unknown {'axis' if place != 'base' else 'name'}; {hint}")
+
+
+def _tell_wrong(wrong: Counter[str], total: int) -> str:
+    """A line that lists each distinct fault once, with the count of its cells."""
+    told = "; ".join(f"{text} ({count} of {total} cells)" for text, count in wrong.most_common(5))
+    return told + (f"; and {len(wrong) - 5} other faults" if len(wrong) > 5 else "")

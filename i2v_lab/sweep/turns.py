@@ -1,0 +1,88 @@
+"""Turns: two sweeps on one device go one after the other, also when they are two processes.
+
+The lock is the operating system's, on an open file: it is gone with the process that held it, however that ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from i2v_lab.errors import I2VLabError
+
+LOOK_SECONDS = 0.2  # between two looks whether the device is free
+
+
+@contextmanager
+def turn(devices: tuple[str, ...], name: str, waiting: Callable[[str], None]) -> Iterator[bool]:
+    """Hold the devices for the time of the block.
+
+    Args:
+        devices: such as "cpu", "cuda:0".
+        name: of the sweep, for those who wait.
+        waiting: called several times a second while another sweep has the device, with a line that says whose turn it
+            is. What it raises (Stop) ends the waiting.
+
+    Returns:
+        Whether there was a wait: what was known before may be old.
+    """
+    waited = False
+    with ExitStack() as held:
+        for device in sorted({_name(device) for device in devices}):  # in one order, so that two never wait for each other
+            lock = FileLock(lock_folder() / f"{device}.lock", thread_local=False)
+            holder = lock_folder() / f"{device}.json"
+            while True:
+                try:
+                    held.enter_context(lock.acquire(timeout=0))
+                    break
+                except Timeout:
+                    waited = True
+                    waiting(_whose(holder, device))
+                    time.sleep(LOOK_SECONDS)
+            holder.write_text(json.dumps({"pid": os.getpid(), "sweep": name}), encoding="utf-8")
+        yield waited
+
+
+def lock_folder() -> Path:
+    """The folder of this user's locks: in the runtime folder where the system has one, otherwise beside other temporary files.
+
+    Raises:
+        I2VLabError: somebody else made it.
+    """
+    given = os.environ.get("XDG_RUNTIME_DIR", "")
+    user = str(os.getuid()) if hasattr(os, "getuid") else re.sub(r"\W", "_", os.environ.get("USERNAME", "user"))
+    base = Path(given) if Path(given).is_absolute() and Path(given).is_dir() else Path(tempfile.gettempdir())
+    folder = base / f"i2v-lab-{user}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    about = folder.lstat()
+    if not stat.S_ISDIR(about.st_mode) or (hasattr(os, "getuid") and about.st_uid != os.getuid()):
+        raise I2VLabError(f"{folder}: expected a folder of this user, for the locks of devices; remove it")
+    return folder
+
+
+def _name(device: str) -> str:
+    """The device as the machine knows it: two processes may each call another GPU cuda:0."""
+    kind, _, index = device.partition(":")
+    if kind != "cuda":
+        return re.sub(r"\W", "_", device)
+    visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
+    number = int(index or 0)
+    return re.sub(r"[^\w-]", "_", f"cuda-{visible[number] if number < len(visible) else number}")
+
+
+def _whose(holder: Path, device: str) -> str:
+    try:
+        found = json.loads(holder.read_text(encoding="utf-8"))
+        return f"waiting for the sweep {found['sweep']} of process {int(found['pid'])} on {device}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"waiting for another sweep on {device}"

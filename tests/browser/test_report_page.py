@@ -1,0 +1,247 @@
+"""Reports in a real browser, opened from disk with the network off: clips play, all in step, and do what they are told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import Browser, Frame, Page, sync_playwright
+from sweeps import EVIL, grey, make_sweep
+
+from i2v_lab.report import clip_grid, export_html
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if not CHROMIUM and not os.environ.get("CI"):
+    pytest.skip("there is no chromium (Debian: apt-get install chromium)", allow_module_level=True)
+if not CHROMIUM:
+    pytest.fail("these tests must run in CI, and there is no chromium: apt-get install chromium", pytrace=False)
+
+# Two seconds at 8 frames a second, one at 24, one and a half at a ratio; the middle of each frame says which it is.
+KINDS = [(16, "8"), (24, "24"), (36, "24000/1001")]
+FASTEST = 24.0
+FRAMES = 48  # of two seconds at 24 frames a second
+
+# Colours of the videos' lower halves, as numbers of frames, in the order of the page.
+SHOWN = """() => [...document.querySelectorAll("video")].map((video) => {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+  const context = canvas.getContext("2d");
+  context.drawImage(video, 0, 0);
+  const [red] = context.getImageData(video.videoWidth / 2, video.videoHeight * 0.75, 1, 1).data;
+  return Math.round((red - 20) / 6);
+})"""
+
+# Watches the clips at every frame of the screen: how often they began anew, how long they have all been in step since.
+WATCH = """() => {
+  const videos = [...document.querySelectorAll("video")];
+  window.watch = { loops: 0, instep: 0, worst: 0, before: 0 };
+  const look = () => {
+    const longest = videos.reduce((a, b) => (b.duration > a.duration ? b : a));
+    const now = longest.currentTime;
+    if (now < window.watch.before - 0.5) window.watch.loops += 1;
+    window.watch.before = now;
+    const playing = videos.filter((video) => now < video.duration - 0.15);
+    const off = Math.max(...playing.map((video) => Math.abs(video.currentTime - now)), 0);
+    if (window.watch.loops >= 2 && playing.length === videos.length) {
+      window.watch.worst = off;
+      window.watch.instep = off < 1 / 24 ? window.watch.instep + 1 : 0;
+    }
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> Path:
+    """A folder with two pages: grid.html, and report.html made of a notebook."""
+    folder = tmp_path_factory.mktemp("pages")
+    cells = [{"prompt": prompt, "seed": seed, "num_frames": KINDS[seed][0], "fps": KINDS[seed][1]}
+             for prompt, seed in product((f"{EVIL} & more", "a cup"), range(3))]  # fmt: skip
+    cells[4] = {"prompt": "a cup", "seed": 1, "status": "failed", "reason": EVIL}
+    grid = clip_grid(make_sweep(folder, cells), ["prompt", "seed"])
+    (folder / "grid.html").write_text(grid.page(), encoding="utf-8")
+    v4 = nbformat.v4
+    output = v4.new_output("display_data", data={"text/html": grid._repr_html_()})
+    nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("", outputs=[output])]), folder / "report.ipynb")
+    export_html(folder / "report.ipynb", folder / "report.html")
+    return folder
+
+
+class Opened:
+    """A page from disk, and what it complained about or asked for."""
+
+    def __init__(self, browser: Browser, path: Path) -> None:
+        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+        self.page: Page = self.context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def close(self) -> None:
+        self.context.close()
+        assert self.said == []
+        assert [url for url in self.asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+@pytest.fixture
+def page(browser: Browser, pages: Path) -> Iterator[Page]:
+    opened = Opened(browser, pages / "grid.html")
+    yield opened.page
+    opened.close()
+
+
+def wait_until_all_play(frame: Page | Frame) -> None:
+    frame.wait_for_function("""() => {
+      const videos = [...document.querySelectorAll("video")];
+      return videos.length === 5 && videos.every((video) => video.currentTime > 0.2 && video.videoWidth === 96);
+    }""")
+
+
+def stopped_at(page: Page, frame: int) -> None:
+    """Wait until the player stands at a frame of the fastest clip, and every clip shows what belongs there."""
+    page.wait_for_function(f"() => document.querySelector('.i2v-count').textContent.startsWith('frame {frame + 1} / {FRAMES}')")
+    page.wait_for_function("() => [...document.querySelectorAll('video')].every((video) => video.paused && !video.seeking)")
+    moment = (frame + 0.5) / FASTEST
+    wanted = [
+        min(int(moment * rate), count - 1) for count, rate in ((16, 8), (24, 24), (36, 24000 / 1001), (16, 8), (36, 24000 / 1001))
+    ]
+    page.wait_for_function(f"(wanted) => JSON.stringify(({SHOWN})()) === JSON.stringify(wanted)", arg=wanted, timeout=5000)
+
+
+def test_every_clip_plays_and_all_stay_in_step_while_they_loop(page):
+    wait_until_all_play(page)
+    page.evaluate(WATCH)
+    # After two rounds, for 20 pictures of the screen in a row: within one frame of the fastest.
+    page.wait_for_function("() => window.watch.instep >= 20", timeout=25_000)
+    assert page.locator("video").count() == 5
+
+
+def test_step_scrub_and_keys_bring_every_clip_to_its_own_frame(page):
+    assert grey(35) < 256
+    wait_until_all_play(page)
+    page.keyboard.press("Space")
+    page.keyboard.press("Home")
+    stopped_at(page, 0)
+    page.keyboard.press("ArrowRight")
+    stopped_at(page, 1)
+    page.get_by_role("button", name="One frame on").click()
+    stopped_at(page, 2)
+    page.get_by_role("button", name="One frame back").click()
+    stopped_at(page, 1)
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")  # also where a button has the focus; from the first to the last
+    stopped_at(page, FRAMES - 1)
+    page.get_by_role("slider", name="frame").fill("29")  # the second clip is over, and holds its last frame
+    stopped_at(page, 29)
+    page.keyboard.press("ArrowRight")
+    stopped_at(page, 30)
+    page.locator("body").press("Space")
+    page.wait_for_function("() => [...document.querySelectorAll('video')].some((video) => !video.paused)")
+
+
+def test_speed_is_what_was_chosen(page):
+    wait_until_all_play(page)
+    page.get_by_role("combobox").select_option("0.25")
+    # A second of the screen's time is a quarter of a second of the clips'.
+    ratio = page.evaluate("""() => new Promise((resolve) => {
+      const video = document.querySelector("video");
+      let from = null;
+      const look = () => {
+        if (video.paused || video.seeking || (from && video.currentTime < from.time)) from = null;
+        else if (!from) from = { time: video.currentTime, at: performance.now() };
+        else if (performance.now() - from.at > 1000) return resolve((video.currentTime - from.time) / (performance.now() - from.at) * 1000);
+        return requestAnimationFrame(look);
+      };
+      look();
+    })""")
+    assert 0.15 < ratio < 0.32
+    rates = page.evaluate("() => [...document.querySelectorAll('video')].map((video) => video.playbackRate)")
+    assert all(0.2 < rate < 0.3 for rate in rates)
+
+
+def test_without_loop_it_ends_at_the_last_frame(page):
+    wait_until_all_play(page)
+    page.get_by_role("checkbox", name="loop").uncheck()
+    page.get_by_role("combobox").select_option("4")
+    stopped_at(page, FRAMES - 1)
+    page.get_by_role("button", name="Play or pause").click()
+    page.wait_for_function("() => [...document.querySelectorAll('video')].some((video) => !video.paused)")
+
+
+def test_a_click_enlarges_and_escape_brings_it_back(page):
+    wait_until_all_play(page)
+    figure = page.locator("figure").first
+    before = figure.bounding_box()
+    figure.click()
+    large = figure.bounding_box()
+    assert large["width"] > 1200 and large["height"] > 600
+    assert EVIL in figure.inner_text()
+    page.keyboard.press("Space")
+    page.keyboard.press("Home")
+    stopped_at(page, 0)
+    page.keyboard.press("Escape")
+    assert figure.bounding_box() == before
+    figure.focus()
+    page.keyboard.press("Enter")
+    assert figure.bounding_box() == large
+
+
+def test_prompts_and_reasons_are_shown_as_text(page):
+    heads = page.locator(".i2v-head.row").all_inner_texts()
+    assert [head.split(maxsplit=1)[1] for head in heads] == [f"{EVIL} & more", "a cup"]
+    assert page.locator(".i2v-failed").inner_text().split("\n") == ["failed", EVIL]
+    assert page.locator("img").count() == 0
+    assert "hold their last frame" in page.locator(".i2v-notes").inner_text()
+
+
+@pytest.mark.parametrize("width", [1280, 800, 730, 640, 400])
+def test_no_label_is_cut(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    cut = page.evaluate("""() => [...document.querySelectorAll(".i2v-head, .i2v-failed, .i2v-notes li, .i2v-bar *")]
+      .filter((node) => node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).display !== "inline")
+      .filter((node) => !["INPUT", "SELECT", "OPTION"].includes(node.tagName)).map((node) => node.className + node.textContent)""")
+    assert cut == []
+    bar = page.locator(".i2v-bar")
+    inside = bar.evaluate(
+        "(bar) => [...bar.querySelectorAll('*')].every((node) => node.getBoundingClientRect().right <= bar.clientWidth + 1)"
+    )
+    assert inside
+
+
+def test_the_report_of_a_notebook_plays_from_disk(browser, pages):
+    opened = Opened(browser, pages / "report.html")
+    opened.page.locator("iframe").scroll_into_view_if_needed()
+    frame = opened.page.frames[1]
+    wait_until_all_play(frame)
+    frame.evaluate(WATCH)
+    frame.wait_for_function(
+        "() => window.watch.loops >= 1 && [...document.querySelectorAll('video')].every((video) => !video.error)"
+    )
+    opened.close()
+
+
+def test_without_scripts_the_first_frames_are_shown(browser, pages):
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto((pages / "grid.html").as_uri())
+    assert page.locator("td img").count() == 5
+    assert page.locator("th").all_inner_texts()[1:4] == ["seed 0", "seed 1", "seed 2"] or EVIL in page.locator("table").inner_text()
+    context.close()

@@ -1,0 +1,67 @@
+"""Sweeps with clips whose every pixel is known, recorded in a real store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from i2v_lab import video
+from i2v_lab.params import ClipParams
+from i2v_lab.record import RunRecord, new_id
+from i2v_lab.store import Store
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+COLOURS = [
+    (200, 40, 40),
+    (40, 160, 60),
+    (40, 70, 200),
+    (220, 180, 30),
+    (150, 50, 170),
+    (20, 170, 180),
+    (120, 90, 60),
+    (230, 120, 160),
+]
+
+
+def colour(number: int) -> tuple[int, int, int]:
+    """What fills the upper half of clip `number`."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def grey(frame: int) -> int:
+    """What fills the lower half of a clip's frame."""
+    return 20 + 6 * frame
+
+
+def clip_frames(number: int, count: int, height: int, width: int) -> np.ndarray:
+    """uint8 RGB, (count, height, width, 3)."""
+    frames = np.empty((count, height, width, 3), np.uint8)
+    frames[:, : height // 2] = colour(number)
+    frames[:, height // 2 :] = np.array([grey(frame) for frame in range(count)], np.uint8)[:, None, None, None]
+    return frames
+
+
+def make_sweep(folder: Path, cells: Sequence[Mapping[str, Any]], *, format: str = "mp4") -> pd.DataFrame:
+    """The table of a sweep.
+
+    A cell is fields of ClipParams; or of RunRecord: status (where it is not done there is no clip), reason, seconds, ...
+    Clip number n has `colour(n)`.
+    """
+    store = Store(folder / "results")
+    for number, cell in enumerate(cells):
+        own = {name: value for name, value in cell.items() if name in ClipParams.model_fields}
+        params = ClipParams(**{"image": "x.png", "resolution": "64x96", "num_frames": 4, **own})
+        fields: dict[str, Any] = {"id": new_id(), "status": "done", "params": params, "sweep": "s", "clip": ""}
+        fields |= {"seconds": {"load": 5.0, "denoise": 1.0 + number, "total": 6.0 + number}, "peak_ram_gib": 1.0 + number / 10}
+        fields |= {name: value for name, value in cell.items() if name not in own}
+        if fields["status"] == "done" and not fields["clip"]:
+            frames = clip_frames(number, params.num_frames, params.height, params.width)
+            info = video.write(frames, store.clips, stem=f"clip{number}", fps=Fraction(params.fps), format=format)
+            fields["clip"] = info.path.relative_to(store.directory).as_posix()
+        store.save(RunRecord.model_validate(fields))
+    return store.runs(sweep="s")
