@@ -116,8 +116,11 @@ class SweepPlan:
     def _repr_html_(self) -> str:
         import html
 
-        table = self.table.to_html(index=False, max_rows=60, na_rep="", float_format=lambda value: f"{value:.3g}", escape=True)
-        return f"<p>{html.escape(self.summary())}</p>{table}"
+        table = self.table.replace("", None).dropna(
+            axis="columns", how="all"
+        )  # nothing expected yet, nothing in the way: no column
+        shown = table.to_html(index=False, max_rows=60, na_rep="", float_format=lambda value: f"{value:.3g}", escape=True)
+        return f"<p>{html.escape(self.summary())}</p>{shown}"
 
 
 def duration(seconds: float) -> str:
