@@ -259,8 +259,10 @@ def again(
     """Make a clip anew from the settings it carries, and say whether the frames are equal."""
     from i2v_lab.run import restore
     from i2v_lab.store import Store
+    from i2v_lab.video import FORMATS
 
-    settings = _settings(output_dir, format, prefix, device)
+    own = clip.suffix.lower().removeprefix(".")
+    settings = _settings(output_dir, format or (own if own in FORMATS else None), prefix, device)
     start_log(settings.log.directory)
     params, before = restore(clip, Store(settings.output.directory), image, model)
     record, _ = _run(params, settings, force=True)

@@ -77,7 +77,7 @@ def counts(connection: sqlite3.Connection, id: str) -> dict[str, int]:
     return dict(connection.execute(query, (id,)))
 
 
-def set_runs(connection: sqlite3.Connection, id: str, runs: Mapping[int, str], keys: Mapping[int, str]) -> None:
+def set_runs(connection: sqlite3.Connection, id: str, runs: Mapping[int, str | None], keys: Mapping[int, str]) -> None:
     """Note the runs, and the keys where they became known, of cells by number."""
     connection.executemany("UPDATE cells SET run = ? WHERE sweep = ? AND number = ?", ((run, id, n) for n, run in runs.items()))
     connection.executemany(

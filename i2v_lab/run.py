@@ -131,9 +131,7 @@ class _Run:
             known = self.model = models.load(params.model, device, params.dtype, self.progress)
         self._identify(known, meter)
         if not anew:
-            done = self.store.find_done(self.record.key)
-            if done and done.clip.endswith(f".{self.settings.output.format}"):
-                return done
+            return self.store.find_done(self.record.key, f".{self.settings.output.format}")
         return None
 
     def _identify(self, model: VideoModel | models.Identity, meter: Meter) -> None:

@@ -246,7 +246,7 @@ class Store:
         """{status: how many cells} of a sweep, by its id."""
         return self._do(lambda connection: membership.counts(connection, sweep))
 
-    def set_cell_runs(self, sweep: str, runs: Mapping[int, str], keys: Mapping[int, str] | None = None) -> None:
+    def set_cell_runs(self, sweep: str, runs: Mapping[int, str | None], keys: Mapping[int, str] | None = None) -> None:
         """Note which run is that of a cell, by its number, and the key where only the run could tell it."""
         if runs:
             self._write(lambda connection: membership.set_runs(connection, sweep, runs, keys or {}))
@@ -261,18 +261,18 @@ class Store:
         """The run of this id."""
         return next(iter(self._select("WHERE id = ?", (id,))), None)
 
-    def find_done(self, key: str) -> RunRecord | None:
-        """The newest done run of the key whose clip is still there."""
-        return self.find_all_done([key]).get(key)
+    def find_done(self, key: str, ending: str = "") -> RunRecord | None:
+        """The newest done run of the key whose clip is still there, and has this ending (".mp4")."""
+        return self.find_all_done([key], ending).get(key)
 
-    def find_all_done(self, keys: Iterable[str]) -> dict[str, RunRecord]:
+    def find_all_done(self, keys: Iterable[str], ending: str = "") -> dict[str, RunRecord]:
         """As `find_done`, for many keys at once: {key: run} of those that are done."""
         wanted = json.dumps([key for key in dict.fromkeys(keys) if key])
         where = "WHERE key IN (SELECT value FROM json_each(?)) AND status = 'done' AND clip <> '' ORDER BY created DESC, id DESC"
         found: dict[str, RunRecord] = {}
         for row in self._rows(where, (wanted,)):
             record = from_row(row)
-            if record.key not in found and (self.directory / record.clip).is_file():
+            if record.key not in found and record.clip.endswith(ending) and (self.directory / record.clip).is_file():
                 found[record.key] = record
         return found
 

@@ -61,6 +61,10 @@ def sweep(
     retry_states(retry)
     if not files and not axis:
         raise SweepError("expected a sweep file such as experiments/guidance.yaml, or --axis and --base; got neither")
+    if files and name:
+        raise SweepError(
+            f"--name: a sweep file names its sweep, got --name {name} and {files[0]}; write name: {name} into the file"
+        )
     found = [load_sweep(file) for file in files] if files else [Sweep(name=name or "sweep")]
     sweeps = [with_options(item, axis or (), base or ()).with_default_model(settings.model) for item in found]
     for item in sweeps:
@@ -168,7 +172,8 @@ def _run_notebooks(sweeps: list[Sweep], store: Store, settings: Settings, retry:
 
 def _answer(item: Sweep, folder: Path, counts: dict[str, int], as_json: bool, reports: list[Path], problem: str = "") -> None:
     """One sweep for people, or for a program."""
-    made = [*reports, *(folder / name for name in ("grid.mp4", "table.csv", "table.parquet") if (folder / name).is_file())]
+    names = (*(("grid.mp4",) if reports else ()), "table.csv", "table.parquet")  # without a report the video is an older one
+    made = [*reports, *(folder / name for name in names if (folder / name).is_file())]
     if as_json:
         answer: dict[str, Any] = {"sweep": item.name, "id": folder.name, "folder": str(folder), "axes": item.axis_names,
                                   "counts": counts, "files": [str(path) for path in made], "problem": problem}  # fmt: skip
@@ -176,9 +181,9 @@ def _answer(item: Sweep, folder: Path, counts: dict[str, int], as_json: bool, re
         return
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
     failed = sum(counts.get(status, 0) for status in ("failed", "out_of_memory", "stopped"))
-    remark(
-        f"{item.name}: {told}" + ("; --retry failed runs those without a clip again" if failed else ""), "yellow" if failed else ""
-    )
+    go_on = "; run it again to go on" if counts.get("planned") else ""
+    retry = "; --retry failed runs those again that ended without a clip, and no others" if failed else ""
+    remark(f"{item.name}: {told}{go_on}{retry}", "yellow" if go_on or retry else "")
     for path in made:
         tell(path)
 

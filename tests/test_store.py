@@ -157,6 +157,11 @@ def test_find_done_is_the_newest_whose_clip_is_there(store: Store) -> None:
     (store.clips / "2.mp4").touch()
     assert {key: run.id for key, run in store.find_all_done(["k", "other", "", "k"]).items()} == {"k": "2"}
     assert store.find_done("") is None
+    (store.clips / "4.gif").touch()
+    store.save(record("done", id="4", key="k", clip="clips/4.gif", created=NOON + timedelta(seconds=4)))
+    for ending, id in ((".mp4", "2"), (".gif", "4"), ("", "4")):
+        assert (found := store.find_done("k", ending)) is not None
+        assert found.id == id
 
 
 def test_find_clip(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import environment
+from PIL import Image
 
 from i2v_lab import models, video
 from i2v_lab.errors import OutOfMemory, Stop, SweepError
@@ -428,6 +430,32 @@ def test_stop_after_this_cell_leaves_no_half_cell(store: Store, settings: Settin
                        on_cell=lambda cell, record: ask_to_stop(store.directory / "sweeps" / store.find_sweeps("tiny")[0].id, "cell"))  # fmt: skip
     assert (result.ran, result.counts["done"]) == (1, 4)
     assert not (result.folder / "stop").exists() and result.folder != folder
+
+
+def test_a_stop_for_another_process_is_left_to_it(store: Store, settings: Settings) -> None:
+    def ask(cell: Cell, record: RunRecord) -> None:
+        folder = store.directory / "sweeps" / store.find_sweeps("tiny")[0].id
+        (folder / "stop").write_text(f"step {other.pid}")
+
+    other = subprocess.Popen(["sleep", "60"])  # one that waits for its turn on the same sweep
+    try:
+        result = run_sweep(tiny(axes={"seed": "1..3 step 1"}), store, settings=settings, on_cell=ask)
+        assert (result.stopped, result.counts) == ("", {"done": 3})
+        assert (result.folder / "stop").exists()
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_cell_whose_picture_changed_is_not_done(store: Store, settings: Settings, tmp_path: Path) -> None:
+    picture = tmp_path / "p.png"
+    Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)).save(picture)
+    sweep = tiny(axes={"image": [str(picture)], "seed": [1, 2]})
+    assert run_sweep(sweep, store, settings=settings).counts == {"done": 2}
+    Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)[::-1]).save(picture)
+    assert run_sweep(sweep, store, settings=settings, retry="failed").counts == {"planned": 2}
+    again = run_sweep(sweep, store, settings=settings)
+    assert (again.ran, again.counts) == (2, {"done": 2})
 
 
 def test_a_plan_of_2000_cells_and_a_resume_that_finds_all_done_keep_nothing(store: Store, settings: Settings) -> None:

@@ -153,7 +153,7 @@ def plan(sweep: Sweep, store: Store | None = None, settings: Settings | None = N
         except I2VLabError as error:
             faults[cell.number] = str(error)
     ending = f".{settings.output.format}"
-    done = {key: run.id for key, run in store.find_all_done(keys.values()).items() if run.clip.endswith(ending)}
+    done = {key: run.id for key, run in store.find_all_done(keys.values(), ending).items()}
     known = [sweep_id] if sweep_id else [found.id for found in store.find_sweeps(sweep.name)[:1]]
     before = store.cell_states(known[0]) if known else {}
     guess = _Guess(store)

@@ -201,8 +201,11 @@ class _SweepRun:
         self._next_write = 0.0
 
     def use(self, planned: SweepPlan) -> None:
-        """Note the runs that were done before, whoever made them; the table is there from the beginning."""
-        self.store.set_cell_runs(self.folder.name, {item.cell.number: item.run for item in planned.cells if item.state == "done"})
+        """Note the runs of before, whoever made them; the table is there from the beginning.
+
+        A cell whose run no longer is that of its key, because the picture changed or the clip is gone, has none.
+        """
+        self.store.set_cell_runs(self.folder.name, {item.cell.number: item.run or None for item in planned.cells})
         self.write_table()
 
     def cells(self, todo: Sequence[Planned]) -> str:

@@ -133,8 +133,9 @@ class Watch(Progress):
     def over(self, note: str) -> None:
         """The run has ended."""
         self._set(over=True, note=note, stage="", seconds_left=0.0, label="")
-        with suppress(OSError):
-            (self.folder / STOP_FILE).unlink(missing_ok=True)
+        if self._asked():
+            with suppress(OSError):
+                (self.folder / STOP_FILE).unlink(missing_ok=True)
         self._write()
         if self.screen:
             with suppress(Stop):
@@ -174,12 +175,19 @@ class Watch(Progress):
         return None if self.expected is None else max(0.0, self.expected - (now - self._began))
 
     def _look_for_stop(self, *wanted: str) -> None:
-        try:
-            asked = (self.folder / STOP_FILE).read_text(encoding="utf-8").strip()
-        except OSError:
-            return
-        if asked in wanted:
+        if self._asked() in wanted:
             raise Stop("stopped by hand")
+
+    def _asked(self) -> str:
+        """What the stop file asks of this process: cell, step or nothing.
+
+        Two processes may share the folder, one of them waiting: a file with a number is for that process and its children.
+        """
+        try:
+            after, _, asker = (self.folder / STOP_FILE).read_text(encoding="utf-8").strip().partition(" ")
+        except OSError:
+            return ""
+        return after if not asker or (asker.isdigit() and int(asker) in _family()) else ""
 
     def _write(self) -> None:
         self._written = time.monotonic()
@@ -187,6 +195,12 @@ class Watch(Progress):
         with suppress(OSError):  # a full disk is told by the run, not by this
             part.write_text(json.dumps(asdict(self.standing)), encoding="utf-8")
             part.replace(self.folder / PROGRESS_FILE)
+
+
+def _family() -> set[int]:
+    """This process and those that started it, by number."""
+    process = psutil.Process()
+    return {process.pid, *(parent.pid for parent in process.parents())}
 
 
 def read_standing(folder: Path) -> Standing | None:
@@ -198,7 +212,7 @@ def read_standing(folder: Path) -> Standing | None:
 
 
 def ask_to_stop(folder: Path, after: Literal["cell", "step"]) -> None:
-    """Ask the process that runs the sweep of a folder to stop: after this cell, or after this step."""
+    """Ask this process, or the child of it that runs the sweep of a folder, to stop: after this cell, or after this step."""
     part = folder / f".{STOP_FILE}.{os.getpid()}"
-    part.write_text(after, encoding="utf-8")
+    part.write_text(f"{after} {os.getpid()}", encoding="utf-8")
     part.replace(folder / STOP_FILE)
