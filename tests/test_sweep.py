@@ -45,7 +45,7 @@ from i2v_lab.sweep import (
 from i2v_lab.sweep.axes import numbers
 from i2v_lab.sweep.forecast import params_json
 from i2v_lab.sweep.standing import ask_to_stop, read_standing
-from i2v_lab.sweep.turns import turn
+from i2v_lab.turns import turn
 
 ROOT = Path(__file__).parent.parent
 TINY: Mapping[str, Any] = {

@@ -22,7 +22,7 @@ from i2v_lab.store import Store
 from i2v_lab.sweep.definition import Cell, Sweep
 from i2v_lab.sweep.forecast import Planned, SweepPlan, params_json, plan, work
 from i2v_lab.sweep.standing import Standing, Watch
-from i2v_lab.sweep.turns import turn
+from i2v_lab.turns import turn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +119,7 @@ def run_sweep(
     try:
         if todo := planned.to_run(states):
             # Where nothing is left to run there is no turn to wait for.
-            with turn(planned.devices, sweep.name, watch.wait) as waited:
+            with turn(planned.devices, f"the sweep {sweep.name}", watch.wait) as waited:
                 if waited:  # the other sweep may have made some of it
                     planned = plan(sweep, store, settings, sweep_id=folder.name)
                     todo = planned.to_run(states)

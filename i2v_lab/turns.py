@@ -1,4 +1,4 @@
-"""Turns: two sweeps on one device go one after the other, also when they are two processes.
+"""Turns: what works on one device goes one after the other (sweeps, studios, servers), also when it is two processes.
 
 The lock is the operating system's, on an open file: it is gone with the process that held it, however that ended.
 """
@@ -28,8 +28,8 @@ def turn(devices: tuple[str, ...], name: str, waiting: Callable[[str], None]) ->
 
     Args:
         devices: such as "cpu", "cuda:0".
-        name: of the sweep, for those who wait.
-        waiting: called several times a second while another sweep has the device, with a line that says whose turn it
+        name: of what holds them, for those who wait: "the sweep guidance", "a studio".
+        waiting: called several times a second while another has the device, with a line that says whose turn it
             is. What it raises (Stop) ends the waiting.
 
     Returns:
@@ -48,7 +48,7 @@ def turn(devices: tuple[str, ...], name: str, waiting: Callable[[str], None]) ->
                     waited = True
                     waiting(_whose(holder, device))
                     time.sleep(LOOK_SECONDS)
-            holder.write_text(json.dumps({"pid": os.getpid(), "sweep": name}), encoding="utf-8")
+            holder.write_text(json.dumps({"pid": os.getpid(), "name": name}), encoding="utf-8")
         yield waited
 
 
@@ -83,6 +83,6 @@ def _name(device: str) -> str:
 def _whose(holder: Path, device: str) -> str:
     try:
         found = json.loads(holder.read_text(encoding="utf-8"))
-        return f"waiting for the sweep {found['sweep']} of process {int(found['pid'])} on {device}"
+        return f"waiting for {found['name']} of process {int(found['pid'])} on {device}"
     except (OSError, ValueError, KeyError, TypeError):
-        return f"waiting for another sweep on {device}"
+        return f"waiting for another on {device}"
