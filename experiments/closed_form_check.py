@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from i2v_lab import ClipParams, Store, open_picture, run_clip
+from i2v_lab.metrics.flow import ClipFlow, coordinates, fit, shrink
+from i2v_lab.metrics.frames import whole
 from i2v_lab.video import read
 
 PHOTOGRAPHS = ("sample:coffee", "sample:cat", "sample:astronaut", "sample:motorcycle")
@@ -54,41 +55,19 @@ class Movement:
 
 def movement(frames: npt.NDArray[np.uint8]) -> Movement:
     """Measure a clip, uint8 RGB (F, H, W, 3)."""
-    scale = 256 / min(frames.shape[1:3])
-    grey = [cv2.cvtColor(cv2.resize(f, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY) for f in frames]
-    height, width = grey[0].shape
-    y, x = np.mgrid[:height, :width].astype(np.float64)
-    x, y = (x - (width - 1) / 2) / 256, (y - (height - 1) / 2) / 256
-    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    clip = ClipFlow(whole(frames), shrink(frames))
+    x, y = coordinates(clip.grey[0].shape)
+    parts = (y < -0.15, y > 0.2, np.hypot(x, y) < 0.2, np.hypot(x, y) > 0.33)
     fits, lengths = [], []
-    for now, after in pairwise(grey):
-        flow = estimator.calc(_even(now), _even(after), None).astype(np.float64) / 256  # (h, w, 2)
-        weight = np.hypot(cv2.Sobel(now, cv2.CV_64F, 1, 0), cv2.Sobel(now, cv2.CV_64F, 0, 1)) + 1e-3
-        weight[(abs(x) > 0.42 * width / 256) | (abs(y) > 0.42 * height / 256)] = 0  # what enters at the rim has no match
-        fit, rest = _fit(flow, x, y, weight)
-        fits.append(fit)
-        parts = (y < -0.15, y > 0.2, np.hypot(x, y) < 0.2, np.hypot(x, y) > 0.33)
-        lengths.append([np.average(np.linalg.norm(rest, axis=2), weights=weight * part) for part in parts])
-    mean = np.mean(fits, 0)
+    for step in clip.steps:
+        found, rest = fit(step.flow / clip.short_side, x, y, step.weight)
+        fits.append(found)
+        lengths.append([np.average(np.linalg.norm(rest, axis=2), weights=step.weight * part + 1e-9) for part in parts])
+    mean = np.mean(fits, 0) if fits else np.zeros(4)
     turns = [float(a[:2] @ b[:2] < 0) for a, b in pairwise(fits)]
     light = float(frames[-1].mean() / max(1.0, frames[0].mean()))
-    return Movement(*map(float, mean), *map(float, np.mean(lengths, 0)), light, float(np.mean(turns)))
-
-
-def _even(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return cv2.equalizeHist(grey)  # so that a change of light is not taken for movement
-
-
-def _fit(flow: npt.NDArray[np.float64], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]):
-    """Weighted least squares of flow on (right, down, zoom, turn): (the four, what is left (h, w, 2))."""
-    one, zero = np.ones_like(x), np.zeros_like(x)
-    across = np.stack([one, zero, x, -y], -1)  # y grows downwards: (-y, x) turns clockwise
-    down = np.stack([zero, one, y, x], -1)
-    root = np.sqrt(weight)[..., None]
-    matrix = np.concatenate([(across * root).reshape(-1, 4), (down * root).reshape(-1, 4)])
-    values = np.concatenate([(flow[..., 0] * root[..., 0]).ravel(), (flow[..., 1] * root[..., 0]).ravel()])
-    fit = np.linalg.lstsq(matrix, values, rcond=None)[0]
-    return fit, flow - np.stack([across @ fit, down @ fit], -1)
+    rests = np.mean(lengths, 0) if lengths else np.zeros(4)
+    return Movement(*map(float, mean), *map(float, rests), light, float(np.mean(turns)) if turns else 0.0)
 
 
 def pans(right: int, down: int) -> Callable[[Movement], bool]:

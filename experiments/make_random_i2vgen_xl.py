@@ -12,10 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from i2v_lab.models.i2vgen_cost import CONFIGS, make_network
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -45,37 +48,9 @@ MODEL_INDEX = {
 }
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
-# The configs, part by part. An empty one for the full UNet: the class's defaults are the real thing.
-SIZES: dict[str, dict[str, dict[str, Any]]] = {
-    "full": {
-        "unet": {},
-        "vae": {
-            "block_out_channels": (128, 256, 512, 512),
-            "layers_per_block": 2,
-            "down_block_types": ("DownEncoderBlock2D",) * 4,
-            "up_block_types": ("UpDecoderBlock2D",) * 4,
-            "sample_size": 768,
-        },
-        "text_encoder": {
-            "vocab_size": 49408,
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 16,
-            "hidden_act": "gelu",
-            "projection_dim": 512,
-        },
-        "image_encoder": {
-            "hidden_size": 1280,
-            "intermediate_size": 5120,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 16,
-            "patch_size": 14,
-            "image_size": 224,
-            "hidden_act": "gelu",
-            "projection_dim": 1024,
-        },
-    },
+# The configs, part by part; "full" are those of the published checkpoint.
+SIZES: dict[str, Mapping[str, Mapping[str, Any]]] = {
+    "full": CONFIGS,
     "small": {
         "unet": {
             "block_out_channels": (32, 64),
@@ -146,22 +121,12 @@ def make_checkpoint(folder: Path, size: str = "small", dtype: torch.dtype = torc
     return folder
 
 
-def build(part: str, config: dict[str, Any], dtype: torch.dtype) -> torch.nn.Module:
+def build(part: str, config: Mapping[str, Any], dtype: torch.dtype) -> torch.nn.Module:
     """A component with random weights, made in its own dtype, since float32 would take twice the memory."""
-    import diffusers
-    import transformers
-
-    text_ids = {"bos_token_id": config.get("vocab_size", 2) - 2, "eos_token_id": config.get("vocab_size", 1) - 1}
-    makers = {
-        "unet": lambda: diffusers.I2VGenXLUNet(**config),
-        "vae": lambda: diffusers.AutoencoderKL(latent_channels=4, scaling_factor=0.18215, **config),
-        "text_encoder": lambda: transformers.CLIPTextModel(transformers.CLIPTextConfig(**config, **text_ids)),
-        "image_encoder": lambda: transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**config)),
-    }
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        module: torch.nn.Module = makers[part]()
+        module = make_network(part, config)
     finally:
         torch.set_default_dtype(before)
     with torch.no_grad():

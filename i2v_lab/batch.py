@@ -70,9 +70,16 @@ def _json_row(line: str, number: int) -> Mapping[str, Any] | str:
 
 
 def run_row(
-    row: Mapping[str, Any] | str, store: Store, settings: Settings, *, progress: Progress, anew: bool, id: str = ""
+    row: Mapping[str, Any] | str,
+    store: Store,
+    settings: Settings,
+    *,
+    progress: Progress,
+    anew: bool,
+    tier: int | None = None,
+    id: str = "",
 ) -> RunRecord:
-    """Make the clip of one row; a row that is no clip is a failed record without params. `id` as in `run_clip`."""
+    """Make the clip of one row; a row that is no clip is a failed record without params. `tier` and `id` as in `run_clip`."""
     try:
         if isinstance(row, str):
             raise ParamsError(row)
@@ -83,4 +90,4 @@ def run_row(
         store.save(record)
         log.info("run %s: failed: %s", record.id, record.reason)
         return record
-    return run_clip(params, None, store, progress=progress, settings=settings, anew=anew, id=id)
+    return run_clip(params, None, store, progress=progress, settings=settings, anew=anew, tier=tier, id=id)

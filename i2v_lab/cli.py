@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
+from i2v_lab.measure_cli import measure
+from i2v_lab.plan_cli import plan
+from i2v_lab.serve_cli import serve
 from i2v_lab.sweep_cli import sweep
 from i2v_lab.terminal import (
     listening,
@@ -49,6 +52,9 @@ Format = Annotated[str | None, typer.Option("--format", help="mp4, webm or gif [
 Prefix = Annotated[str | None, typer.Option("--prefix", help="what the clip's name begins with")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N [default: auto]")]
 Force = Annotated[bool, typer.Option("--force", help="make it anew even where the same clip was made before")]
+Tier = Annotated[int | None, typer.Option(min=0, max=6, help=(
+    "rung of the memory ladder to begin on, whatever the plan says (docs/models.md) [default: the first on which it fits]"
+))]  # fmt: skip
 
 
 def _option(name: str, about: dict[str, Any]) -> Any:
@@ -108,15 +114,15 @@ def _params(fields: dict[str, Any], preset: str | None, settings: Settings) -> C
     return ClipParams(**{**(models.preset(given["model"], preset) if preset else {}), **given})
 
 
-def _run(params: ClipParams, settings: Settings, *, force: bool) -> tuple[RunRecord, bool]:
+def _run(params: ClipParams, settings: Settings, *, force: bool, tier: int | None = None) -> tuple[RunRecord, bool]:
     """Make one clip while the terminal shows progress: (record, whether it was made before)."""
     from i2v_lab.record import new_id
     from i2v_lab.run import run_clip
     from i2v_lab.store import Store
 
-    id = new_id()
+    id, store = new_id(), Store(settings.output.directory)
     with listening() as progress:
-        record = run_clip(params, None, Store(settings.output.directory), progress=progress, settings=settings, anew=force, id=id)
+        record = run_clip(params, None, store, progress=progress, settings=settings, anew=force, tier=tier, id=id)
     return record, record.id != id
 
 
@@ -139,6 +145,7 @@ def generate(
     *,
     preset: Annotated[str | None, typer.Option(help="quick, standard, high or extreme; options given win")] = None,
     force: Force = False,
+    tier: Tier = None,
     as_json: AsJson = False,
     output_dir: OutputDir = None,
     format: Format = None,
@@ -151,7 +158,7 @@ def generate(
     start_log(settings.log.directory)
     params = _params(fields, preset, settings)
     _advise(params)
-    record, found = _run(params, settings, force=force)
+    record, found = _run(params, settings, force=force, tier=tier)
     _answer(record, settings, as_json, made_before=found)
     raise typer.Exit(_exit_code(record))
 
@@ -172,6 +179,7 @@ def _advise(params: ClipParams) -> None:
 def batch(
     file: Annotated[Path, typer.Argument(help="CSV or JSONL; columns are named like the options (num_frames, ...)")],
     force: Force = False,
+    tier: Tier = None,
     as_json: AsJson = False,
     output_dir: OutputDir = None,
     format: Format = None,
@@ -190,7 +198,7 @@ def batch(
         remark(f"{number} of {len(rows)}")
         id = new_id()
         with listening() as progress:
-            record = run_row(row, store, settings, progress=progress, anew=force, id=id)
+            record = run_row(row, store, settings, progress=progress, anew=force, tier=tier, id=id)
         _answer(record, settings, as_json, made_before=record.id != id)
         worst = max(worst, _exit_code(record))
         if record.status == "stopped":
@@ -250,6 +258,7 @@ def again(
     model: Annotated[
         str | None, typer.Option(help="the checkpoint's folder or hub id, where it cannot be found by its name")
     ] = None,
+    tier: Tier = None,
     as_json: AsJson = False,
     output_dir: OutputDir = None,
     format: Format = None,
@@ -257,6 +266,7 @@ def again(
     device: Device = None,
 ) -> None:
     """Make a clip anew from the settings it carries, and say whether the frames are equal."""
+    from i2v_lab.models.tiers import changes_pixels
     from i2v_lab.run import restore
     from i2v_lab.store import Store
     from i2v_lab.video import FORMATS
@@ -265,7 +275,9 @@ def again(
     settings = _settings(output_dir, format or (own if own in FORMATS else None), prefix, device)
     start_log(settings.log.directory)
     params, before = restore(clip, Store(settings.output.directory), image, model)
-    record, _ = _run(params, settings, force=True)
+    if tier is None and before.get("actual_tier") in (5, 6) and changes_pixels(5, params.height, params.width):
+        tier = 5  # decoded in tiles: only so it is the same clip
+    record, _ = _run(params, settings, force=True, tier=tier)
     if record.status != "done":
         _answer(record, settings, as_json)
         raise typer.Exit(_exit_code(record))
@@ -326,6 +338,9 @@ def doctor(as_json: AsJson = False, output_dir: OutputDir = None) -> None:
 
 
 app.command()(sweep)
+app.command()(serve)
+app.command()(measure)
+app.command()(_with_params(plan))
 
 
 def main() -> None:

@@ -185,9 +185,6 @@ def fresh(folder: str) -> None:
     Args:
         folder: the folder to work in.
     """
-    from i2v_lab.sweep import live
-
-    live.BUTTONS = False  # nobody is there to press them
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")
     if widgets := sys.modules.get("ipywidgets"):

@@ -111,14 +111,26 @@ QUERY = (
 )
 
 
-def timings(connection: sqlite3.Connection, model_name: str, device_name: str, limit: int) -> list[Sequence[Any]]:
+def timings(
+    connection: sqlite3.Connection, model_name: str, device_name: str, limit: int, like: Mapping[str, Any] | None = None
+) -> list[Sequence[Any]]:
     """The newest done runs of a model on a device: (resolution, frames, steps, guidance, scheduler, seconds, file bytes).
 
     Seconds are without the stage "load".
+
+    Args:
+        like: only runs as fast as these for one shape: `dtype` that was used, `model` as in ClipParams or its `fingerprint`,
+            `offload`: the rung, where it was one that offloads, else 0.
     """
     query = (
         "SELECT resolution, num_frames, num_inference_steps, guidance_scale, scheduler, seconds_total - coalesce(seconds_load, 0), "
-        "file_bytes FROM runs WHERE status = 'done' AND model_name = ? AND device_name = ? AND seconds_total IS NOT NULL "
-        "ORDER BY created DESC LIMIT ?"
+        "file_bytes FROM runs WHERE status = 'done' AND model_name = :model_name AND device_name = :device_name "
+        "AND seconds_total IS NOT NULL "
     )
-    return connection.execute(query, (model_name, device_name, limit)).fetchall()
+    if like:
+        query += (
+            "AND actual_dtype = :dtype AND (model = :model OR (model_fingerprint = :fingerprint AND model_fingerprint <> '')) "
+            "AND CASE WHEN device LIKE 'cuda%' AND actual_tier >= 3 THEN actual_tier ELSE 0 END = :offload "
+        )
+    values = {"model_name": model_name, "device_name": device_name, "limit": limit, **(like or {})}
+    return connection.execute(f"{query}ORDER BY created DESC LIMIT :limit", values).fetchall()

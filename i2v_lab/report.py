@@ -9,57 +9,33 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator
 
 from i2v_lab.errors import InputError, WriteError
+from i2v_lab.findings import Findings, findings, metric_plots, pareto_clips, pareto_plot
+from i2v_lab.findings.style import STYLES, UNITS, NotebookFigure, plot_name, value_names
 from i2v_lab.mosaic import grid_video
-from i2v_lab.widgets.grid import plain_values, value_order, value_texts
+from i2v_lab.statistics import cheapest, clip_seconds, peak_memory
+from i2v_lab.widgets.grid import plain_values, value_order
 from i2v_lab.widgets.player import ClipGrid, clip_grid
-from i2v_lab.widgets.text import drawable, font_file, wrap
+from i2v_lab.widgets.text import font_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ClipGrid", "CostFigure", "cheapest", "clip_grid", "cost_plots", "export_html", "grid_video"]
+__all__ = [
+    "ClipGrid", "Findings", "cheapest", "clip_grid", "cost_plots", "export_html", "findings", "grid_video", "metric_plots",
+    "pareto_clips", "pareto_plot",
+]  # fmt: skip
 
-# Told apart by colour, and without it by marker and line. Colours: Okabe and Ito, that colour-blind people tell apart too.
-_STYLES = [
-    ("#0072b2", "o", "-"),
-    ("#d55e00", "s", "--"),
-    ("#009e73", "^", "-."),
-    ("#cc79a7", "D", ":"),
-    ("#56b4e9", "v", (0, (5, 1, 1, 1, 1, 1))),
-    ("#e69f00", "P", (0, (8, 3))),
-]
-_UNITS = {
-    "num_frames": "frames",
-    "fps": "frames/s",
-    "condition_fps": "frames/s",
-    "num_inference_steps": "steps",
-    "resolution": "px",
-}
 _LONG = 12  # characters: categories with longer names stand at the left, where there is room for them
 _CROWDED = 12  # points: beyond, the spread is a band
-_NAME_LIMIT = 90  # characters of a name in a plot
-
-
-class CostFigure(Figure):
-    """A figure that any notebook shows, without pyplot: a PNG of twice the resolution, in the size of its inches."""
-
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        buffer = BytesIO()
-        FigureCanvasAgg(self)
-        self.savefig(buffer, format="png", dpi=2 * self.dpi)
-        width, height = (round(side * self.dpi) for side in self.get_size_inches())
-        return buffer.getvalue(), {"width": width, "height": height}
 
 
 @dataclass(frozen=True)
@@ -68,17 +44,6 @@ class _Measure:
 
     values: pd.Series[float]
     label: str
-
-
-def clip_seconds(table: pd.DataFrame) -> pd.Series[float]:
-    """Wall seconds of each run, without loading the model: a sweep loads it once, and only its first cell would show that."""
-    return (table["seconds_total"] - table["seconds_load"].fillna(0)).astype("float64")
-
-
-def peak_memory(table: pd.DataFrame) -> tuple[pd.Series[float], str]:
-    """(GiB of each run, what kind): VRAM allocated where it was measured, otherwise RAM of the process."""
-    vram = table["peak_vram_allocated_gib"].astype("float64")
-    return (vram, "peak VRAM, allocated") if vram.notna().any() else (table["peak_ram_gib"].astype("float64"), "peak RAM")
 
 
 def cost_plots(table: pd.DataFrame, axes: Sequence[str]) -> list[Figure]:
@@ -116,7 +81,7 @@ def _lines_axis(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> str | No
     along = plain_values(table, axis)
     for other, found in values.items():
         together = len(set(zip(along, found, strict=True))) == len(set(along))  # it follows the axis: nothing to tell apart
-        if 2 <= len(set(found)) <= len(_STYLES) and not together:
+        if 2 <= len(set(found)) <= len(STYLES) and not together:
             return other
     return None
 
@@ -128,11 +93,11 @@ def _cost_figure(table: pd.DataFrame, axis: str, lines: str | None, over: Sequen
     values = plain_values(table, axis)
     order = value_order(axis, values)
     numeric = axis not in ("seed", "resolution") and all(isinstance(value, (int, float)) for value in order)
-    names = [_name(text) for text in _texts(axis, order)]
+    names = [plot_name(text) for text in value_names(axis, order)]
     upright = numeric or (max(map(len, names)) <= _LONG and len(names) <= 8)
     lines_each = max(1 + name.count("\n") for name in names)
     height = 3.4 if upright else max(2.4, 1.2 + len(names) * (0.08 + 0.18 * lines_each))
-    figure = CostFigure(figsize=(9, height), dpi=100, layout="constrained", facecolor="white")
+    figure = NotebookFigure(figsize=(9, height), dpi=100, layout="constrained", facecolor="white")
     panels = figure.subplots(1, 2, sharey=not upright)
     places = [float(value) if numeric else float(order.index(value)) for value in values]
     spreads = [
@@ -150,23 +115,11 @@ def _cost_figure(table: pd.DataFrame, axis: str, lines: str | None, over: Sequen
     handles, labels = panels[0].get_legend_handles_labels()
     if lines or "not finished" in labels:
         by_label = dict(sorted(zip(labels, handles, strict=True), key=lambda pair: pair[0] == "not finished"))
-        title = lines and lines + (f" ({_UNITS[lines]})" if lines in _UNITS else "")
+        title = lines and lines + (f" ({UNITS[lines]})" if lines in UNITS else "")
         look: dict[str, Any] = {"loc": "outside right upper", "frameon": False, "handlelength": 3.2, "alignment": "left"}
         look["prop"] = FontProperties(fname=font_file("".join(labels)), size=9)
         figure.legend(list(by_label.values()), list(by_label), title=title, **look)
     return figure
-
-
-def _texts(axis: str, order: Sequence[Any]) -> list[str]:
-    return [drawable(text) for text in value_texts(axis, order)]
-
-
-def _name(text: str) -> str:
-    """A category's name in lines of some 2.4 inches; the middle of a long one is left out."""
-    if len(text) > _NAME_LIMIT:
-        text = f"{text[: _NAME_LIMIT - 30].rpartition(' ')[0] or text[:60]} … {text[-25:].partition(' ')[2] or text[-25:]}"
-    # matplotlib would read two dollar signs as mathematics.
-    return "\n".join(wrap(text, 240, 13)).replace("$", r"\$")
 
 
 def _draw_panel(
@@ -187,7 +140,7 @@ def _draw_panel(
         at = sorted(groups)
         # Side by side, where lines do not keep them apart.
         shift = 0.0 if joined else 0.12 * (number - (len(order) - 1) / 2)
-        label = _name(_texts(lines, order)[number]) if lines else "mean"
+        label = plot_name(value_names(lines, order)[number]) if lines else "mean"
         spreads |= _draw_series(
             panel, [place + shift for place in at], [groups[place] for place in at], number, label, joined, upright
         )
@@ -203,7 +156,7 @@ def _draw_series(
     panel: Axes, at: list[float], amounts: list[list[float]], number: int, label: str, joined: bool, upright: bool
 ) -> bool:
     """One line, or one set of points, with the spread of each; whether there is any."""
-    colour, marker, line = _STYLES[number]
+    colour, marker, line = STYLES[number]
     means = [sum(found) / len(found) for found in amounts]
     low, high = [min(found) for found in amounts], [max(found) for found in amounts]
     spreads = any(below < above for below, above in zip(low, high, strict=True))
@@ -234,7 +187,7 @@ def _draw_unfinished(panel: Axes, places: list[float], upright: bool) -> None:
 def _name_axes(panel: Axes, axis: str, measure: str, names: list[str] | None, places: list[float], upright: bool) -> None:
     """Labels with units, ticks where the values are, and amounts that begin at zero."""
     along, amount = (panel.xaxis, panel.yaxis) if upright else (panel.yaxis, panel.xaxis)
-    along.set_label_text(axis + (f" ({_UNITS[axis]})" if axis in _UNITS and axis != "resolution" else ""))
+    along.set_label_text(axis + (f" ({UNITS[axis]})" if axis in UNITS and axis != "resolution" else ""))
     amount.set_label_text(measure)
     amount.set_major_locator(MaxNLocator(6 if upright else 5))
     low, high = places[0], places[-1]
@@ -249,33 +202,6 @@ def _name_axes(panel: Axes, axis: str, measure: str, names: list[str] | None, pl
     panel.grid(True, color="#d0d7de", linewidth=0.6)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
-
-
-def cheapest(table: pd.DataFrame, quality: str, at_least: float) -> pd.Series[Any] | None:
-    """The finished run that took the fewest seconds among those good enough; of equals, the one with less memory.
-
-    Args:
-        table: one row a run.
-        quality: a metric: its column, metric_sharpness, or its name, sharpness. More is better.
-        at_least: the lowest value that will do.
-
-    Returns:
-        The row; None where no run is good enough.
-
-    Raises:
-        InputError: the table has no such column.
-    """
-    column = quality if quality in table.columns else f"metric_{quality}"
-    if column not in table.columns:
-        known = [name for name in table.columns if name.startswith("metric_")]
-        raise InputError(f"quality: expected a metric of the table ({', '.join(known) or 'it has none yet'}), got {quality!r}")
-    good = table[(table["status"] == "done") & (table[column].astype("float64") >= at_least)]
-    if good.empty:
-        return None
-    ranked = good.assign(_seconds=clip_seconds(good), _memory=peak_memory(good)[0]).sort_values(
-        ["_seconds", "_memory"], kind="stable"
-    )
-    return good.loc[ranked.index[0]]
 
 
 # The notebook's own template without what it fetches from elsewhere, and with the dark theme for those who prefer it.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -16,10 +14,15 @@ import numpy as np
 
 from i2v_lab import models, video
 from i2v_lab.errors import BadFrames, ClipError, I2VLabError, ModelError, OutOfMemory, ParamsError, PictureError, Stop, StoreError
-from i2v_lab.image import Picture, open_picture
+from i2v_lab.image import open_picture
 from i2v_lab.meter import Meter, machine, versions
+from i2v_lab.metrics.side import measure_later
 from i2v_lab.models.base import Frames, VideoModel
+from i2v_lab.models.key import clip_key, frames_sha256
+from i2v_lab.models.ladder import climb, is_out_of_memory
+from i2v_lab.models.tiers import TIERS, changes_pixels
 from i2v_lab.params import ClipParams
+from i2v_lab.planner import Planner
 from i2v_lab.progress import Listeners, Progress
 from i2v_lab.record import RunRecord, Status, new_id
 from i2v_lab.settings import Settings, load_settings
@@ -27,6 +30,8 @@ from i2v_lab.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = ["clip_key", "frames_sha256", "portable", "restore", "run_clip", "runs"]
 
 log = logging.getLogger(__name__)
 _NO_MEMORY = "the machine ran out of memory; choose a smaller resolution or fewer frames"
@@ -40,6 +45,7 @@ def run_clip(
     progress: Progress | None = None,
     settings: Settings | None = None,
     anew: bool = False,
+    tier: int | None = None,
     sweep: str = "",
     id: str = "",
 ) -> RunRecord:
@@ -52,26 +58,32 @@ def run_clip(
         progress: hears stages and steps, and may raise Stop.
         settings: format, prefix, device; None reads config.yaml and the environment.
         anew: make it even where a finished clip of the same key exists. Otherwise that one's record is returned.
+        tier: the rung of the memory ladder to begin on, whatever the plan says; None: the first on which the plan says that
+            it fits, and where it fits on none nothing is begun. A run that runs out of memory all the same goes on up.
         sweep: the sweep that it belongs to.
         id: of this run, from `new_id`, for a caller who must know it before; "" makes one. A record with another id that
             comes back is that of a clip made before.
 
     Returns:
         The record. Its status is done, or says what went wrong: failed, out_of_memory or stopped, with `reason`.
+        Metrics come into it a moment later, in the store: the clip is measured on the side (`metrics.side.wait` waits).
 
     Raises:
         StoreError: the record could not be written. KeyboardInterrupt: after it was recorded as stopped.
     """
     settings = settings or load_settings()
     store = store or Store(settings.output.directory)
-    run = _Run(params, store, settings, Listeners(meter := Meter(settings.device), progress or Progress()), sweep, id)
+    meter = Meter(settings.device)
+    run = _Run(params, store, settings, meter, Listeners(meter, progress or Progress()), RunRecord(
+        id=id or new_id(), status="running", params=params, sweep=sweep, requested_tier=tier
+    ))  # fmt: skip
     try:
         with meter:
-            found = run.prepare(model, meter, anew)
+            found = run.prepare(model, anew)
             if found:
                 log.info("run %s made this clip before: %s", found.id, found.clip)
                 return found
-            run.make(meter)
+            run.make()
     except I2VLabError as error:
         run.end(error)
     except MemoryError:
@@ -84,7 +96,7 @@ def run_clip(
         # A fault of ours or of a library: one clip's, not the sweep's. The traceback is in the log.
         log.exception("unexpected error in run %s", run.record.id)
         run.end(_unexpected(error))
-    return _saved(run.record.model_copy(update=meter.record_fields()), store)
+    return measure_later(_saved(run.record.model_copy(update=meter.record_fields()), store), store)
 
 
 def _saved(record: RunRecord, store: Store) -> RunRecord:
@@ -99,8 +111,6 @@ def _saved(record: RunRecord, store: Store) -> RunRecord:
 
 
 def _unexpected(error: Exception) -> I2VLabError:
-    from i2v_lab.models.checkpoint import is_out_of_memory  # it imports torch, so not before it is needed
-
     if is_out_of_memory(error):
         return OutOfMemory(_NO_MEMORY)
     return I2VLabError(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; the log has the details")
@@ -109,15 +119,22 @@ def _unexpected(error: Exception) -> I2VLabError:
 class _Run:
     """One run while it goes on: its record grows from step to step."""
 
-    def __init__(self, params: ClipParams, store: Store, settings: Settings, progress: Progress, sweep: str, id: str) -> None:
-        self.params, self.store, self.settings, self.progress = params, store, settings, progress
-        self.record = RunRecord(id=id or new_id(), status="running", params=params, sweep=sweep)
+    def __init__(
+        self, params: ClipParams, store: Store, settings: Settings, meter: Meter, progress: Progress, record: RunRecord
+    ) -> None:
+        self.params, self.store, self.settings, self.meter, self.progress = params, store, settings, meter, progress
+        self.record = record
+        self.model: VideoModel | None = None
+        self.full: list[int] = []  # rungs of the memory ladder that it ran out of memory on
 
     def _update(self, **fields: Any) -> None:
         self.record = self.record.model_copy(update=fields)
 
-    def prepare(self, model: VideoModel | None, meter: Meter, anew: bool) -> RunRecord | None:
-        """Open, check, and find the clip if it was made before. What fails fast comes first."""
+    def _note(self, *notes: str) -> None:
+        self._update(notes=(*self.record.notes, *notes))
+
+    def prepare(self, model: VideoModel | None, anew: bool) -> RunRecord | None:
+        """Open, check, find the clip if it was made before, and plan. What fails fast comes first."""
         params, device = self.params, self.settings.device
         self.progress.stage("load")  # of the picture, of the family's module (torch), of the model
         video.check_format(self.settings.output.format, params.fps)
@@ -125,19 +142,58 @@ class _Run:
         self._update(image_sha256=self.picture.sha256, notes=self.picture.notes)
         (model or models.find(params.model)[0]).check(params)
         _check_not_flat(self.picture.crop(params.height, params.width))
-        self.model = model
         known = model or models.identity(params.model, device, params.dtype)
-        if known is None:  # it has to be fetched first
-            known = self.model = models.load(params.model, device, params.dtype, self.progress)
-        self._identify(known, meter)
-        if not anew:
-            return self.store.find_done(self.record.key, f".{self.settings.output.format}")
-        return None
+        if known is None:
+            models.fetch(params.model)
+            known = models.identity(params.model, device, params.dtype)
+        if known is None:
+            raise ModelError(f"{params.model}: was fetched and is not there; try again")
+        self.model = model or models.kept(params.model, device, params.dtype)
+        self._identify(known)
+        self.tiers = (model or models.find(params.model)[0]).tiers(known.device)
+        if self.record.requested_tier is None:
+            if found := self._made_before(anew):
+                return found
+            self._update(requested_tier=self._plan(known))
+        elif self.record.requested_tier not in self.tiers:
+            possible = ", ".join(map(str, self.tiers))
+            raise ParamsError(
+                f"tier: expected one of {possible} for {known.name} on {known.device}, got {self.record.requested_tier}"
+            )
+        else:
+            self._foretell(known, self.record.requested_tier)
+        self._identify(known)  # on a tier that changes pixels the clip is another
+        return self._made_before(anew)
 
-    def _identify(self, model: VideoModel | models.Identity, meter: Meter) -> None:
-        meter.device = model.device
+    def _made_before(self, anew: bool) -> RunRecord | None:
+        return None if anew else self.store.find_done(self.record.key, f".{self.settings.output.format}")
+
+    def _plan(self, known: VideoModel | models.Identity) -> int:
+        """The first rung of the memory ladder on which the clip fits; OutOfMemory where it fits on none."""
+        plan = self._foretell(known, None)
+        if plan is None:
+            return self.tiers[0]
+        if plan.tier is None:
+            raise OutOfMemory(f"{plan.sentence()}; with tier {self.tiers[-1]} given it is tried all the same")
+        return int(plan.tier)
+
+    def _foretell(self, known: VideoModel | models.Identity, tier: int | None) -> Any:
+        """The plan, of one rung or of all; None where there can be none: a fault of ours there must not cost the clip."""
+        try:
+            planner = Planner(device=known.device, store=self.store)
+            plan = planner.plan(self.params, self.model, dtype=known.dtype, tier=tier, advise=tier is None)
+        except Exception as error:
+            log.exception("the memory of run %s could not be predicted", self.record.id)
+            self._note(f"its memory could not be predicted ({type(error).__name__}), so it began on tier {tier or self.tiers[0]}")
+            return None
+        self._update(predicted_peak_gib=plan.peak_gib)
+        return plan
+
+    def _identify(self, model: VideoModel | models.Identity) -> None:
+        self.meter.device = model.device
+        tier = self.record.requested_tier if self.record.actual_tier is None else self.record.actual_tier
         self._update(
-            key=clip_key(self.params, self.picture, model),
+            key=clip_key(self.params, self.picture, model, tier or 0),
             model_name=model.name,
             model_fingerprint=model.fingerprint,
             device=model.device,
@@ -146,18 +202,39 @@ class _Run:
             versions=versions(),
         )
 
-    def make(self, meter: Meter) -> None:
+    def _generate(self, tier: int) -> Frames:
+        """The frames, made on one rung of the memory ladder; the model is loaded for it if it is not yet."""
+        self._update(actual_tier=tier)
+        if self.model is None:
+            self.model = models.load(self.params.model, self.settings.device, self.params.dtype, self.progress, tier)
+        self._identify(self.model)
+        self.model.use_tier(tier)
+        return self.model.generate(self.picture, self.params, self.progress)
+
+    def _ran_out(self, tier: int, why: str) -> None:
+        self.full.append(tier)
+        log.warning("run %s ran out of memory on tier %d (%s): %s", self.record.id, tier, TIERS[tier].name, why)
+
+    def _tell_tier(self) -> None:
+        tier = self.record.actual_tier or 0
+        if self.full:
+            word = "tier" if len(self.full) == 1 else "tiers"
+            self._note(f"ran out of memory on {word} {', '.join(map(str, self.full))}, made on tier {tier}")
+        if changes_pixels(tier, self.params.height, self.params.width):
+            self._note(f"decoded in tiles (tier {tier}): pixels differ a little from those of the clip on lower tiers")
+
+    def make(self) -> None:
         """Load, generate, check and write."""
         self.store.save(self.record)  # "running": a process that dies from here on, of a model too large say, leaves a trace
         self.store.keep_picture(self.picture.path, self.picture.sha256)
-        if self.model is None:
-            self.model = models.load(self.params.model, self.settings.device, self.params.dtype, self.progress)
-            self._identify(self.model, meter)
-        frames = self.model.generate(self.picture, self.params, self.progress)
+        rungs = [tier for tier in self.tiers if tier >= (self.record.requested_tier or 0)]
+        # Where the weights did not fit, only a rung that leaves them in the machine's memory is worth a try.
+        frames = climb(rungs, self._generate, self._ran_out, lambda tier: self.model is not None or TIERS[tier].cuda_only)
+        self._tell_tier()
         _check_frames(frames, self.params)
         self._update(frames_sha256=frames_sha256(frames))
         self.progress.stage("write", len(frames))
-        inside = {**self.record.model_dump(mode="json", exclude=_NOT_INSIDE), **_plain_meter(meter)}
+        inside = {**self.record.model_dump(mode="json", exclude=_NOT_INSIDE), **_plain_meter(self.meter)}
         info = video.write(
             _ticked(frames, self.progress),
             self.store.clips,
@@ -175,8 +252,8 @@ class _Run:
             file_bytes=info.file_bytes,
             padded_rows=rows,
             padded_columns=columns,
-            notes=(*self.record.notes, *notes),
         )
+        self._note(*notes)
 
     def end(self, error: I2VLabError) -> None:
         """The run ends without a clip."""
@@ -205,22 +282,6 @@ def portable(params: ClipParams) -> dict[str, Any]:
     if Path(params.model).is_absolute() or ".." in Path(params.model).parts:
         plain["model"] = Path(params.model).name
     return plain
-
-
-def clip_key(params: ClipParams, picture: Picture, model: VideoModel | models.Identity) -> str:
-    """Identity of a clip: a hash of everything that decides its pixels, wherever picture and checkpoint lie."""
-    decides: dict[str, Any] = {
-        **params.plain(),
-        "image": picture.sha256,
-        "model": [model.name, model.fingerprint],
-        "dtype": model.dtype,
-    }
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-
-
-def frames_sha256(frames: Frames) -> str:
-    """Hash of the frames as the model returned them: shape and pixels."""
-    return hashlib.sha256(str(frames.shape).encode() + np.ascontiguousarray(frames).tobytes()).hexdigest()
 
 
 def _check_not_flat(crop: Frames) -> None:

@@ -70,6 +70,32 @@ class Log(BaseModel):
     directory: Folder = Path("logs")
 
 
+class Server(BaseModel):
+    """The web page and API; see `i2v-lab serve`.
+
+    Attributes:
+        host: the address to listen on. port: of TCP.
+        token: what a request has to carry, 16 characters or more; "" makes a new one at each start.
+        queue_limit: how many clips may wait; more are refused.
+        idle_seconds: after so long without a clip the model's memory is given back.
+        stop_seconds: how long the running clip may go on once the server is told to end; then it is stopped.
+        body_mib: size of a request's body at most, MiB.
+        max_num_frames, max_side: length (frames) and side (pixels) of a clip that a request may ask for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 7860
+    token: Annotated[str, Field(pattern=r"^([!-~]{16,200})?$")] = ""
+    queue_limit: Annotated[int, Field(ge=1, le=10_000)] = 20
+    idle_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 900.0
+    stop_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0
+    body_mib: Annotated[int, Field(ge=1, le=1024)] = 64
+    max_num_frames: Annotated[int, Field(ge=2, le=256)] = 256
+    max_side: Annotated[int, Field(ge=256, le=2048)] = 2048
+
+
 class Settings(BaseSettings):
     """Settings as they are after all sources were read. `Settings()` is the defaults: `load_settings` reads the sources.
 
@@ -78,6 +104,7 @@ class Settings(BaseSettings):
         model: closed-form, a family, a checkpoint's folder or a hub id.
         device: auto, cpu, cuda or cuda:N.
         log: see Log.
+        server: see Server.
     """
 
     model_config = SettingsConfigDict(
@@ -88,6 +115,7 @@ class Settings(BaseSettings):
     model: Annotated[str, Field(min_length=1, max_length=500)] = "closed-form"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
     log: Log = Log()
+    server: Server = Server()
 
     @classmethod
     def settings_customise_sources(

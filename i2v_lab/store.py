@@ -251,9 +251,9 @@ class Store:
         if runs:
             self._write(lambda connection: membership.set_runs(connection, sweep, runs, keys or {}))
 
-    def timings(self, model_name: str, device_name: str, limit: int = 2000) -> list[Sequence[Any]]:
+    def timings(self, model_name: str, device_name: str, limit: int = 2000, **like: Any) -> list[Sequence[Any]]:
         """What the newest done runs of a model on a device took; see `membership.timings`."""
-        return self._do(lambda connection: membership.timings(connection, model_name, device_name, limit))
+        return self._do(lambda connection: membership.timings(connection, model_name, device_name, limit, like))
 
     # Reading
 

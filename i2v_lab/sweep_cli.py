@@ -90,7 +90,8 @@ def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_jso
         seconds, size = planned.expected(states)
         cells = [
             {"cell": one.cell.number, "state": one.state, "reason": one.reason, "params": one.cell.params.plain(), "run": one.run,
-             "expected_seconds": one.seconds, "expected_bytes": one.file_bytes} for one in planned.cells
+             "expected_seconds": one.seconds, "expected_bytes": one.file_bytes, "peak_gib": one.peak_gib, "tier": one.tier}
+            for one in planned.cells
         ]  # fmt: skip
         answer = {"sweep": item.name, "axes": item.axis_names, "states": planned.counts, "to_run": len(planned.to_run(states)),
                   "expected_seconds": seconds, "expected_bytes": size, "cells": cells}  # fmt: skip
@@ -100,12 +101,12 @@ def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_jso
     from rich.table import Table
 
     names = item.axis_names
-    table = Table("cell", *names, "state", "expected s", "MB")
+    table = Table("cell", *names, "state", "expected s", "MB", "GiB", "tier")
     for one in planned.cells[:SHOWN_CELLS]:
         labels = [printable(one.cell.labels[name])[:40] for name in names]
-        expected = (
-            ["", ""] if one.seconds is None or one.file_bytes is None else [f"{one.seconds:.3g}", f"{one.file_bytes / 1e6:.3g}"]
-        )
+        megabytes = None if one.file_bytes is None else one.file_bytes / 1e6
+        expected = ["" if value is None else f"{value:.3g}" for value in (one.seconds, megabytes, one.peak_gib)]
+        expected.append("" if one.tier is None else str(one.tier))
         state = one.state + (f": {printable(one.reason)}" if one.reason else "")
         table.add_row(str(one.cell.number), *labels, state, *expected)
     out.print(table)

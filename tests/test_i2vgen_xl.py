@@ -24,7 +24,9 @@ from PIL import Image
 from i2v_lab.errors import BadFrames, ModelError, OutOfMemory, Stop, UnsupportedParams
 from i2v_lab.image import Picture, open_picture
 from i2v_lab.models.base import VideoModel
-from i2v_lab.models.i2vgen_xl import I2VGenXL, choose_device, estimate_tokens, preview
+from i2v_lab.models.checkpoint import choose_device
+from i2v_lab.models.i2vgen_parts import estimate_tokens
+from i2v_lab.models.i2vgen_xl import I2VGenXL, preview
 from i2v_lab.models.sampling import SCHEDULERS, make_scheduler
 from i2v_lab.params import ClipParams
 from i2v_lab.progress import Preview, Progress

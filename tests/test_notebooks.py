@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from sweeps import EVIL, make_sweep
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
@@ -24,15 +25,41 @@ def test_a_notebook_is_committed_clean(notebook):
             assert cell.execution_count is None
 
 
-def test_the_studio_makes_a_clip_and_shows_it(tmp_path):
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
-    shutil.copy(NOTEBOOKS[0].parent / "studio.ipynb", folder)
-    papermill.execute_notebook(folder / "studio.ipynb", folder / "done.ipynb", cwd=folder, progress_bar=False)
-    done = nbformat.read(folder / "done.ipynb", as_version=4)
-    (clip,) = (tmp_path / "results" / "clips").glob("*.mp4")
-    shown = [output.data.get("text/html", "") for cell in done.cells if cell.cell_type == "code" for output in cell.outputs
-             if output.output_type == "execute_result"]  # fmt: skip
-    assert any("data:video/mp4;base64" in html for html in shown)
-    assert any("camera panning left slowly" in html and "seconds_total" in html for html in shown)
-    assert clip.stat().st_size > 0
+def run(name: str, folder: Path) -> list[nbformat.NotebookNode]:
+    """Execute a notebook in `folder`/notebooks; the outputs of its cells."""
+    (folder / "notebooks").mkdir()
+    shutil.copy(NOTEBOOKS[0].parent / name, folder / "notebooks")
+    place = folder / "notebooks"
+    papermill.execute_notebook(place / name, place / "done.ipynb", cwd=place, progress_bar=False, store_widget_state=False)
+    done = nbformat.read(place / "done.ipynb", as_version=4)
+    return [output for cell in done.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def shown(outputs: list[nbformat.NotebookNode], kind: str) -> list[str]:
+    return [output.data[kind] for output in outputs if kind in output.get("data", {})]
+
+
+def test_compare_shows_the_runs_of_the_output_folder(tmp_path):
+    make_sweep(tmp_path, [{"seed": seed, "prompt": EVIL} for seed in (0, 1)])
+    outputs = run("compare.ipynb", tmp_path)
+    assert [output for output in outputs if output.output_type == "stream"] == []
+    names = shown(outputs, "text/plain")
+    assert "RunTable(2 of 2 runs chosen)" in names and "ClipPlayer(1 x 2, 2 clips)" in names
+    assert any(name.startswith("BlindVotes") for name in names)
+    pages = shown(outputs, "text/html")
+    assert sum(page.count('<img src="data:image/jpeg;base64,') for page in pages) >= 2
+    assert not any("<script>alert" in page for page in pages)
+    assert shown(outputs, "image/png")  # what they cost
+
+
+def test_compare_without_runs_says_what_to_do(tmp_path):
+    outputs = run("compare.ipynb", tmp_path)
+    assert "RunTable(0 of 0 runs chosen)" in shown(outputs, "text/plain")
+    assert any("make a clip in studio.ipynb" in page for page in shown(outputs, "text/html"))
+    assert not shown(outputs, "image/png")
+
+
+def test_the_studio_runs(tmp_path):
+    outputs = run("studio.ipynb", tmp_path)
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    assert outputs

@@ -25,12 +25,12 @@ LAYERS = [
     ["video", "meter", "record", "models"],
     ["membership"],
     ["store", "turns"],
-    ["planner", "metrics"],
+    ["planner", "metrics", "opinions"],
     ["statistics"],
     ["run"],
     ["batch", "sweep"],
     ["widgets"],
-    ["mosaic"],
+    ["mosaic", "findings"],
     ["report"],
     ["engine"],
     ["notebook"],
@@ -70,8 +70,8 @@ def test_a_module_imports_only_from_layers_below(path):
 
 def test_the_public_names_are_these_and_importable():
     assert i2v_lab.__all__ == [
-        "Advice", "ClipParams", "I2VLabError", "Progress", "RunRecord", "StopSwitch", "Store", "advice", "load_settings",
-        "open_picture", "read_settings", "run_clip", "runs",
+        "Advice", "Client", "ClipParams", "I2VLabError", "Progress", "RunRecord", "StopSwitch", "Store", "Studio", "advice", "compare",
+        "load_settings", "measure", "open_picture", "plan", "read_settings", "run_clip", "runs",
     ]  # fmt: skip
     for name in i2v_lab.__all__:
         assert getattr(i2v_lab, name).__doc__

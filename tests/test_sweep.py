@@ -44,6 +44,7 @@ from i2v_lab.sweep import (
 )
 from i2v_lab.sweep.axes import numbers
 from i2v_lab.sweep.forecast import params_json
+from i2v_lab.sweep.live import LiveSweep
 from i2v_lab.sweep.standing import ask_to_stop, read_standing
 from i2v_lab.turns import turn
 
@@ -400,7 +401,8 @@ def test_what_fails_is_recorded_passed_over_and_retried_alone(
     second = run_sweep(sweep, store, settings=settings)
     assert second.counts == {"done": 1, "stopped": 1, "failed": 1, "out_of_memory": 1}
     reasons = dict(zip(second.table()["status"], second.table()["reason"], strict=True))
-    assert (reasons["stopped"], reasons["out_of_memory"]) == ("by hand", "8 frames are too many")
+    assert reasons["stopped"] == "by hand"
+    assert reasons["out_of_memory"].startswith("8 frames are too many; tier 0 was tried; make fewer frames")
     assert "missing.png" in reasons["failed"]
     assert run_sweep(sweep, store, settings=settings).ran == 0  # a failure is not tried again unasked
     grown = sweep.changed(axes={"seed": [0, 1]})
@@ -569,6 +571,20 @@ def test_two_sweeps_on_one_device_take_turns_and_a_dead_one_keeps_nothing(tmp_pa
             one.communicate("\n" * 20)
             assert other.communicate()[0].splitlines()[-1] == "result {'done': 1}"
     assert len(Store(results).records(status="done")) == 2
+
+
+def test_interrupting_the_kernel_ends_a_sweep_after_the_step_and_the_cell_as_usual(store: Store, settings: Settings) -> None:
+    class Interrupted(LiveSweep):
+        def stands(self, standing: Standing) -> None:
+            super().stands(standing)
+            if (standing.stage, standing.step) == ("denoise", 1):
+                signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    result = run_sweep(tiny(), store, settings=settings, progress=Interrupted())
+    assert result.counts["stopped"] == 1
+    assert [record.reason for record in store.records(status="stopped")] == ["the kernel was interrupted"]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_waiting_for_a_turn_can_be_stopped(store: Store, settings: Settings) -> None:

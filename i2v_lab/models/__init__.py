@@ -109,7 +109,21 @@ def identity(model: str, device: str = "auto", dtype: str = "auto") -> Identity 
     return Identity(found.name, *known) if known else None
 
 
-def load(model: str, device: str = "auto", dtype: str = "auto", progress: Progress | None = None) -> VideoModel:
+def fetch(model: str) -> None:
+    """Get the checkpoint of a model onto this machine, if it has one that is not here, so that `identity` knows it.
+
+    Raises:
+        ModelError: it cannot be found or fetched.
+    """
+    found, checkpoint = find(model)
+    if checkpoint:
+        from i2v_lab.models.checkpoint import open_checkpoint
+
+        layout: Any = found.layout  # type: ignore[attr-defined]
+        open_checkpoint(checkpoint, layout)
+
+
+def load(model: str, device: str = "auto", dtype: str = "auto", progress: Progress | None = None, tier: int = 0) -> VideoModel:
     """The model, loaded; the one loaded last is kept, so that clip after clip pays for loading once.
 
     Args:
@@ -117,9 +131,10 @@ def load(model: str, device: str = "auto", dtype: str = "auto", progress: Progre
         device: auto, cpu, cuda or cuda:N.
         dtype: as in ClipParams.
         progress: hears the stage "load".
+        tier: the rung of the memory ladder to load it for; a model that is loaded already stays on its own.
 
     Raises:
-        ModelError: it cannot be found or loaded.
+        ModelError: it cannot be found or loaded. OutOfMemory: the weights do not fit.
     """
     key = (model, device, dtype)
     if key not in _loaded:
@@ -127,10 +142,16 @@ def load(model: str, device: str = "auto", dtype: str = "auto", progress: Progre
         found, checkpoint = find(model)
         if checkpoint:
             loader: Any = found
-            _loaded[key] = loader.load(checkpoint, device=None if device == "auto" else device, dtype=dtype, progress=progress)
+            where = None if device == "auto" else device
+            _loaded[key] = loader.load(checkpoint, device=where, dtype=dtype, progress=progress, tier=tier)
         else:
             _loaded[key] = found()
     return _loaded[key]
+
+
+def kept(model: str, device: str = "auto", dtype: str = "auto") -> VideoModel | None:
+    """What `load` would return without loading; None where it would load."""
+    return _loaded.get((model, device, dtype))
 
 
 def unload() -> None:

@@ -7,6 +7,7 @@ A family is a class; its attributes say what it is before anything is loaded (`n
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,6 +20,28 @@ from i2v_lab.progress import Progress
 
 Frames = npt.NDArray[np.uint8]
 """A clip in memory: uint8 RGB, (F, H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage of one clip takes, foretold.
+
+    Attributes:
+        stage: encode, denoise or decode.
+        weights: bytes of weights that lie on the device at the highest point of the stage.
+        activations: bytes of everything else that the stage holds there at once.
+        flops: floating-point operations of the whole stage, all steps and frames; a multiply and an add are two.
+    """
+
+    stage: str
+    weights: int
+    activations: int
+    flops: int
+
+    @property
+    def total(self) -> int:
+        """Bytes at the highest point of the stage."""
+        return self.weights + self.activations
 
 
 @runtime_checkable
@@ -37,6 +60,7 @@ class VideoModel(Protocol):
         fingerprint: hex digest of everything in the model that decides pixels.
         device: where it computes: "cpu", "cuda:0".
         dtype: "float32", "float16" or "bfloat16".
+        tier: the rung of the memory ladder that it runs on (models/tiers.py); 0: nothing is done to save memory.
     """
 
     name: ClassVar[str]
@@ -49,6 +73,7 @@ class VideoModel(Protocol):
     fingerprint: str
     device: str
     dtype: str
+    tier: int
 
     @classmethod
     def check(cls, params: ClipParams) -> None:
@@ -57,6 +82,30 @@ class VideoModel(Protocol):
     @classmethod
     def advice(cls, params: ClipParams) -> list[Advice]:
         """What this family is known to do badly with these params."""
+
+    @classmethod
+    def tiers(cls, device: str) -> tuple[int, ...]:
+        """The rungs of the memory ladder that this family has on a device, in the order they are tried."""
+
+    @classmethod
+    def cost(
+        cls, params: ClipParams, *, name: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
+    ) -> tuple[StageCost, ...]:
+        """What each stage (encode, denoise, decode) of a clip will take, without loading any weights or running it.
+
+        Args:
+            name: as ClipParams.model: the family, or the checkpoint whose configs count if it is on this machine.
+            device: where it would run: "cpu", "cuda", "cuda:1". It need not be there.
+            dtype: "float32", "float16" or "bfloat16".
+            tier: one of `tiers(device)`.
+            loaded: a model of this family: its own configs count, whatever `name` says.
+
+        Raises:
+            UnsupportedParams: as `check`. ModelError: the configs that `name` names cannot be used.
+        """
+
+    def use_tier(self, number: int) -> None:
+        """Run on this rung from now on; one of `tiers(device)`. Nothing is computed anew or loaded again."""
 
     def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         """Make the clip: stages encode, denoise, decode. The model crops the picture itself (`image.crop`).
@@ -94,6 +143,7 @@ class FakeModel:
     fingerprint = "fake-1"
     device = "cpu"
     dtype = "float32"
+    tier = 0
 
     @classmethod
     def check(cls, params: ClipParams) -> None:
@@ -102,6 +152,27 @@ class FakeModel:
     @classmethod
     def advice(cls, params: ClipParams) -> list[Advice]:
         return []
+
+    @classmethod
+    def tiers(cls, device: str) -> tuple[int, ...]:
+        return (0,)
+
+    @classmethod
+    def cost(
+        cls, params: ClipParams, *, name: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
+    ) -> tuple[StageCost, ...]:
+        cls.check(params)
+        frame = params.height * params.width * 3
+        # The frames are made through 16 bits, in three steps.
+        return (
+            StageCost("encode", 0, 2 * frame, 0),
+            StageCost("denoise", 0, 2 * frame, 0),
+            StageCost("decode", 0, 2 * frame + 5 * params.num_frames * frame, frame * params.num_frames),
+        )
+
+    def use_tier(self, number: int) -> None:
+        if number != 0:
+            raise ValueError(f"the fake model has tier 0 alone, got {number}")
 
     def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         progress.stage("encode")

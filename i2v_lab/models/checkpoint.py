@@ -19,6 +19,8 @@ from typing import Any
 import torch
 
 from i2v_lab.errors import ModelError
+from i2v_lab.models.ladder import is_out_of_memory
+from i2v_lab.models.ladder import one_line as one_line  # noqa: PLC0414 - others take it from here
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 TOKENIZER_FILES = (("vocab.json", "merges.txt"), ("tokenizer.json",))  # either is enough
@@ -313,20 +315,6 @@ def load_component(cls: Any, checkpoint: Checkpoint, part: str, **options: Any) 
             "them; config and weights do not belong together, fetch both again"
         )
     return model.eval().requires_grad_(False)
-
-
-def one_line(error: BaseException, limit: int = 300) -> str:
-    """An error of a library, short and on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else f"{text[:limit]}…"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device or the machine has no more memory."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    said = str(error).lower()
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in said or "not enough memory" in said)
 
 
 @contextlib.contextmanager

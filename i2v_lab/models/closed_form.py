@@ -37,7 +37,7 @@ from PIL import Image
 from i2v_lab.errors import UnsupportedParams
 from i2v_lab.image import Picture
 from i2v_lab.models import motions
-from i2v_lab.models.base import Frames
+from i2v_lab.models.base import Frames, StageCost, VideoModel
 from i2v_lab.models.motions import MOTIONS, Motion, understand
 from i2v_lab.models.sampling import denoise, make_scheduler
 from i2v_lab.params import Advice, ClipParams
@@ -201,6 +201,7 @@ class ClosedForm:
     fingerprint = hashlib.sha256(Path(__file__).read_bytes() + Path(motions.__file__).read_bytes()).hexdigest()
     device = "cpu"
     dtype = "float32"
+    tier = 0
 
     def __init__(self) -> None:
         # Here and not in `generate`, so that the second which diffusers takes to import counts as loading.
@@ -217,6 +218,26 @@ class ClosedForm:
             return []
         return [Advice("prompt", "no motion word was understood" if params.prompt else "empty", "the motion is drawn at random from all",
                        "name one, such as: camera panning left, zoom in, ocean waves, 镜头向左平移")]  # fmt: skip
+
+    @classmethod
+    def tiers(cls, device: str) -> tuple[int, ...]:
+        return (0,)
+
+    @classmethod
+    def cost(
+        cls, params: ClipParams, *, name: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
+    ) -> tuple[StageCost, ...]:
+        """See VideoModel.cost."""
+        # Not here: this file's bytes are the fingerprint, and a better formula makes no other clips.
+        from i2v_lab.models.closed_form_cost import cost
+
+        cls.check(params)
+        return cost(params)
+
+    def use_tier(self, number: int) -> None:
+        """See VideoModel.use_tier. There is one."""
+        if number != 0:
+            raise ValueError(f"tier: closed-form has tier 0 alone, got {number}")
 
     def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         """See VideoModel.generate."""

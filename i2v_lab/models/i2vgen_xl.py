@@ -13,7 +13,6 @@ B is 2 under guidance, the negative prompt first, and 1 without. h and w are an 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,22 +23,14 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from i2v_lab.errors import BadFrames, ModelError, OutOfMemory, UnsupportedParams
+from i2v_lab.errors import BadFrames, OutOfMemory, UnsupportedParams
 from i2v_lab.image import Picture
-from i2v_lab.models.base import Frames, check_size
-from i2v_lab.models.checkpoint import (
-    Checkpoint,
-    Layout,
-    choose_device,
-    choose_dtype,
-    is_out_of_memory,
-    load_component,
-    one_line,
-    open_checkpoint,
-    quiet_libraries,
-    read_json,
-)
+from i2v_lab.models.base import Frames, StageCost, VideoModel, check_size
+from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_checkpoint
+from i2v_lab.models.i2vgen_parts import estimate_tokens, load_components
+from i2v_lab.models.ladder import is_out_of_memory, one_line
 from i2v_lab.models.sampling import denoise, make_scheduler, set_steps
+from i2v_lab.models.tiers import TIERS, put_on, release, tiers_on, tile
 from i2v_lab.params import Advice, ClipParams
 from i2v_lab.progress import Progress
 
@@ -89,7 +80,7 @@ class I2VGenXL:
 
     def __init__(
         self, *, tokenizer: Any, text_encoder: Any, feature_extractor: Any, image_encoder: Any, unet: Any, vae: Any,
-        scheduler_config: Mapping[str, Any], fingerprint: str,
+        scheduler_config: Mapping[str, Any], fingerprint: str, device: torch.device | None = None,
     ) -> None:  # fmt: skip
         self.tokenizer = tokenizer
         self.text_encoder = text_encoder
@@ -99,15 +90,19 @@ class I2VGenXL:
         self.vae = vae
         self.scheduler_config = dict(scheduler_config)
         self.fingerprint = fingerprint
-        self.torch_device = torch.device(unet.device)
+        self.torch_device = torch.device(device or unet.device)  # where it computes; the weights may wait elsewhere
         self.torch_dtype: torch.dtype = unet.dtype
         self.device = str(self.torch_device)
         self.dtype = str(self.torch_dtype).removeprefix("torch.")
+        self.tier = 0
+        self.offloaders: dict[str, Any] = {}  # of accelerate, by network; for models/tiers.py
+        self._settled = True  # on `tier`, whole
 
     @classmethod
     def load(
-        cls, folder_or_hub_id: str | Path, *, device: str | None = None, dtype: str = "auto", progress: Progress | None = None
-    ) -> I2VGenXL:
+        cls, folder_or_hub_id: str | Path, *, device: str | None = None, dtype: str = "auto", progress: Progress | None = None,
+        tier: int = 0,
+    ) -> I2VGenXL:  # fmt: skip
         """Load a checkpoint, a component at a time.
 
         Args:
@@ -116,6 +111,7 @@ class I2VGenXL:
             device: "cpu", "cuda", "cuda:1"; None: CUDA if there is one, else the CPU.
             dtype: "float32", "float16", "bfloat16"; "auto": float16 on CUDA, otherwise float32.
             progress: hears the stage "load" and a step for each of its four components with weights.
+            tier: the rung of the memory ladder to begin on; those that offload need no room for all weights on the GPU.
 
         Raises:
             ModelError: not found, unreachable, incomplete, damaged, not an I2VGen-XL, or no such device.
@@ -128,7 +124,11 @@ class I2VGenXL:
         progress.stage("load", len(LAYOUT.weights))
         failed = None
         try:
-            return cls(**_components(checkpoint, where, number, progress), fingerprint=checkpoint.fingerprint())
+            place = torch.device("cpu") if TIERS[tier].number >= 3 else where
+            parts = load_components(checkpoint, place, number, progress)
+            model = cls(**parts, fingerprint=checkpoint.fingerprint(), device=where)
+            model.use_tier(tier)
+            return model
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -166,6 +166,28 @@ class I2VGenXL:
                                     "put first what matters, and shorten it"))  # fmt: skip
         return found
 
+    @classmethod
+    def tiers(cls, device: str) -> tuple[int, ...]:
+        return tiers_on(device)
+
+    @classmethod
+    def cost(
+        cls, params: ClipParams, *, name: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
+    ) -> tuple[StageCost, ...]:
+        from i2v_lab.models.i2vgen_cost import cost  # it runs the methods below
+
+        return cost(params, name=name, device=device, dtype=dtype, tier=tier, loaded=loaded)
+
+    def use_tier(self, number: int) -> None:
+        """Run on a rung from now on; see models/tiers.py. Where the weights do not fit, another rung can still be used."""
+        if number not in (possible := self.tiers(self.device)):
+            raise ValueError(f"expected a tier of {', '.join(map(str, possible))} on {self.device}, got {number}")
+        if self._settled and number == self.tier:
+            return
+        self.tier, self._settled = number, False
+        put_on(self, number, self.torch_device)
+        self._settled = True
+
     def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         """Make the clip: stages encode, denoise, decode. See `VideoModel.generate`.
 
@@ -190,12 +212,13 @@ class I2VGenXL:
             f"{self.device} ({failed}); make fewer frames or a smaller resolution"
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()  # and not inference_mode: weights that are moved under it could not be moved again outside
     def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         scheduler = make_scheduler(params.scheduler, self.scheduler_config)
         set_steps(scheduler, params.num_inference_steps)  # a number of steps that cannot be made is told at once
         generator = torch.Generator().manual_seed(params.seed)
         pixels = image.crop(params.height, params.width)  # (H, W, 3)
+        release(self, *self.offloaders)  # what the clip before left on the device
 
         progress.stage("encode", 3)
         text = self.encode_prompt(self.tokenize(prompts(params)))
@@ -203,7 +226,9 @@ class I2VGenXL:
         conditions = self.encode_picture(pixels, text, params, generator, progress)
         shape = (params.num_frames, self.unet.config.in_channels, params.height // CELL, params.width // CELL)
         noise = torch.randn(shape, generator=generator).to(self.torch_device)  # (F, 4, h, w)
+        release(self, "vae")
         latents = self.denoise(noise, conditions, scheduler, params=params, generator=generator, progress=progress)
+        release(self, "unet")
         return self.decode(latents, progress)
 
     def tokenize(self, texts: list[str]) -> torch.Tensor:
@@ -266,6 +291,7 @@ class I2VGenXL:
 
     def to_latents(self, pixels: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """A sample of the VAE's latents: pixels from -1 to 1 (1, 3, H, W), normal noise (1, 4, h, w), to (1, 4, h, w)."""
+        self.vae.disable_tiling()  # else the whole clip would be another
         found = self.vae.encode(pixels).latent_dist
         return torch.as_tensor((found.mean + found.std * noise.to(found.mean)) * self.vae.config.scaling_factor)
 
@@ -313,19 +339,40 @@ class I2VGenXL:
         return latents
 
     def decode(self, latents: torch.Tensor, progress: Progress) -> Frames:
-        """Latents (F, 4, h, w) to frames, uint8 RGB (F, H, W, 3), one at a time. BadFrames unless they are finite."""
+        """Latents (F, 4, h, w) to frames, uint8 RGB (F, H, W, 3), one at a time. BadFrames unless they are finite.
+
+        On tier 0 the frames wait on the device until the last is made, so that it never waits for them to be fetched.
+        """
         progress.stage("decode", len(latents))
-        frames = []
+        size = (CELL * latents.shape[2], CELL * latents.shape[3])
+        if self.tier == 0:
+            pixels = torch.empty((len(latents), 3, *size), device=self.torch_device)
+            for number, latent in enumerate(latents):
+                pixels[number] = self.decode_frame(latent[None])[0]
+                progress.step()
+            return self.to_bytes(pixels).cpu().numpy()
+        frames = np.empty((len(latents), *size, 3), np.uint8)
         for number, latent in enumerate(latents):
-            frame = self.decode_frame(latent[None])[0]  # (3, H, W)
-            if not torch.isfinite(frame).all():
-                raise _not_finite(f"frame {number}", "decode")
-            frames.append(((frame / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+            frames[number] = self.to_bytes(self.decode_frame(latent[None]), number)[0].cpu().numpy()
             progress.step()
-        return np.stack(frames)
+        return frames
+
+    def to_bytes(self, pixels: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """Pixels from about -1 to 1, float32 (n, 3, H, W), which are overwritten, to uint8 (n, H, W, 3).
+
+        Args:
+            first: the number of the first of these frames, for the error.
+        """
+        if not torch.isfinite(torch.stack(pixels.aminmax())).all():  # a NaN is both the least and the greatest
+            wrong = next(number for number, frame in enumerate(pixels, first) if not torch.isfinite(frame).all())
+            raise _not_finite(f"frame {wrong}", "decode")
+        whole = pixels.div_(2).add_(0.5).clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+        return whole.permute(0, 2, 3, 1).contiguous()
 
     def decode_frame(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents (1, 4, h, w) to pixels from about -1 to 1, float32 (1, 3, H, W)."""
+        if TIERS[self.tier].changes_pixels:
+            tile(self.vae)
         scaled = (latents / self.vae.config.scaling_factor).to(self.torch_dtype)
         return torch.as_tensor(self.vae.decode(scaled, return_dict=False)[0]).float()
 
@@ -342,52 +389,6 @@ def preview(latents: torch.Tensor) -> npt.NDArray[np.uint8]:
     rgb = plain.permute(0, 2, 3, 1) @ torch.tensor(LATENT_RGB, device=latents.device)  # (F, h, w, 3)
     shown: npt.NDArray[np.uint8] = ((rgb / 2 + 0.5).nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     return shown
-
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens CLIP makes of a text, its begin and end marks included, without its vocabulary.
-
-    A common English word is one token, a long one more; so is each digit and each run of signs. Of a character that is
-    not in the Latin alphabet CLIP makes one or two; one is counted.
-    """
-    pieces = re.findall(r"[a-z]+|\d|[^\W\d_]|[^\w\s]+|_", text.lower())
-    return 2 + sum(-(-len(piece) // 9) for piece in pieces)
-
-
-def _components(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, progress: Progress) -> dict[str, Any]:
-    """The arguments of I2VGenXL, but for the fingerprint."""
-    from diffusers import AutoencoderKL, I2VGenXLUNet
-    from transformers import CLIPTextModel, CLIPVisionModelWithProjection
-
-    parts: dict[str, Any] = {"scheduler_config": read_json(checkpoint.folder / "scheduler" / "scheduler_config.json")}
-    for part, cls, keyword in (
-        ("text_encoder", CLIPTextModel, "dtype"),
-        ("image_encoder", CLIPVisionModelWithProjection, "dtype"),
-        ("vae", AutoencoderKL, "torch_dtype"),
-        ("unet", I2VGenXLUNet, "torch_dtype"),
-    ):
-        parts[part] = load_component(cls, checkpoint, part, **{keyword: dtype}).to(device)
-        progress.step()
-    return parts | _small_components(checkpoint, parts["text_encoder"])
-
-
-def _small_components(checkpoint: Checkpoint, text_encoder: Any) -> dict[str, Any]:
-    from transformers import CLIPImageProcessorPil, CLIPTokenizer  # the other image processor needs torchvision
-
-    try:
-        with quiet_libraries():
-            tokenizer = CLIPTokenizer.from_pretrained(checkpoint.folder / "tokenizer", local_files_only=True)
-            extractor = CLIPImageProcessorPil.from_pretrained(checkpoint.folder / "feature_extractor", local_files_only=True)
-    except Exception as error:  # noqa: BLE001 - the tokenizers library raises plain Exception
-        raise ModelError(
-            f"{checkpoint.folder}: its tokenizer or feature_extractor cannot be read ({one_line(error)}); fetch both again"
-        ) from None
-    if len(tokenizer) > (words := text_encoder.config.vocab_size):
-        raise ModelError(
-            f"{checkpoint.folder / 'tokenizer'}: has {len(tokenizer)} tokens, and the text encoder knows {words}; they do not "
-            "belong together, fetch both again"
-        )
-    return {"tokenizer": tokenizer, "feature_extractor": extractor}
 
 
 def _not_finite(what: str, stage: str) -> BadFrames:

@@ -14,7 +14,11 @@ from i2v_lab.errors import I2VLabError
 from i2v_lab.image import Picture, open_picture
 from i2v_lab.meter import machine
 from i2v_lab.models.base import VideoModel
+from i2v_lab.models.tiers import changes_pixels
 from i2v_lab.params import ClipParams, resolution_size
+from i2v_lab.planner import Plan, Planner
+from i2v_lab.planner.timing import duration as duration  # noqa: PLC0414 - those who show a plan find it here
+from i2v_lab.planner.timing import row_of
 from i2v_lab.run import clip_key
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 State = Literal["done", "to do", "cannot run", "failed", "out_of_memory", "stopped"]
-TWO_PASSES = ("heun", "dpm++-2s", "kdpm2", "kdpm2-a")  # schedulers that ask the network twice a step
+TWO_PASSES = ("heun", "kdpm2", "kdpm2-a")  # schedulers that ask the network twice a step
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Planned:
         run: the id of the run that made the clip, or failed to; "" where there is none.
         seconds: expected wall seconds without loading the model; None where no run was measured here.
         file_bytes: expected size of the clip; None likewise.
+        peak_gib: the most memory that it will take, GiB; None where that cannot be foretold.
+        tier: the rung of the memory ladder on which it fits; None where it fits on none, or that cannot be foretold.
     """
 
     cell: Cell
@@ -48,6 +54,8 @@ class Planned:
     run: str = ""
     seconds: float | None = None
     file_bytes: float | None = None
+    peak_gib: float | None = None
+    tier: int | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,13 +95,13 @@ class SweepPlan:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a cell: number, the swept params, state, reason, seconds and MB expected."""
+        """One row a cell: number, the swept params, state, reason, seconds, memory (and tier, if it takes one) and MB expected."""
         import pandas as pd
 
         names = self.sweep.axis_names
         rows = [
             {"cell": planned.cell.number, **{name: planned.cell.labels[name] for name in names}, "state": planned.state,
-             "reason": planned.reason, "expected s": planned.seconds,
+             "reason": planned.reason, "expected s": planned.seconds, "GiB": planned.peak_gib, "tier": planned.tier or None,
              "expected MB": None if planned.file_bytes is None else planned.file_bytes / 1e6}
             for planned in self.cells
         ]  # fmt: skip
@@ -123,18 +131,10 @@ class SweepPlan:
         return f"<p>{html.escape(self.summary())}</p>{shown}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words: 12 s, 3 min, 2 h 5 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def plan(sweep: Sweep, store: Store | None = None, settings: Settings | None = None, *, sweep_id: str = "") -> SweepPlan:
     """Look at every cell without running any: cheap, and nothing is written.
+
+    A cell that does not fit into the memory that is free now, on any tier, is one that cannot run, and says why.
 
     Args:
         store: where finished clips are looked for; None: the output folder of the settings.
@@ -156,7 +156,7 @@ def plan(sweep: Sweep, store: Store | None = None, settings: Settings | None = N
     done = {key: run.id for key, run in store.find_all_done(keys.values(), ending).items()}
     known = [sweep_id] if sweep_id else [found.id for found in store.find_sweeps(sweep.name)[:1]]
     before = store.cell_states(known[0]) if known else {}
-    guess = _Guess(store)
+    guess, planner = _Guess(store), _Forecast(store, settings)
     planned = []
     for cell in cells:
         key = keys.get(cell.number, "")
@@ -169,8 +169,16 @@ def plan(sweep: Sweep, store: Store | None = None, settings: Settings | None = N
             state, reason, run = "cannot run", faults[cell.number], ""
         else:
             state, reason, run = "to do", "", ""
-        seconds, size = guess.of(cell.params, look.where(cell.params))
-        planned.append(Planned(cell, key, cast(State, state), reason, run, seconds, size))
+        found = planner.of(cell.params)
+        if found and state == "to do" and not found.fits:
+            state, reason = "cannot run", found.sentence()
+        elif found and key and state == "to do" and changes_pixels(found.tier or 0, cell.params.height, cell.params.width):
+            key = look.key(cell.params, found.tier or 0)  # the clip that it will be, and perhaps was before
+            if made := store.find_done(key, ending):
+                state, run = "done", made.id
+        size = guess.of(cell.params, look.where(cell.params))
+        memory = (found.seconds, size, found.peak_gib, found.tier) if found else (None, size, None, None)
+        planned.append(Planned(cell, key, cast(State, state), reason, run, *memory))
     devices = dict.fromkeys(look.where(item.cell.params)[1] for item in planned if item.state != "done")
     return SweepPlan(sweep, tuple(planned), tuple(devices))
 
@@ -195,8 +203,8 @@ class _Look:
     pictures: dict[str, _Seen | I2VLabError] = field(default_factory=dict)
     identities: dict[tuple[str, str], models.Identity | I2VLabError | None] = field(default_factory=dict)
 
-    def key(self, params: ClipParams) -> str:
-        """The key of the clip; "" where it takes the model to know it.
+    def key(self, params: ClipParams, tier: int = 0) -> str:
+        """The key of the clip, made on a rung of the memory ladder; "" where it takes the model to know it.
 
         Raises:
             I2VLabError: the cell cannot run; why.
@@ -204,7 +212,7 @@ class _Look:
         picture = self.picture(params.image)
         models.find(params.model)[0].check(params)
         identity = self.identity(params)
-        return clip_key(params, cast(Picture, picture), cast(VideoModel, identity)) if identity else ""
+        return clip_key(params, cast(Picture, picture), cast(VideoModel, identity), tier) if identity else ""
 
     def picture(self, image: str) -> _Seen:
         if image not in self.pictures:
@@ -249,43 +257,59 @@ def _work(resolution: str, frames: int, steps: int, guidance: float, scheduler: 
     return float(height * width * frames * (passes + 2))
 
 
+class _Forecast:
+    """The plan of each cell; cells of one shape share it."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.planner = Planner(device=settings.device, store=store)
+        self.plans: dict[tuple[Any, ...], Plan | None] = {}
+
+    def of(self, params: ClipParams) -> Plan | None:
+        """None where nothing can be foretold: why is told where the model is looked for."""
+        shape = (params.model, params.dtype, params.image, *row_of(params)[:3], params.guidance_scale > 1, params.scheduler)
+        if shape not in self.plans:
+            try:
+                self.plans[shape] = self.planner.plan(params)
+            except I2VLabError:
+                self.plans[shape] = None
+        return self.plans[shape]
+
+
 class _Guess:
-    """Expected seconds and bytes, from runs of the same model that were measured on the same device."""
+    """Expected size of clips, from runs of the same model on the same device."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.measured: dict[tuple[str, str], dict[tuple[Any, ...], list[tuple[float, float]]]] = {}
-        self.answers: dict[tuple[Any, ...], tuple[float | None, float | None]] = {}
+        self.measured: dict[tuple[str, str], dict[tuple[Any, ...], list[float]]] = {}
+        self.answers: dict[tuple[Any, ...], float | None] = {}
 
-    def of(self, params: ClipParams, where: tuple[str, str]) -> tuple[float | None, float | None]:
-        """(seconds, bytes): the median of runs of this very shape, or that of the nearest shape, scaled by the work."""
+    def of(self, params: ClipParams, where: tuple[str, str]) -> float | None:
+        """Bytes: the median of runs of this very shape, or that of the nearest shape, scaled by the pixels."""
         shape = (params.resolution, params.num_frames, params.num_inference_steps, params.guidance_scale > 1, params.scheduler)
         if (where, shape) not in self.answers:
             self.answers[where, shape] = self._answer(params, where, shape)
         return self.answers[where, shape]
 
-    def _answer(self, params: ClipParams, where: tuple[str, str], shape: tuple[Any, ...]) -> tuple[float | None, float | None]:
+    def _answer(self, params: ClipParams, where: tuple[str, str], shape: tuple[Any, ...]) -> float | None:
         known = self._known(where)
         if not known:
-            return None, None
+            return None
         wanted = work(params)
         nearest = shape if shape in known else min(known, key=lambda other: abs(math.log(self._work(other) / wanted)))
-        seconds, sizes = zip(*known[nearest], strict=True)
         height, width = resolution_size(nearest[0])
-        pixels = params.height * params.width * params.num_frames / (height * width * nearest[1])
-        return statistics.median(seconds) * wanted / self._work(nearest), statistics.median(sizes) * pixels
+        return statistics.median(known[nearest]) * params.height * params.width * params.num_frames / (height * width * nearest[1])
 
     @staticmethod
     def _work(shape: tuple[Any, ...]) -> float:
         resolution, frames, steps, guided, scheduler = shape
         return _work(resolution, frames, steps, 2.0 if guided else 1.0, scheduler)
 
-    def _known(self, where: tuple[str, str]) -> dict[tuple[Any, ...], list[tuple[float, float]]]:
+    def _known(self, where: tuple[str, str]) -> dict[tuple[Any, ...], list[float]]:
         if where not in self.measured:
-            found: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
+            found: dict[tuple[Any, ...], list[float]] = {}
             name, device = where
             rows = self.store.timings(name, str(machine(device)["device_name"])) if name else []
-            for resolution, frames, steps, guidance, scheduler, seconds, size in rows:
-                found.setdefault((resolution, frames, steps, guidance > 1, scheduler), []).append((seconds, size or 0))
+            for resolution, frames, steps, guidance, scheduler, _, size in rows:
+                found.setdefault((resolution, frames, steps, guidance > 1, scheduler), []).append(size or 0)
             self.measured[where] = found
         return self.measured[where]

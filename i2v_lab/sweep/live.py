@@ -1,8 +1,10 @@
-"""A sweep in a notebook: where it stands, live, with buttons to stop it; and its table, short."""
+"""A sweep in a notebook: where it stands, live; and its table, short."""
 
 from __future__ import annotations
 
 import html
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,22 +15,22 @@ from i2v_lab.sweep.standing import Standing, SweepSwitch
 if TYPE_CHECKING:
     import pandas as pd
 
-BUTTONS = True  # False where the notebook is executed with nobody before it
 SHOW_SECONDS = 0.5  # between two updates
 
 
 class LiveSweep(SweepSwitch):
-    """Shows where a sweep stands below the cell of the notebook, and ends it when a button is pressed.
+    """Shows where a sweep stands below the cell of the notebook; interrupting the kernel ends it after this step.
 
-    The buttons need a front end whose messages reach the kernel while a cell runs (JupyterLab 4.4 or later with ipykernel
-    7); elsewhere interrupt the kernel: the clip in the making is then recorded as stopped.
+    The clip in the making is then recorded as stopped, the cell ends as usual, and the cells after it show what there is. A
+    second interrupt ends the cell at once. It is the one way that works in every front end: while a cell runs, a button's
+    message waits for it to end.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._box = _buttons(self) if BUTTONS else None
         self._handle = _display(_html(""), display_id=True)
         self._shown = 0.0
+        self._before: Any = None  # who heard of an interrupt before
 
     def stands(self, standing: Standing) -> None:
         now = time.monotonic()
@@ -36,10 +38,19 @@ class LiveSweep(SweepSwitch):
             self._shown = now
             if self._handle is not None:
                 self._handle.update(_html(as_html(standing)))
-        if standing.over and self._box is not None:
-            self._box.close()
-            self._box = None
+        self._listen(not standing.over)
         super().stands(standing)
+
+    def _listen(self, on: bool) -> None:
+        """Hear of interrupts, or leave them to who heard of them before."""
+        if on == (self._before is not None) or threading.current_thread() is not threading.main_thread():
+            return
+        before = signal.signal(signal.SIGINT, self._interrupted if on else self._before)
+        self._before = before if on else None
+
+    def _interrupted(self, *_: object) -> None:
+        self._listen(False)
+        self.stop("step", "the kernel was interrupted")
 
 
 def _html(text: str) -> Any:
@@ -57,25 +68,12 @@ def _display(thing: Any, **options: Any) -> Any:
     return show(thing, **options)
 
 
-def _buttons(switch: SweepSwitch) -> Any:
-    """Two buttons; None where there is no ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return None
-    cell, step = (ipywidgets.Button(description=text) for text in ("Stop after this cell", "Stop after this step"))
-    cell.on_click(lambda _: switch.stop("cell"))
-    step.on_click(lambda _: switch.stop("step"))
-    box = ipywidgets.HBox([cell, step])
-    _display(box)
-    return box
-
-
 def as_html(standing: Standing) -> str:
-    """Where a sweep stands, as HTML: a bar and a line."""
+    """Where a sweep stands, as HTML: a bar and a line, and while it runs how to end it."""
     ended = standing.done + standing.failed
     bar = f'<progress value="{ended}" max="{max(standing.cells, 1)}" style="width:60%"></progress>'
-    return f"<div>{bar}<br>{html.escape(as_text(standing))}</div>"
+    hint = "" if standing.over else "<br><small>To stop, interrupt the kernel (■): what is finished stays.</small>"
+    return f"<div>{bar}<br>{html.escape(as_text(standing))}{hint}</div>"
 
 
 def as_text(standing: Standing) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from i2v_lab.errors import Stop, StoreError, SweepError
 from i2v_lab.membership import Member
+from i2v_lab.metrics import side
 from i2v_lab.progress import Progress
 from i2v_lab.record import RunRecord
 from i2v_lab.run import run_clip
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 FOLDER = "sweeps"
 TABLE_SECONDS = 1.0  # at least between two writes of the table
 TABLE_SHARE = 20  # and this many times what the last write took: a table of thousands of rows must not cost more than the cells
+MEASURE_SECONDS = 120.0  # at most, for clips that are not measured when the last one is made; later they are filled in
 RETRY = {"failed": ("failed", "out_of_memory", "stopped"), "out_of_memory": ("out_of_memory",), "stopped": ("stopped",)}
 
 
@@ -126,6 +128,8 @@ def run_sweep(
                     watch.begin(*_outlook(planned, folder, states))
                 run.use(planned)
                 stopped = run.cells(todo)
+            if not stopped:
+                _wait_for_measures(store, watch)
         else:
             run.use(planned)
     except Stop as stop:
@@ -135,6 +139,13 @@ def run_sweep(
         watch.over(stopped or "over")
     counts = store.cell_counts(folder.name)
     return SweepResult(folder.name, folder, tuple(sweep.axis_names), counts, watch.standing.ran, stopped, store)
+
+
+def _wait_for_measures(store: Store, watch: Watch) -> None:
+    """The last clips are still being measured on the side: the table of the sweep has them too."""
+    deadline = time.monotonic() + MEASURE_SECONDS
+    while (left := side.wait(store, 0.2)) and time.monotonic() < deadline:
+        watch.wait(f"measuring the last {left} clips")
 
 
 def open_folder(sweep: Sweep, store: Store, settings: Settings | None = None) -> Path:

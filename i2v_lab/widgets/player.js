@@ -1,182 +1,33 @@
-// A grid of clips that play in step by one clock. No library, no build step, no network.
+// A grid of clips that play in step by one clock. No library, no build step, no network. player_*.js come before it.
 //
-// mount(element, data) fills the element and returns { destroy, play, pause, seek }. All texts of `data` are untrusted and
-// become text nodes. data = { rows, columns: [label], wraps, common: label, notes: [text], standalone, cells: [cell] };
-// label = [[axis, value], ...]; cell = { row, column, label, status, reason, width, height (px), frames, fps, mime,
-// base64 | src (the clip; neither where there is none), poster (an address), said (a text over the picture) }.
+// mount(element, data) fills the element and returns { destroy, play, pause, seek, tell }. All texts of `data` are untrusted and
+// become text nodes. data = { rows, columns: [label], wraps, common: label, notes: [text], standalone,
+// axes: [{ name, values: [text] }] (what differs, in order), fields: [name] (numbers to sort by),
+// best: { column, is: lowest | highest } or null, plain (no tools), cells: [cell] }; label = [[axis, value], ...];
+// cell = { number, row, column, label, status, reason, width, height (px), frames, fps, mime, values: { field: number },
+// base64 | src | lazy (the clip; none of them where there is none), poster (an address), said (a text over the picture) }.
+// A kernel adds functions: load(key) => Promise<Blob> for lazy cells; rate and note, see player_opinions.js.
 
-const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
-const ICONS = {
-  play: "M3 1.5v13l11-6.5z",
-  pause: "M3 2h4v12H3zM9 2h4v12H9z",
-  back: "M11 2v12L4.5 8zM2 2h2v12H2z",
-  next: "M5 2v12l6.5-6zM12 2h2v12h-2z",
-  full: "M1 1h5v2H3v3H1zM10 1h5v5h-2V3h-3zM1 10h2v3h3v2H1zM13 10h2v5h-5v-2h3z",
-};
-const SEEK_LIMIT_MS = 1500; // a clip that cannot seek must not stop the others
-
-function make(tag, className, ...children) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  node.append(...children);
-  return node;
-}
-
-function icon(name) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "0 0 16 16");
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", ICONS[name]);
-  svg.append(path);
-  return svg;
-}
-
-function button(name, title, act) {
-  const node = make("button", `i2v-${name}`, icon(name));
-  node.type = "button";
-  node.title = title;
-  node.setAttribute("aria-label", title);
-  node.addEventListener("click", act);
-  return node;
-}
-
-function pairs(label) {
-  return label.map(([name, value]) => make("span", "i2v-pair", make("span", "i2v-name", `${name} `), make("span", "i2v-value", value)));
-}
-
-const words = (label) => label.map(([name, value]) => `${name} ${value}`).join(", ");
-
-function blobAddress(cell) {
-  const text = atob(cell.base64);
-  const bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
-  return URL.createObjectURL(new Blob([bytes], { type: cell.mime }));
-}
-
-// One clip: a video element that has its file only while it is in view, since a page may hold only so many.
-class Clip {
-  constructor(cell, player) {
-    this.cell = cell;
-    this.player = player;
-    this.seconds = cell.frames / cell.fps;
-    this.live = false; // it has its file
-    this.ready = false; // and can be shown at any time
-    this.failed = false;
-    this.video = make("video");
-    this.video.muted = true;
-    this.video.playsInline = true;
-    this.video.preload = "auto";
-    this.video.disablePictureInPicture = true;
-    this.video.width = cell.width;
-    this.video.height = cell.height;
-    this.video.style.aspectRatio = `${cell.width} / ${cell.height}`;
-    if (cell.poster) this.video.poster = cell.poster;
-    this.video.setAttribute("aria-label", words(cell.label) || "clip");
-    this.video.addEventListener("loadeddata", () => {
-      this.ready = true;
-      this.player.joined(this);
-    });
-    this.video.addEventListener("error", () => this.fail());
-  }
-
-  attach() {
-    if (this.live || this.failed) return;
-    this.live = true;
-    this.address = this.cell.src || blobAddress(this.cell);
-    this.video.src = this.address;
-  }
-
-  detach() {
-    if (!this.live) return;
-    this.live = this.ready = false;
-    this.video.pause();
-    this.video.removeAttribute("src");
-    this.video.load();
-    if (!this.cell.src) URL.revokeObjectURL(this.address);
-  }
-
-  fail() {
-    if (!this.live) return;
-    this.detach();
-    this.failed = true;
-    this.video.after(make("span", "i2v-said", "this browser cannot play the clip"));
-  }
-
-  // Where to be at `time` of the clock: there, or in the middle of the frame that is shown then; the last frame when it is over.
-  target(time, exact) {
-    const last = (this.cell.frames - 0.5) / this.cell.fps;
-    if (exact) return Math.min(time, last);
-    return Math.min((Math.floor(time * this.cell.fps + 1e-6) + 0.5) / this.cell.fps, last);
-  }
-
-  seek(time, exact) {
-    const { video } = this;
-    video.pause();
-    const target = this.target(time, exact);
-    if (!video.seeking && Math.abs(video.currentTime - target) < 1e-5) return Promise.resolve();
-    return new Promise((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        video.removeEventListener("seeked", done);
-        resolve();
-      };
-      const timer = setTimeout(done, SEEK_LIMIT_MS);
-      video.addEventListener("seeked", done);
-      video.currentTime = target;
-    });
-  }
-
-  start(time, speed) {
-    this.video.playbackRate = speed;
-    if (time < this.seconds - 0.5 / this.cell.fps) this.video.play().catch(() => {}); // refused, or paused again meanwhile
-  }
-
-  // While the clock runs: far off, jump; a little off, go a little faster or slower.
-  follow(time, speed) {
-    const { video } = this;
-    if (video.seeking || video.readyState < 2) return;
-    if (time >= this.seconds - 0.5 / this.cell.fps) {
-      if (!video.ended && video.paused) video.currentTime = this.target(time, true);
-      return; // it plays to its own end and holds its last frame
-    }
-    const off = video.currentTime - time;
-    if (Math.abs(off) > Math.max(Math.min(2 / this.cell.fps, 0.15), 0.05 * speed)) {
-      video.currentTime = this.target(time + 0.02 * speed, true);
-    } else {
-      const nudge = Math.abs(off) < 0.01 ? 0 : Math.abs(off) < 0.03 ? 0.05 : 0.1;
-      const rate = speed * (1 - Math.sign(off) * nudge);
-      if (video.playbackRate !== rate) video.playbackRate = rate;
-    }
-    if (video.paused) this.start(time, speed);
-  }
-}
-
-class Player {
+class Player extends Clock {
   constructor(element, data) {
+    super();
     this.root = element;
-    this.data = data;
-    this.clips = [];
-    this.time = 0; // the clock, seconds
-    this.speed = 1;
-    this.loop = true;
-    this.playing = false;
-    this.turn = 0; // the latest gathering; those before it are void
-    this.gathering = false;
+    this.data = { axes: [], fields: [], best: null, ...data };
+    this.axisNames = this.data.axes.map((axis) => axis.name);
+    this.shelf = new Shelf(data.load || (() => Promise.reject(new Error("this page has no such clip"))));
+    this.slots = [];
+    this.chosen = [];
+    this.lines = 1;
     this.build();
-    const timed = this.clips.map((clip) => clip.cell);
-    this.fps = Math.max(...timed.map((cell) => cell.fps), 1);
-    this.end = Math.max(...this.clips.map((clip) => clip.seconds), 0);
-    this.frames = Math.max(Math.ceil(this.end * this.fps - 1e-6), 1);
+    this.measureClips();
     this.scrub.max = this.frames - 1;
     this.count.style.minWidth = `${0.85 * this.countText(this.frames - 1).length}ch`; // so that the bar stands still
+    this.order.apply();
     this.show();
     this.listen();
     const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
     if (this.clips.length && !still) this.play();
-    this.tick = this.tick.bind(this);
-    this.last = performance.now();
-    this.ticking = requestAnimationFrame(this.tick);
+    this.begin();
   }
 
   // Building
@@ -185,14 +36,20 @@ class Player {
     const { data, root } = this;
     root.classList.add("i2v-player");
     root.tabIndex = 0;
-    this.grid = make("div", data.wraps ? "i2v-grid wraps" : "i2v-grid");
+    this.order = new Order(this);
+    this.grid = make("div", "i2v-grid");
     this.scroll = make("div", "i2v-scroll", this.grid);
+    this.stage = make("div", "i2v-stage", this.scroll);
     const notes = [...(data.common.length ? [`in all: ${words(data.common)}`] : []), ...data.notes];
-    root.replaceChildren(this.bar(), make("div", "i2v-stage", this.scroll));
-    if (notes.length) this.scroll.parentNode.before(make("ul", "i2v-notes", ...notes.map((note) => make("li", "", note))));
-    if (!data.wraps) this.heads();
-    for (const cell of data.cells) this.grid.append(this.slot(cell));
-    if (!data.wraps) this.gaps();
+    root.replaceChildren(this.bar(), this.stage);
+    const tools = data.plain ? [] : [...this.order.controls(), ...this.pairControls()];
+    if (tools.length) this.stage.before(make("div", "i2v-bar i2v-tools", ...tools));
+    if (this.order.panel) this.stage.before(this.order.panel);
+    this.notes = make("ul", "i2v-notes", ...notes.map((note) => make("li", "", note)));
+    this.notes.hidden = !notes.length;
+    this.stage.before(this.notes);
+    this.heads();
+    for (const cell of data.cells) this.slots.push(this.slot(cell));
     if (!data.cells.length) this.grid.append(make("p", "i2v-empty", "There are no clips yet."));
   }
 
@@ -205,8 +62,8 @@ class Player {
     this.scrub.setAttribute("aria-label", "frame");
     this.scrub.addEventListener("input", () => this.seek(Number(this.scrub.value)));
     this.count = make("span", "i2v-count");
-    const speed = make("select", "i2v-speed", ...SPEEDS.map((value) => new Option(`${value}×`, value, value === 1, value === 1)));
-    speed.addEventListener("change", () => this.setSpeed(Number(speed.value)));
+    const speed = chooser("speed", "speed", SPEEDS.map((value) => [value, `${value}×`]), (value) => this.setSpeed(Number(value)));
+    speed.value = "1";
     const loop = make("input", "i2v-loop");
     Object.assign(loop, { type: "checkbox", checked: true });
     loop.addEventListener("change", () => (this.loop = loop.checked));
@@ -226,45 +83,43 @@ class Player {
   }
 
   heads() {
-    const { rows, columns } = this.data;
+    const { rows, columns, wraps } = this.data;
+    if (wraps) return;
     const sticky = columns.every((label) => words(label).length <= 80); // a tall head would cover the clips
-    this.grid.style.gridTemplateColumns = `fit-content(240px) repeat(${columns.length}, auto)`;
-    columns.forEach((label, index) => this.head(label, 1, index + 2, sticky ? "column sticky" : "column"));
-    rows.forEach((label, index) => this.head(label, index + 2, 1, "row"));
+    this.columnHeads = columns.map((label) => this.head(label, sticky ? "column sticky" : "column"));
+    this.rowHeads = rows.map((label) => this.head(label, "row"));
   }
 
-  head(label, row, column, kind) {
-    const node = make("div", `i2v-head ${kind}`, ...pairs(label));
-    node.style.gridArea = `${row} / ${column}`;
-    if (kind !== "row") node.style.width = "var(--cell)";
-    this.grid.append(node);
+  // Something went wrong that people should know.
+  tell(text) {
+    this.notes.hidden = false;
+    this.notes.querySelector(".problem")?.remove();
+    this.notes.prepend(make("li", "problem", text));
   }
 
-  gaps() {
-    const taken = new Set(this.data.cells.map((cell) => `${cell.row + 2} / ${cell.column + 2}`));
-    this.data.rows.forEach((_, row) => this.data.columns.forEach((__, column) => {
-      const place = `${row + 2} / ${column + 2}`;
-      if (taken.has(place)) return;
-      const gap = make("div", "i2v-gap", "no run");
-      gap.style.gridArea = place;
-      this.grid.append(gap);
-    }));
+  head(label, kind) {
+    return make("div", `i2v-head ${kind}`, ...pairs(label, this.axisNames));
   }
 
   slot(cell) {
-    const slot = make("div", "i2v-slot", this.figure(cell));
-    if (!this.data.wraps) slot.style.gridArea = `${cell.row + 2} / ${cell.column + 2}`;
+    cell.values ||= {};
+    const figure = this.figure(cell);
+    const slot = { cell, badge: make("div", "i2v-best-badge"), measure: make("div", "i2v-measure") };
+    slot.node = make("div", "i2v-slot", figure, slot.badge, slot.measure);
+    if (this.data.rate && cell.named) slot.node.append(starRow(cell, this.data.rate));
     return slot;
   }
 
   figure(cell) {
-    const caption = make("figcaption", "", ...pairs(cell.label));
-    if (!cell.base64 && !cell.src && !cell.poster) {
+    const caption = make("figcaption", "", ...pairs(cell.label, this.axisNames));
+    const facts = Object.entries(cell.values).filter(([name]) => !this.axisNames.includes(name)).map(([name, value]) => [name, figureText(value)]);
+    if (facts.length) caption.append(make("span", "i2v-facts", ...pairs(facts)));
+    if (!playable(cell) && !cell.poster) {
       const failed = make("div", "i2v-failed", make("b", "", cell.status.replaceAll("_", " ")), cell.reason || "");
       return make("figure", "i2v-cell bare", failed, caption);
     }
     const picture = make("div", "i2v-picture");
-    if (cell.base64 || cell.src) {
+    if (playable(cell)) {
       const clip = new Clip(cell, this);
       this.clips.push(clip);
       picture.append(clip.video);
@@ -275,10 +130,116 @@ class Player {
     }
     if (cell.said) picture.append(make("span", "i2v-said", cell.said));
     const figure = make("figure", "i2v-cell", picture, caption);
+    if (this.data.note && cell.named) figure.append(...noteField(cell, this.data.note));
+    if (playable(cell) && !this.data.plain && this.data.cells.length > 1) picture.append(this.chooseButton(cell));
     figure.tabIndex = 0;
-    figure.title = "Click, or Enter, to enlarge";
-    figure.addEventListener("click", () => this.zoom(figure));
+    figure.title = "Click, or Enter, to enlarge; shift-click to choose it for a wipe or a difference";
+    figure.addEventListener("click", (event) => (event.shiftKey && playable(cell) ? this.choose(cell) : this.zoom(figure)));
     return figure;
+  }
+
+  // Where the clips stand: each in its row and column; or one after the other, where lines may break anywhere.
+  arrange(shown, list) {
+    this.wraps = list || this.data.wraps;
+    this.grid.classList.toggle("wraps", this.wraps);
+    for (const slot of this.slots) slot.node.style.gridArea = "";
+    const nodes = shown.map((slot) => slot.node);
+    if (!this.slots.length) return;
+    if (this.wraps) this.grid.replaceChildren(...nodes);
+    else this.grid.replaceChildren(...this.placed(shown), ...nodes);
+    if (!shown.length) this.grid.append(make("p", "i2v-empty", "No clip has all of these values: choose more of them under filter."));
+    if (this.resizer && !this.sized) this.resize(this.fitting());
+  }
+
+  // Gives each clip its place, among the rows and columns that have any; returns the heads and gaps.
+  placed(shown) {
+    const numbers = (side) => [...new Set(shown.map((slot) => slot.cell[side]))].sort((a, b) => a - b);
+    const [rows, columns] = [numbers("row"), numbers("column")];
+    this.lines = rows.length;
+    this.grid.style.gridTemplateColumns = `fit-content(240px) repeat(${columns.length}, auto)`;
+    const taken = new Map(shown.map((slot) => [`${slot.cell.row} ${slot.cell.column}`, slot]));
+    const found = [];
+    const put = (node, row, column) => {
+      node.style.gridArea = `${row} / ${column}`;
+      found.push(node);
+    };
+    columns.forEach((column, index) => put(this.columnHeads[column], 1, index + 2));
+    rows.forEach((row, line) => {
+      put(this.rowHeads[row], line + 2, 1);
+      columns.forEach((column, index) => {
+        const slot = taken.get(`${row} ${column}`);
+        if (slot) slot.node.style.gridArea = `${line + 2} / ${index + 2}`;
+        else put(make("div", "i2v-gap", this.slots.length > shown.length ? "" : "no run"), line + 2, index + 2);
+      });
+    });
+    return found;
+  }
+
+  // Two clips together
+
+  pairControls() {
+    if (this.data.cells.filter(playable).length < 2) return [];
+    this.pairButtons = ["wipe", "difference"].map((mode) => wordButton(mode, mode, `Show two chosen clips as a ${mode}`, () => this.openPair(mode)));
+    this.pairSaid = make("span", "i2v-pair-said");
+    this.saidChosen();
+    return [make("span", "i2v-pair-buttons", this.pairSaid, ...this.pairButtons)];
+  }
+
+  saidChosen() {
+    if (!this.pairSaid) return;
+    this.pairSaid.textContent = ["choose two clips (shift-click):", "choose one more:", "the two chosen:"][this.chosen.length];
+    for (const node of this.pairButtons) node.disabled = this.chosen.length < 2;
+  }
+
+  chooseButton(cell) {
+    const node = button("choose", "Choose for a wipe or a difference", (event) => {
+      event.stopPropagation();
+      this.choose(cell);
+    });
+    node.setAttribute("aria-pressed", "false");
+    cell.mark = node;
+    return node;
+  }
+
+  choose(cell) {
+    if (!cell.mark) return;
+    if (this.chosen.includes(cell)) this.chosen = this.chosen.filter((one) => one !== cell);
+    else this.chosen = [...this.chosen, cell].slice(-2);
+    for (const slot of this.slots) {
+      const at = this.chosen.indexOf(slot.cell);
+      slot.node.classList.toggle("chosen", at >= 0);
+      slot.cell.mark?.setAttribute("aria-pressed", String(at >= 0));
+    }
+    this.saidChosen();
+  }
+
+  // What a cell is called beside others: that in which they differ.
+  ownLabel(cell, cells) {
+    const told = cell.label.filter(([name, value]) => cells.some((other) => other.label.some(([n, v]) => n === name && v !== value)));
+    return told.length ? told : cell.label;
+  }
+
+  openPair(mode) {
+    if (this.chosen.length < 2) return;
+    if (this.zoomed) this.zoom(this.zoomed);
+    this.pair = new Pair(this, this.chosen, mode);
+    this.place = this.scroll.scrollTop;
+    this.scroll.hidden = true; // those behind leave view, and their files go
+    this.root.classList.add("paired");
+    this.stage.append(this.pair.root);
+    this.clips.push(...this.pair.clips);
+    this.pair.open();
+  }
+
+  closePair() {
+    const { pair } = this;
+    this.pair = null;
+    this.clips = this.clips.filter((clip) => !pair.clips.includes(clip));
+    pair.destroy();
+    this.root.classList.remove("paired");
+    this.scroll.hidden = false;
+    this.scroll.scrollTop = this.place;
+    this.root.focus();
   }
 
   // What people do
@@ -289,9 +250,10 @@ class Player {
     this.keyTarget.addEventListener("keydown", this.onKey);
     this.onShow = () => document.visibilityState === "visible" && this.playing && this.gather(this.time);
     document.addEventListener("visibilitychange", this.onShow);
+    this.seen = new Map(this.clips.map((clip) => [clip.video, clip]));
     this.observer = new IntersectionObserver((entries) => {
       for (const entry of entries) {
-        const clip = this.clips.find((one) => one.video === entry.target);
+        const clip = this.seen.get(entry.target);
         if (entry.isIntersecting) clip.attach();
         else clip.detach();
       }
@@ -312,13 +274,14 @@ class Player {
       ArrowRight: () => this.step(1),
       Home: () => this.seek(0),
       End: () => this.seek(this.frames - 1),
-      Escape: () => this.zoomed && this.zoom(this.zoomed),
+      Escape: () => (this.pair ? this.closePair() : this.zoomed && this.zoom(this.zoomed)),
       Enter: () => target.classList?.contains("i2v-cell") && !target.classList.contains("bare") && this.zoom(target),
     };
     if (!Object.hasOwn(acts, event.key)) return;
     // A control keeps the keys that mean something to it; the scrub bar's arrows are steps anyway.
     const own = control && control !== this.scrub && !(control.tagName === "BUTTON" && event.key.startsWith("Arrow"));
     if (own && event.key !== "Escape") return;
+    if (own && target.tagName === "TEXTAREA") target.blur(); // what was written is kept
     event.preventDefault();
     acts[event.key]();
   }
@@ -338,13 +301,15 @@ class Player {
 
   fitting() {
     const widest = Math.max(...this.data.cells.map((cell) => cell.width || 0), 0) || 240;
-    const { columns, wraps } = this.data;
-    const many = wraps ? Math.min(columns.length, 4) : columns.length;
-    const heads = wraps ? 0 : Math.max(...[...this.grid.querySelectorAll(".i2v-head.row")].map((node) => node.offsetWidth), 0) + 10;
+    const { wraps } = this;
+    const heads = wraps ? 0 : Math.max(...this.rowHeads.map((node) => node.offsetWidth), 0) + 10;
+    const shown = this.grid.querySelectorAll(".i2v-slot").length;
+    const many = wraps ? Math.min(shown, 4) : this.grid.querySelectorAll(".i2v-head.column").length;
     const room = (this.scroll.clientWidth - 24 - heads - 10 * (many - 1)) / Math.max(many, 1);
     // All rows at once, where that leaves the clips large enough to look at.
-    const lines = wraps ? Math.ceil(columns.length / Math.max(many, 1)) : this.data.rows.length;
-    const taken = 40 + (wraps ? 30 + 20 * Math.max(...columns.map((label) => label.length), 0) : 10) * lines + (wraps ? 0 : this.headHeight());
+    const lines = wraps ? Math.ceil(shown / Math.max(many, 1)) : this.lines;
+    const below = wraps ? 30 + 20 * Math.max(...this.data.cells.map((cell) => cell.label.length), 0) : 10 + 26 * Boolean(this.data.rate);
+    const taken = 40 + below * lines + (wraps ? 0 : this.headHeight());
     const shape = Math.max(...this.data.cells.map((cell) => (cell.width ? cell.height / cell.width : 0)), 0) || 1;
     const tall = (this.scroll.clientHeight - taken) / Math.max(lines, 1) / shape;
     const width = Math.min(room, Math.max(widest, 320), 420);
@@ -359,83 +324,6 @@ class Player {
     if (document.activeElement === this.size) this.sized = true; // chosen: no longer ours to fit
     this.grid.style.setProperty("--cell", `${width}px`);
     this.size.value = width;
-  }
-
-  setSpeed(speed) {
-    this.speed = speed;
-    if (this.playing) this.gather(this.time);
-  }
-
-  play() {
-    if (this.time >= this.end - 0.75 / this.fps) this.time = 0;
-    this.playing = true;
-    this.gather(this.time);
-    this.show();
-  }
-
-  pause() {
-    this.seek(this.frame());
-  }
-
-  step(frames) {
-    this.seek((this.frame() + frames + this.frames) % this.frames);
-  }
-
-  // Stop at a frame of the fastest clip, counted from 0.
-  seek(frame) {
-    this.playing = false;
-    this.gather((Math.min(Math.max(frame, 0), this.frames - 1) + 0.5) / this.fps);
-    this.show();
-  }
-
-  // The clock
-
-  frame() {
-    return Math.min(this.frames - 1, Math.floor(this.time * this.fps + 1e-6));
-  }
-
-  live() {
-    return this.clips.filter((clip) => clip.ready);
-  }
-
-  // Bring all clips to one time; go on from there together.
-  async gather(time) {
-    this.turn += 1;
-    const mine = this.turn;
-    this.gathering = true;
-    this.time = time;
-    await Promise.all(this.live().map((clip) => clip.seek(time, this.playing)));
-    if (mine !== this.turn) return;
-    this.gathering = false;
-    this.last = performance.now();
-    if (this.playing) for (const clip of this.live()) clip.start(time, this.speed);
-  }
-
-  // A clip came into view.
-  joined(clip) {
-    clip.seek(this.time, this.playing).then(() => this.playing && !this.gathering && clip.start(this.time, this.speed));
-  }
-
-  tick(now) {
-    this.ticking = requestAnimationFrame(this.tick);
-    const passed = Math.min((now - this.last) / 1000, 0.25);
-    this.last = now;
-    if (!this.playing || this.gathering) return;
-    // The longest clip in view leads, so that a browser short of time slows all down alike; without one, time itself does.
-    const live = this.live();
-    const leader = live.reduce((best, clip) => (!best || clip.seconds > best.seconds ? clip : best), null);
-    const leads = leader && this.time < leader.seconds - 0.5 / leader.cell.fps;
-    this.time = leads ? Math.max(leader.video.currentTime, 0) : this.time + passed * this.speed;
-    if (leads && leader.video.paused && !leader.video.ended) leader.start(this.time, this.speed);
-    if (leads && leader.video.playbackRate !== this.speed) leader.video.playbackRate = this.speed;
-    if (leads && leader.video.ended) this.time = leader.seconds;
-    if (this.time >= this.end - 0.002) {
-      if (this.loop) this.gather(0);
-      else this.seek(this.frames - 1);
-    } else {
-      for (const clip of live) if (!leads || clip !== leader) clip.follow(this.time, this.speed);
-    }
-    this.show();
   }
 
   countText(frame) {
@@ -455,9 +343,8 @@ class Player {
   }
 
   destroy() {
-    cancelAnimationFrame(this.ticking);
-    this.turn += 1;
-    this.playing = false;
+    this.pair?.destroy();
+    this.endTicking();
     this.observer.disconnect();
     this.resizer.disconnect();
     this.keyTarget.removeEventListener("keydown", this.onKey);
@@ -474,5 +361,6 @@ export function mount(element, data) {
     play: () => player.play(),
     pause: () => player.pause(),
     seek: (frame) => player.seek(frame),
+    tell: (text) => player.tell(text),
   };
 }

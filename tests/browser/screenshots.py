@@ -1,7 +1,9 @@
-"""Pictures of a report's pages, to be looked at: python tests/browser/screenshots.py FOLDER.
+"""Pictures of all that people see, to be looked at: python tests/browser/screenshots.py FOLDER [WORD ...]
 
-Makes a small sweep with the closed-form model, its page and its report, and PNGs of them: light, dark, narrow, enlarged,
-failed cells, long prompts, a list that wraps, and the frames of a notebook.
+Makes a small sweep with the closed-form model and a Jupyter server, and PNGs: the page of a sweep and its report (light,
+dark, narrow, enlarged, sorted, as a wipe and a difference; failed cells, long prompts, a list that wraps), the notebook
+compare (in JupyterLab and Voilà), and whatever `shots_studio.take(browser, server, out)` makes. With words, only the
+groups that they name: pages, compare, studio.
 """
 
 from __future__ import annotations
@@ -9,12 +11,16 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
 import nbformat
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from browser.servers import Server, jupyter_server
 from i2v_lab import ClipParams, Store, run_clip
 from i2v_lab.report import clip_grid, cost_plots, export_html
 
@@ -24,18 +30,20 @@ SWEEPS = {
     "prompts": [{"prompt": prompt, "fps": fps} for prompt, fps in product((LONG, "走着的猫, a cat walking"), (8, 24))],
     "pictures": [{"image": image} for image in ("sample:coffee", "sample:cat", "sample:rocket", "missing.png", "sample:astronaut")],
 }
+BASE = {"image": "sample:coffee", "resolution": "128x192", "num_frames": 16, "num_inference_steps": 4}
+LOOKS = (("light", 1280, "light"), ("dark", 1280, "dark"), ("narrow", 800, "light"), ("narrow-dark", 800, "dark"))
+PLAYING = "() => [...document.querySelectorAll('video')].some((video) => video.currentTime > 0.5)"
 
 
 def make_pages(folder: Path) -> None:
-    """For each sweep NAME.html, and guidance's report.html."""
-    base = {"image": "sample:coffee", "resolution": "128x192", "num_frames": 16, "num_inference_steps": 4}
+    """For each sweep NAME.html, and its report NAME-report.html."""
     store = Store(folder / "results")
     v4 = nbformat.v4
     for name, cells in SWEEPS.items():
         for cell in cells:
-            run_clip(ClipParams(**{**base, **cell}), None, store, sweep=name)
+            run_clip(ClipParams(**{**BASE, **cell}), None, store, sweep=name)
         table = store.runs(sweep=name)
-        grid = clip_grid(table, list(cells[0]))
+        grid = clip_grid(table, list(cells[0]), best="seconds_total", best_is="lowest")
         (folder / f"{name}.html").write_text(grid.page(), encoding="utf-8")
         outputs = [v4.new_output("display_data", data={"text/html": grid._repr_html_()})]
         for number, figure in enumerate(cost_plots(table, list(cells[0]))):
@@ -55,36 +63,106 @@ def _base64(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode()
 
 
-def take(pages: Path, out: Path) -> list[Path]:
-    """Screenshots of the pages that `make_pages` made, one PNG each."""
-    made = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for name, kind in product(SWEEPS, ("page", "report")):
-            for look, width, scheme in (("light", 1280, "light"), ("dark", 1280, "dark"), ("narrow", 800, "light")):
-                page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-                page.goto((pages / (f"{name}.html" if kind == "page" else f"{name}-report.html")).as_uri())
-                frame = page.frames[-1]
-                frame.wait_for_function("() => [...document.querySelectorAll('video')].some((video) => video.currentTime > 0.5)")
-                made.append(out / f"{name}-{kind}-{look}.png")
-                page.screenshot(path=made[-1], full_page=True)
-                if kind == "page":
-                    page.locator("figure:not(.bare)").first.click()
-                    made.append(out / f"{name}-enlarged-{look}.png")
-                    page.screenshot(path=made[-1])
-                page.close()
-        browser.close()
-    return made
+class Shots:
+    """Takes pictures into a folder.
+
+    Attributes:
+        made: those that were taken.
+    """
+
+    def __init__(self, browser: Browser, out: Path) -> None:
+        self.browser, self.out = browser, out
+        self.made: list[Path] = []
+
+    def page(self, width: int, scheme: str, height: int = 800) -> Page:
+        return self.browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
+
+    def take(self, page: Page, name: str, *, full: bool = False) -> None:
+        self.made.append(self.out / f"{name}.png")
+        page.screenshot(path=self.made[-1], full_page=full)
+
+
+def take_pages(shots: Shots, folder: Path) -> None:
+    """The pages that `make_pages` made."""
+    for name, kind in product(SWEEPS, ("page", "report")):
+        for look, width, scheme in LOOKS[:3]:
+            page = shots.page(width, scheme)
+            page.goto((folder / (f"{name}.html" if kind == "page" else f"{name}-report.html")).as_uri())
+            page.frames[-1].wait_for_function(PLAYING)
+            shots.take(page, f"{name}-{kind}-{look}", full=True)
+            if kind == "page":
+                page.locator("figure:not(.bare)").first.click()
+                shots.take(page, f"{name}-enlarged-{look}")
+                page.keyboard.press("Escape")
+                take_tools(shots, page, f"{name}-{{}}-{look}")
+            page.close()
+
+
+def take_tools(shots: Shots, page: Page, name: str) -> None:
+    """Sorted and filtered; two clips as a wipe, and their difference."""
+    playing = page.locator("figure:has(video)")
+    for one in (playing.first, playing.last):
+        one.click(modifiers=["Shift"])
+    page.get_by_label("sort by").select_option("seconds_total")
+    page.get_by_role("button", name="filter").click()
+    shots.take(page, name.format("sorted"))
+    for mode in ("wipe", "difference"):
+        page.locator(".i2v-pair-buttons").get_by_role("button", name=mode, exact=True).click()
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.i2v-pair-view video')].every((video) => video.readyState >= 2)"
+        )
+        shots.take(page, name.format(mode))
+        page.keyboard.press("Escape")
+
+
+def take_compare(shots: Shots, server: Server) -> None:
+    """The notebook compare, on the sweep of guidance."""
+    place = server.folder / "shots"
+    shutil.copytree(Path(__file__).parents[2] / "notebooks", place / "notebooks")
+    store = Store(place / "results")
+    for cell in SWEEPS["guidance"]:
+        run_clip(ClipParams(**{**BASE, "prompt": "camera panning left slowly", **cell}), None, store)
+    for look, width, scheme in LOOKS:
+        page = shots.page(width, scheme, 3200)
+        server.open_lab(page, "shots/notebooks/compare.ipynb")
+        page.wait_for_function(PLAYING)
+        shots.take(page, f"compare-lab-{look}")
+        page.close()
+    page = shots.page(1280, "light", 2600)
+    server.open_voila(page, "shots/notebooks/compare.ipynb")
+    page.wait_for_function(PLAYING)
+    page.get_by_role("button", name="Equal").click()
+    page.get_by_role("button", name="Show the ranking").click()
+    page.wait_for_timeout(500)
+    shots.take(page, "compare-voila", full=True)
+    page.close()
+
+
+def take_studio(shots: Shots, server: Server) -> None:
+    """What the studio's own pictures are."""
+    from browser import shots_studio
+
+    shots.made += shots_studio.take(server, shots.browser, shots.out)
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    out = Path(sys.argv[1]).absolute()
+    out, words = Path(sys.argv[1]).absolute(), sys.argv[2:]
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        make_pages(Path(folder))
-        for path in take(Path(folder), out):
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        shots = Shots(playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"]), out)
+        if not words or "pages" in words:
+            make_pages(Path(folder))
+            take_pages(shots, Path(folder))
+        served: dict[str, Callable[[Shots, Server], None]] = {"compare": take_compare, "studio": take_studio}
+        if chosen := [take for word, take in served.items() if not words or word in words]:
+            (Path(folder) / "served").mkdir()
+            with jupyter_server(Path(folder) / "served") as server:
+                for take in chosen:
+                    take(shots, server)
+        shots.browser.close()
+        for path in shots.made:
             print(path)
 
 

@@ -1,0 +1,227 @@
+"""Motion by dense optical flow (DIS: Kroeger et al. 2016): how much, whereto, how smooth, and how true.
+
+Flow is computed on grey frames of at most 256 px at the longer side, their histograms equalized, so that a change of light
+is not taken for movement. Lengths are brought back to pixels of the clip. Where a picture has no texture flow is a guess:
+pixels count by their gradient, and those near the rim, where things enter that have no match, do not count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from i2v_lab.metrics.frames import Frames, Sampled
+from i2v_lab.metrics.pixels import pairs, ssim
+
+Array = npt.NDArray[np.floating[Any]]
+GreyFrame = npt.NDArray[np.uint8]
+
+LONG_SIDE = 256  # pixels that flow is computed on
+SHORTEST = 32  # pixels of a side: smaller frames have no flow
+INNER = 0.42  # of a side, from the middle: what counts
+TEXTURE = 1.0  # grey levels a pixel: below, nothing can be followed
+TEXTURED = 0.01  # share of the inner pixels that must have that much
+VISIBLE = 0.1  # share of the first frame that must still be seen for drift
+DRIFT_FRAMES = 8  # frames that are held against the first one
+
+
+def shrink(frames: Sequence[Frames] | Frames, long_side: int = LONG_SIDE) -> list[GreyFrame]:
+    """Grey frames (h, w), the longer side `long_side` or what it was if that is less."""
+    scale = min(1.0, long_side / max(frames[0].shape[:2]))
+    size = (max(1, round(frames[0].shape[1] * scale)), max(1, round(frames[0].shape[0] * scale)))
+    return [cv2.cvtColor(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY) for frame in frames]
+
+
+def coordinates(shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """x (h, w) to the right and y (h, w) downwards of each pixel, from the middle, in short sides."""
+    height, width = shape[:2]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return (x - (width - 1) / 2) / min(height, width), (y - (height - 1) / 2) / min(height, width)
+
+
+class Estimator:
+    """Flow from one grey frame to another: float32 (h, w, 2), pixels to the right and downwards.
+
+    `back` is the quick one (OpenCV's preset FAST, about four times as fast), good enough to check the other (MEDIUM).
+    """
+
+    def __init__(self) -> None:
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._quick = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+
+    def __call__(self, now: GreyFrame, after: GreyFrame, guess: Array | None = None) -> Array:
+        return self._calc(self._dis, now, after, guess)
+
+    def back(self, after: GreyFrame, now: GreyFrame, guess: Array | None = None) -> Array:
+        return self._calc(self._quick, after, now, guess)
+
+    def _calc(self, dis: Any, one: GreyFrame, other: GreyFrame, guess: Array | None) -> Array:
+        return np.asarray(dis.calc(cv2.equalizeHist(one), cv2.equalizeHist(other), None if guess is None else guess.copy()))
+
+
+def texture(grey: GreyFrame) -> Array:
+    """How much of each pixel's flow to believe: its gradient in grey levels a pixel; 0 near the rim and where it is flat."""
+    smooth = cv2.GaussianBlur(grey, (0, 0), 1.0)
+    found = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8))
+    found[found < TEXTURE] = 0
+    height, width = grey.shape
+    top, left = round((0.5 - INNER) * height), round((0.5 - INNER) * width)
+    inner = np.zeros_like(found)
+    inner[top : height - top, left : width - left] = found[top : height - top, left : width - left]
+    return np.asarray(inner)
+
+
+def fit(flow: Array, x: Array, y: Array, weight: Array) -> tuple[Array, Array]:
+    """Least squares of a flow field on a camera's movement: flow = (r, d) + z (x, y) + t (-y, x).
+
+    Args:
+        flow: (h, w, 2), in any unit. x, y: as from `coordinates`. weight: (h, w), not all 0.
+
+    Returns:
+        r (right), d (down), z (growth) and t (clockwise turn), all as displacement, z and t at one short side from the middle;
+        and what is left of the flow (h, w, 2).
+    """
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    across = np.stack([one, zero, x, -y], -1)  # y grows downwards: (-y, x) turns clockwise
+    down = np.stack([zero, one, y, x], -1)
+    weighted = [(part * weight[..., None]).reshape(-1, 4) for part in (across, down)]
+    matrix = sum(a.T @ b.reshape(-1, 4) for a, b in zip(weighted, (across, down), strict=True))
+    values = sum(a.T @ flow[..., axis].ravel() for axis, a in enumerate(weighted))
+    found = np.linalg.lstsq(np.asarray(matrix, np.float64), np.asarray(values, np.float64), rcond=None)[0]
+    return found, flow - np.stack([across @ found, down @ found], -1)
+
+
+def warp(picture: GreyFrame, flow: Array) -> Array:
+    """The picture moved back along the flow: at each pixel what lies where the flow points, float32 (h, w)."""
+    height, width = picture.shape
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    where = (x + flow[..., 0].astype(np.float32), y + flow[..., 1].astype(np.float32))
+    return np.asarray(cv2.remap(picture.astype(np.float32), *where, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)).clip(0, 255)
+
+
+def agree(there: Array, back: Array) -> npt.NDArray[np.bool_]:
+    """Where a flow and the one back agree and stay in the frame (Sundaram et al. 2010): |a + b|² < 0.01 (|a|² + |b|²) + 0.5."""
+    height, width = there.shape[:2]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    to_x, to_y = x + there[..., 0], y + there[..., 1]
+    returned = cv2.remap(back, to_x.astype(np.float32), to_y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    inside = (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)
+    return np.asarray(inside & (_square(there + returned) < 0.01 * (_square(there) + _square(returned)) + 0.5))
+
+
+def _square(flow: Array) -> Array:
+    return flow[..., 0] ** 2 + flow[..., 1] ** 2
+
+
+@dataclass(frozen=True)
+class Step:
+    """The flow from one frame to the next.
+
+    Attributes:
+        now, after: the places of the two frames. flow: (h, w, 2) in pixels of the small frames. weight: see `texture`.
+    """
+
+    now: int
+    after: int
+    flow: Array
+    weight: Array
+
+
+@dataclass(frozen=True)
+class ClipFlow:
+    """The flow of a clip: each frame to the next, where both have texture.
+
+    Attributes:
+        sampled: the clip. grey: its frames, small.
+    """
+
+    sampled: Sampled
+    grey: list[GreyFrame]
+    estimator: Estimator = field(default_factory=Estimator)
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the clip in one of the small frames."""
+        return self.sampled.frames.shape[2] / self.grey[0].shape[1]
+
+    @property
+    def short_side(self) -> int:
+        """Of the small frames, pixels."""
+        return min(self.grey[0].shape)
+
+    @cached_property
+    def weights(self) -> list[Array]:
+        """`texture` of each frame; all 0 where there is too little of it."""
+        found = [texture(grey) for grey in self.grey]
+        least = TEXTURED * (2 * INNER) ** 2 * self.grey[0].size
+        return [weight if np.count_nonzero(weight) >= least else np.zeros_like(weight) for weight in found]
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        return [
+            Step(now, after, self.estimator(self.grey[now], self.grey[after]), self.weights[now])
+            for now, after in pairs(self.sampled)
+            if self.weights[now].any() and self.weights[after].any()
+        ]
+
+    def lengths(self) -> tuple[float, float]:
+        """(mean length, mean length of the longest 5 %) of the flow, pixels of the clip a frame."""
+        means, tops = [], []
+        for step in self.steps:
+            length = np.sqrt(_square(step.flow))
+            means.append(float(np.average(length, weights=step.weight)))
+            seen = np.sort(length[step.weight > 0])
+            tops.append(float(seen[-max(1, round(0.05 * len(seen))) :].mean()))
+        return float(np.mean(means)) * self.scale, float(np.mean(tops)) * self.scale
+
+    @cached_property
+    def fits(self) -> Array:
+        """(steps, 4): right, down, growth and turn a frame, in short sides; see `fit`."""
+        x, y = coordinates(self.grey[0].shape)
+        return np.array([fit(step.flow / self.short_side, x, y, step.weight)[0] for step in self.steps])
+
+    def warping_error(self) -> float:
+        """Root mean square of each frame less the next one moved back, where flow there and back agree, grey levels."""
+        errors = []
+        for step in self.steps:
+            mask = agree(step.flow, self.estimator.back(self.grey[step.after], self.grey[step.now]))
+            if mask.any():
+                miss = self.grey[step.now].astype(np.float32) - warp(self.grey[step.after], step.flow)
+                errors.append(float((miss[mask] ** 2).mean()))
+        return math.sqrt(np.mean(errors)) if errors else math.nan
+
+    def smoothness(self) -> float:
+        """(255 - mean absolute error) / 255 of odd frames foretold from their neighbours; NaN with fewer than three."""
+        errors = []
+        for start, end in self.sampled.runs:
+            for k in range(start + 1, end - 1, 2):
+                before, after = self.grey[k - 1], self.grey[k + 1]
+                there, back = self.estimator(before, after), self.estimator(after, before)
+                foretold = (warp(before, back / 2) + warp(after, there / 2)) / 2
+                errors.append(float(np.abs(self.grey[k].astype(np.float32) - foretold).mean()))
+        return (255 - float(np.mean(errors))) / 255 if errors else math.nan
+
+    def drift(self) -> float:
+        """Mean SSIM of the first frame and later ones moved back to it, where both show the same; NaN where none does.
+
+        Up to eight frames are taken, evenly, the last among them.
+        """
+        first, found = self.grey[0], []
+        later = sorted({round(k) for k in np.linspace(0, len(self.grey) - 1, DRIFT_FRAMES + 1)} - {0})
+        there: Array | None = None
+        back: Array | None = None
+        for k in later:
+            # From the flow of the frame before: what moved far is found so.
+            there, back = self.estimator(first, self.grey[k], there), self.estimator.back(self.grey[k], first, back)
+            mask = agree(there, back)
+            if mask.mean() >= VISIBLE:
+                found.append(ssim(first, warp(self.grey[k], there), mask))
+        known = [value for value in found if not math.isnan(value)]
+        return float(np.mean(known)) if known else math.nan

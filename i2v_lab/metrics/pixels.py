@@ -1,0 +1,107 @@
+"""What pixels tell by themselves: flicker, sharpness, standstill, and likeness of two pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from i2v_lab.metrics.frames import Frames, Sampled
+
+Grey = npt.NDArray[Any]
+
+SAME_MEAN = 0.255  # grey levels: FFmpeg's freezedetect, 0.001 of the range
+SAME_BLOCK = 4.0  # and no block of 16x16 pixels differs more than this on the mean: something small may move
+BLACK_LEVEL, BLACK_SHARE = 25.5, 0.98  # as FFmpeg's blackdetect
+PSNR_MAX = 100.0  # dB, of equal pictures
+SSIM_SIGMA, SSIM_SIDE = 1.5, 11  # Wang et al. 2004
+
+
+def pairs(sampled: Sampled) -> Iterator[tuple[int, int]]:
+    """The places of successive frames, two by two."""
+    for start, end in sampled.runs:
+        yield from ((k, k + 1) for k in range(start, end - 1))
+
+
+def temporal_flickering(sampled: Sampled) -> float:
+    """(255 - mean absolute difference of successive frames) / 255, as VBench: 0 to 1, NaN with one frame."""
+    found = [_mean_difference(sampled.frames[now], sampled.frames[after]) for now, after in pairs(sampled)]
+    return (255 - float(np.mean(found))) / 255 if found else math.nan
+
+
+def _mean_difference(one: Frames, other: Frames) -> float:
+    return float(cv2.norm(one, other, cv2.NORM_L1)) / one.size  # whole numbers are summed: no rounding
+
+
+def standstill(sampled: Sampled) -> tuple[float, float]:
+    """(longest run of frames like the one before, all such frames), as shares of all frames but the first; NaN with one."""
+    same = [_same(sampled.frames[now], sampled.frames[after]) for now, after in pairs(sampled)]
+    if not same:
+        return math.nan, math.nan
+    longest = run = 0
+    for one in same:
+        run = run + 1 if one else 0
+        longest = max(longest, run)
+    return longest / len(same), sum(same) / len(same)
+
+
+def _same(one: Frames, other: Frames) -> bool:
+    if _mean_difference(one, other) >= SAME_MEAN:
+        return False
+    difference = cv2.absdiff(one, other)
+    height, width = (max(1, side // 16) for side in difference.shape[:2])
+    return bool(cv2.resize(difference, (width, height), interpolation=cv2.INTER_AREA).max() < SAME_BLOCK)
+
+
+def black_frames(sampled: Sampled) -> float:
+    """Share of frames that are black, 0 to 1."""
+    dark = [float(np.mean(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) < BLACK_LEVEL)) >= BLACK_SHARE for frame in sampled.frames]
+    return sum(dark) / len(dark)
+
+
+def sharpness(frame: Frames) -> float:
+    """Variance of the Laplacian (four neighbours) of a frame, uint8 RGB, in grey levels²."""
+    return float(cv2.Laplacian(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var(dtype=np.float64))
+
+
+def psnr(one: Frames, other: Frames) -> float:
+    """Peak signal to noise of two uint8 pictures of one shape, in dB; 100 where they are equal."""
+    error = float(cv2.norm(one, other, cv2.NORM_L2SQR)) / one.size
+    return min(PSNR_MAX, 10 * math.log10(255**2 / error)) if error else PSNR_MAX
+
+
+def ssim(one: Grey, other: Grey, mask: npt.NDArray[np.bool_] | None = None) -> float:
+    """Structural similarity of two grey pictures, (H, W), 0 to 255: Wang et al. 2004, Gaussian window.
+
+    Args:
+        mask: where to take the mean; None: everywhere but a rim of 5 px, whose windows reach out of the picture.
+
+    Returns:
+        -1 to 1; NaN where the mask is empty or the picture is smaller than the window, 11 px.
+    """
+    if min(one.shape) < SSIM_SIDE:
+        return math.nan
+    rim = SSIM_SIDE // 2
+    where = np.zeros(one.shape, bool)
+    where[rim:-rim, rim:-rim] = True
+    if mask is not None:
+        where &= mask
+    if not where.any():
+        return math.nan
+
+    def blurred(picture: Grey) -> Grey:
+        return np.asarray(cv2.GaussianBlur(picture, (SSIM_SIDE, SSIM_SIDE), SSIM_SIGMA))
+
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    mean, other_mean = blurred(one), blurred(other)
+    spread, other_spread = blurred(one * one) - mean**2, blurred(other * other) - other_mean**2
+    shared = blurred(one * other) - mean * other_mean
+    level, contrast = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    found = ((2 * mean * other_mean + level) * (2 * shared + contrast)) / (
+        (mean**2 + other_mean**2 + level) * (spread + other_spread + contrast)
+    )
+    return float(found[where].mean())

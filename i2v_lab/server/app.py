@@ -1,0 +1,209 @@
+"""One Jupyter server process, configured by code: our extension, Voilà and JupyterLab behind one token and one port."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from i2v_lab.errors import I2VLabError
+from i2v_lab.settings import ENV_PREFIX, Settings
+from i2v_lab.turns import lock_folder
+
+log = logging.getLogger(__name__)
+
+STUDIO = Path("notebooks") / "studio.ipynb"
+MESSAGE_BYTES = 300 * 2**20  # of a message from the browser to a kernel: an uploaded picture; tornado's own limit is 10 MiB
+CULL_SECONDS = 1800  # a kernel whose page was closed is ended after so long
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise I2VLabError, naming the process, where the port is taken."""
+    try:
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        raise I2VLabError(
+            f"--host: expected an address of this machine, got {host!r}; 127.0.0.1 is for this machine alone"
+        ) from None
+    for family, kind, protocol, _, address in places:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                probe.bind(address)
+                probe.listen(1)
+            except PermissionError:
+                raise I2VLabError(f"port {port} may not be used by this user: choose one of 1024 or more with --port") from None
+            except OSError as error:
+                if error.errno == 98 or "in use" in str(error).lower():
+                    raise I2VLabError(f"port {port} is taken{_by_whom(port)}: end that, or choose another with --port") from None
+                raise I2VLabError(f"{host} cannot be listened on: {error.strerror}") from None
+
+
+def _by_whom(port: int) -> str:
+    """The process that listens on a port, as far as this user may know."""
+    import psutil
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr[1] == port and connection.pid:
+                words = " ".join(psutil.Process(connection.pid).cmdline()) or psutil.Process(connection.pid).name()
+                return f" by process {connection.pid} ({words[:120]})"
+    except (psutil.Error, OSError):
+        pass
+    return " by another process"
+
+
+# What one start leaves for `--stop`
+
+
+def state_file(port: int) -> Path:
+    """Where a server notes that it runs; in the user's own folder, since it holds no secret but names a process."""
+    return lock_folder() / f"server-{port}.json"
+
+
+def write_state(settings: Settings, log_file: Path | None) -> None:
+    """Note that this process serves."""
+    import psutil
+
+    about = {"pid": os.getpid(), "began": psutil.Process().create_time(), "host": settings.server.host, "log": str(log_file or "")}
+    part = state_file(settings.server.port).with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(about), encoding="utf-8")
+    part.replace(state_file(settings.server.port))
+
+
+def find_server(port: int) -> Any:
+    """The psutil.Process of the server of this user on a port; None where there is none."""
+    import psutil
+
+    try:
+        about = json.loads(state_file(port).read_text(encoding="utf-8"))
+        process = psutil.Process(int(about["pid"]))
+        same = abs(process.create_time() - float(about["began"])) < 1
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return None
+
+
+# The server
+
+
+def environment(settings: Settings) -> Mapping[str, str]:
+    """The settings as variables of the environment: worker and notebooks have other current folders, and the same settings."""
+    found = {}
+    for group, value in settings.model_dump(mode="json").items():
+        if group == "server":
+            value = {name: inner for name, inner in value.items() if name != "token"}  # noqa: PLW2901
+        for name, inner in value.items() if isinstance(value, dict) else [("", value)]:
+            if inner != "":
+                found[ENV_PREFIX + group.upper() + (f"__{name.upper()}" if name else "")] = str(inner)
+    return found
+
+
+def with_absolute_folders(settings: Settings) -> Settings:
+    """The settings, whose folders are found from any folder; clips are MP4, which is what the API promises."""
+    output = settings.output.model_copy(update={"directory": settings.output.directory.absolute(), "format": "mp4"})
+    return settings.model_copy(update={
+        "output": output, "log": settings.log.model_copy(update={"directory": settings.log.directory.absolute()}),
+    })  # fmt: skip
+
+
+def new_token() -> str:
+    """192 random bits, in hex."""
+    return secrets.token_hex(24)
+
+
+def studio_notebook(root: Path) -> str:
+    """The studio below the server's root folder; a copy of the one that comes with the package where there is none."""
+    if not (root / STUDIO).is_file():
+        package = Path(__file__).resolve().parent.parent
+        for place in (package / STUDIO, package.parent / STUDIO):  # of a wheel; of a checkout
+            if place.is_file():
+                (root / STUDIO).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(place, root / STUDIO)
+                break
+        else:
+            raise I2VLabError(f"{STUDIO} is missing: install i2v_lab again")
+    return STUDIO.as_posix()
+
+
+def use_output_folder(directory: Path, request: Any, notebook: Any, cwd: str) -> None:
+    """Let the studio on the page write where the server does: what the notebook says holds for those who open it by hand."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source = cell.source.replace('output_dir="../results"', f"output_dir={str(directory)!r}")
+
+
+def make(settings: Settings, token: str, handler: logging.Handler | None) -> Any:
+    """The ServerApp, ready to start.
+
+    Args:
+        settings: of absolute folders.
+        token: "" lets everybody in who reaches the address.
+        handler: where Jupyter's log goes.
+    """
+    from jupyter_server.serverapp import ServerApp
+
+    from i2v_lab.server.extension import SETTINGS_KEY, STUDIO_KEY, Door
+
+    root = Path.cwd()
+    os.environ.update(environment(settings))
+    os.environ.pop("JUPYTER_TOKEN", None)
+    app = ServerApp.instance(config=_config(settings, token, root))
+    app.tornado_settings = {
+        SETTINGS_KEY: settings, STUDIO_KEY: studio_notebook(root), "websocket_max_message_size": MESSAGE_BYTES,
+    }  # fmt: skip
+    app.initialize(argv=[])
+    assert isinstance(app.identity_provider, Door)  # noqa: S101 - nothing else may stand at the door
+    for logger in (app.log, logging.getLogger("tornado")):
+        for old in logger.handlers[:]:
+            logger.removeHandler(old)
+        if handler:
+            logger.addHandler(handler)
+        logger.propagate = False
+    return app
+
+
+def _config(settings: Settings, token: str, root: Path) -> Any:
+    from traitlets.config import Config
+
+    from i2v_lab.server.extension import Door
+
+    server = settings.server
+    config = Config()
+    config.ServerApp.ip, config.ServerApp.port, config.ServerApp.port_retries = server.host, server.port, 0
+    config.ServerApp.open_browser = False
+    config.ServerApp.log_level = logging.INFO
+    config.ServerApp.answer_yes = True  # Ctrl-C ends it at once
+    config.ServerApp.allow_root = True  # containers
+    config.ServerApp.root_dir = str(root)
+    config.ServerApp.identity_provider_class = Door
+    config.ServerApp.extra_template_paths = [str(Path(__file__).parent / "templates")]
+    config.ServerApp.jpserver_extensions = {"i2v_lab.server": True, "voila.server_extension": True, "jupyterlab": True}
+    config.IdentityProvider.token = config.Door.token = token
+    config.PasswordIdentityProvider.hashed_password = config.Door.hashed_password = ""
+    config.PasswordIdentityProvider.allow_password_change = config.Door.allow_password_change = False
+    config.MappingKernelManager.cull_idle_timeout = config.AsyncMappingKernelManager.cull_idle_timeout = CULL_SECONDS
+    config.VoilaConfiguration.show_tracebacks = False
+    config.VoilaConfiguration.prelaunch_hook = partial(use_output_folder, settings.output.directory)
+    config.LabApp.news_url = None
+    config.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
+    return config

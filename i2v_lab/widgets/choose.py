@@ -1,0 +1,102 @@
+"""A table of runs to choose from, in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import pandas as pd
+import traitlets
+
+from i2v_lab.errors import InputError
+from i2v_lab.widgets.assets import joined
+from i2v_lab.widgets.grid import plain_values
+from i2v_lab.widgets.view import FIELDS, TOLD, differing
+
+if TYPE_CHECKING:
+    from i2v_lab.widgets.live import ClipPlayer
+
+CHOSEN_FIRST = 6  # runs that are chosen at the beginning: the newest done
+
+
+class RunTable(anywidget.AnyWidget):  # type: ignore[misc]
+    """The table: sort, filter, choose rows; what differs among the chosen ones is in colour.
+
+    Attributes:
+        runs: the whole table.
+        selected: numbers of the chosen rows, from 0.
+    """
+
+    _esm = joined("player_base.js", "table.js")
+    _css = joined("player.css", "table.css")
+    data = traitlets.Dict().tag(sync=True)
+    selected = traitlets.List(traitlets.Int()).tag(sync=True)
+
+    def __init__(self, runs: pd.DataFrame, columns: Sequence[str] | None = None, **more: Any) -> None:
+        """Show a table of runs; at the beginning the newest six that are done are chosen.
+
+        Args:
+            runs: such as runs() gives.
+            columns: those that are shown; by default the parameters that differ or say most, the cost and the metrics.
+
+        Raises:
+            InputError: a column is not one of the table's.
+        """
+        self.runs = runs.reset_index(drop=True)
+        shown = list(columns) if columns is not None else usual_columns(self.runs)
+        if unknown := [name for name in shown if name not in runs.columns]:
+            raise InputError(f"columns: expected columns of the table, got {', '.join(map(repr, unknown))}")
+        values = [_texts(self.runs, name) for name in shown]
+        data = {
+            "columns": shown,
+            "params": [name for name in FIELDS if name in shown],
+            "rows": [list(row) for row in zip(*values, strict=True)],
+        }
+        done = self.runs.index[self.runs["status"] == "done"] if "status" in self.runs else self.runs.index
+        super().__init__(data=data, selected=[int(number) for number in done[-CHOSEN_FIRST:]], **more)
+
+    @property
+    def chosen(self) -> pd.DataFrame:
+        """The chosen runs, in the order of the table."""
+        return self.runs.iloc[[number for number in self.selected if 0 <= number < len(self.runs)]]
+
+    def on_choice(self, act: Callable[[pd.DataFrame], object]) -> None:
+        """Call `act` with the chosen runs, now and whenever others are chosen; never with none."""
+
+        def changed(_: Any) -> None:
+            if len(chosen := self.chosen):
+                act(chosen)
+
+        self.observe(changed, "selected")
+        changed(None)
+
+    def show_in(self, player: ClipPlayer, **more: Any) -> None:
+        """Let a player follow the choice; further arguments as `compare` takes them."""
+        self.on_choice(lambda chosen: player.show(chosen, **more))
+
+    def _repr_mimebundle_(self, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        bundle, about = super()._repr_mimebundle_(**more)
+        plain = self.runs[self.data["columns"]].tail(20).to_html(escape=True, index=False, border=0)
+        return {**bundle, "text/html": plain, "text/plain": repr(self)}, about
+
+    def __repr__(self) -> str:
+        return f"RunTable({len(self.selected)} of {len(self.runs)} runs chosen)"
+
+
+def usual_columns(runs: pd.DataFrame) -> list[str]:
+    """The columns that people choose by: when, what differs, what it cost, the metrics, and then what is the same in all."""
+    differ = differing(runs)
+    memory = "peak_vram_allocated_gib"
+    if memory not in runs.columns or not runs[memory].notna().any():
+        memory = "peak_ram_gib"
+    metrics = [str(name) for name in runs.columns if str(name).startswith("metric_")]
+    others = ["created", "status", *differ, "seconds_total", memory, *metrics, *TOLD, "sweep"]
+    return [name for name in dict.fromkeys(others) if name in runs.columns]
+
+
+def _texts(runs: pd.DataFrame, name: str) -> list[Any]:
+    """A column as numbers, texts and None."""
+    if isinstance(runs[name].dtype, pd.DatetimeTZDtype):
+        return [None if pd.isna(moment) else f"{moment:%Y-%m-%d %H:%M:%S}" for moment in runs[name]]
+    return plain_values(runs, name)

@@ -1,0 +1,57 @@
+"""Clips side by side, in step: any runs, any files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from i2v_lab.errors import InputError
+from i2v_lab.widgets.facts import BestIs
+from i2v_lab.widgets.view import View, clip_view, differing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from i2v_lab.widgets.live import ClipPlayer, KeepsOpinions
+
+__all__ = ["View", "clip_view", "compare", "differing"]
+
+
+def compare(
+    runs: pd.DataFrame | Sequence[Any],
+    *,
+    axes: Sequence[str] | None = None,
+    rows: str | Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
+    best: str = "",
+    best_is: BestIs | None = None,
+    opinions: KeepsOpinions | None = None,
+) -> ClipPlayer:
+    """Clips side by side, playing in step, labelled with what differs among them.
+
+        compare(runs().tail(6))
+        compare(["a.mp4", "b.webm"])
+
+    Args:
+        runs: a table such as runs() gives, or clips' files. Files show the settings that they carry; others, their names.
+        axes: columns that make the rows and columns; by default the parameters that differ. Where two runs do not differ,
+            each is named by its file.
+        rows, columns: axes to put there instead; those named in neither stand with the rows.
+        best: a column of numbers, or a metric without its metric_: the clip with the best value is marked.
+        best_is: which of its values is the best: lowest or highest; by default as the metric has it, and the lowest cost.
+        opinions: i2v_lab.opinions.Opinions(store): each clip can be given stars and a note, which are kept there.
+
+    Returns:
+        A widget: its `show(runs, ...)` shows others in its place.
+
+    Raises:
+        InputError: no table of runs and no files; an axis or `best` is not one of the columns; widgets are not installed.
+    """
+    view = clip_view(runs, axes=axes, rows=rows, columns=columns, best=best, best_is=best_is)
+    try:
+        from i2v_lab.widgets.live import ClipPlayer
+    except ImportError as error:
+        raise InputError(
+            f"compare: the notebook's widgets are not installed ({error}): pip install 'i2v_lab[lab]', or use i2v_lab.report.clip_grid"
+        ) from None
+    return ClipPlayer(view, opinions)

@@ -1,0 +1,83 @@
+// Elements, icons and words that the parts of the player share. The parts are joined into one module: see assets.py.
+
+const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
+const ICONS = {
+  play: "M3 1.5v13l11-6.5z",
+  pause: "M3 2h4v12H3zM9 2h4v12H9z",
+  back: "M11 2v12L4.5 8zM2 2h2v12H2z",
+  next: "M5 2v12l6.5-6zM12 2h2v12h-2z",
+  full: "M1 1h5v2H3v3H1zM10 1h5v5h-2V3h-3zM1 10h2v3h3v2H1zM13 10h2v5h-5v-2h3z",
+  up: "M8 3l5 6H9.2v5H6.8V9H3z",
+  down: "M8 13L3 7h3.8V2h2.4v5H13z",
+  choose: "M2 2h12v12H2zM4 4v8h8V4z",
+  close: "M3.4 2L8 6.6 12.6 2 14 3.4 9.4 8l4.6 4.6-1.4 1.4L8 9.4 3.4 14 2 12.6 6.6 8 2 3.4z",
+};
+const COLOURS = 6; // of axes: --axis-0 and on, in player.css
+
+function make(tag, className, ...children) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  node.append(...children);
+  return node;
+}
+
+function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 16 16");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", ICONS[name]);
+  path.setAttribute("fill-rule", "evenodd");
+  svg.append(path);
+  return svg;
+}
+
+function button(name, title, act) {
+  const node = make("button", `i2v-${name}`, icon(name));
+  node.type = "button";
+  node.title = title;
+  node.setAttribute("aria-label", title);
+  node.addEventListener("click", act);
+  return node;
+}
+
+function wordButton(name, text, title, act) {
+  const node = make("button", `i2v-word i2v-${name}`, text);
+  node.type = "button";
+  node.title = title;
+  node.addEventListener("click", act);
+  return node;
+}
+
+// A list to choose from: options are [value, text].
+function chooser(name, label, options, act) {
+  const node = make("select", `i2v-${name}`, ...options.map(([value, text]) => new Option(text, value)));
+  node.setAttribute("aria-label", label);
+  node.addEventListener("change", () => act(node.value));
+  return node;
+}
+
+// A label's names in the colours of their axes.
+function pairs(label, axes) {
+  return label.map(([name, value]) => {
+    const pair = make("span", "i2v-pair", make("span", "i2v-name", `${name} `), make("span", "i2v-value", value));
+    const index = axes ? axes.indexOf(name) : -1;
+    pair.title = value; // where there is no room for all of it
+    if (index >= 0) pair.style.setProperty("--mark", `var(--axis-${index % COLOURS})`);
+    if (index >= 0) pair.classList.add("differs");
+    return pair;
+  });
+}
+
+const words = (label) => label.map(([name, value]) => `${name} ${value}`).join(", ");
+
+const figureText = (value) => (Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4))));
+
+function blobOf(cell) {
+  const text = atob(cell.base64);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
+  return new Blob([bytes], { type: cell.mime });
+}
+
+const playable = (cell) => Boolean(cell.base64 || cell.src || cell.lazy);

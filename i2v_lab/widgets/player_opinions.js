@@ -1,0 +1,44 @@
+// Stars and a note for a clip, where somebody keeps them: data.rate(number, stars or null) and data.note(number, text).
+
+const STARS = [1, 2, 3, 4, 5];
+
+function starRow(cell, rate) {
+  const row = make("div", "i2v-stars");
+  row.setAttribute("role", "group");
+  row.setAttribute("aria-label", "stars");
+  const buttons = STARS.map((stars) => wordButton("star", "★", `${stars} of 5 stars; again to take them back`, (event) => {
+    event.stopPropagation();
+    cell.stars = cell.stars === stars ? null : stars;
+    rate(cell.number, cell.stars);
+    show();
+  }));
+  const show = () => buttons.forEach((node, index) => {
+    node.setAttribute("aria-pressed", String(index < (cell.stars || 0)));
+    node.setAttribute("aria-label", `${STARS[index]} of 5 stars`);
+  });
+  row.append(...buttons);
+  row.addEventListener("click", (event) => event.stopPropagation());
+  show();
+  return row;
+}
+
+// The note is written in the large view, and read in the small one.
+function noteField(cell, note) {
+  const read = make("p", "i2v-note-text");
+  const field = make("textarea", "i2v-note");
+  Object.assign(field, { rows: 2, placeholder: "a note on this clip", value: cell.note || "", maxLength: 10000 });
+  field.setAttribute("aria-label", "note");
+  const show = () => {
+    read.textContent = cell.note || "";
+    read.title = cell.note || "";
+    read.hidden = !cell.note;
+  };
+  field.addEventListener("change", () => {
+    cell.note = field.value;
+    note(cell.number, field.value);
+    show();
+  });
+  field.addEventListener("click", (event) => event.stopPropagation());
+  show();
+  return [read, field];
+}

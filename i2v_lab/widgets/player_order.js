@@ -1,0 +1,116 @@
+// Which clips are shown, and in what order: sorted and filtered by the table's columns, the best marked.
+
+class Order {
+  constructor(player) {
+    this.player = player;
+    this.hidden = new Map(player.data.axes.map((axis) => [axis.name, new Set()]));
+    this.sort = "";
+    this.falling = false;
+    this.best = player.data.best ? `${player.data.best.is} ${player.data.best.column}` : "";
+  }
+
+  // The controls; nothing where there is nothing to choose.
+  controls() {
+    const { axes, fields, cells } = this.player.data;
+    if (cells.length < 2) return [];
+    const names = [...new Set([...this.player.axisNames, ...fields])];
+    const sort = chooser("sort", "sort by", [["", "as made"], ...names.map((name) => [name, name])], (name) => this.sorted(name));
+    this.turnButton = button("down", "Turn the order around", () => this.sorted(this.sort, !this.falling));
+    this.turnButton.disabled = true;
+    const made = [make("label", "", "sort", sort), this.turnButton];
+    if (fields.length) {
+      const options = fields.flatMap((name) => ["lowest", "highest"].map((is) => [`${is} ${name}`, `${is} ${name}`]));
+      const best = chooser("best", "mark the best by", [["", "none"], ...options], (value) => {
+        this.best = value;
+        this.mark();
+      });
+      best.value = this.best;
+      made.push(make("label", "", "best", best));
+    }
+    if (axes.length) made.push(this.filterButton());
+    return made;
+  }
+
+  filterButton() {
+    this.panel = make("div", "i2v-filter", ...this.player.data.axes.map((axis) => this.filterRow(axis)));
+    this.panel.hidden = true;
+    this.opener = wordButton("filters", "filter", "Show clips of some values only", () => {
+      this.panel.hidden = !this.panel.hidden;
+      this.opener.setAttribute("aria-expanded", String(!this.panel.hidden));
+    });
+    this.opener.setAttribute("aria-expanded", "false");
+    return this.opener;
+  }
+
+  filterRow(axis) {
+    const [head] = pairs([[axis.name, ""]], this.player.axisNames);
+    const boxes = axis.values.map((value) => {
+      const box = make("input");
+      Object.assign(box, { type: "checkbox", checked: true });
+      box.addEventListener("change", () => {
+        if (box.checked) this.hidden.get(axis.name).delete(value);
+        else this.hidden.get(axis.name).add(value);
+        this.apply();
+      });
+      return make("label", "i2v-value-box", box, make("span", "", value));
+    });
+    return make("div", "i2v-filter-row", head, ...boxes);
+  }
+
+  sorted(name, falling = false) {
+    this.sort = name;
+    this.falling = falling;
+    this.turnButton.disabled = !name;
+    this.turnButton.replaceChildren(icon(falling ? "up" : "down"));
+    this.apply();
+  }
+
+  passes(cell) {
+    return cell.label.every(([name, value]) => !this.hidden.get(name)?.has(value));
+  }
+
+  // What a cell is sorted by: its number, or the place of its text among the values of the axis; nothing comes last.
+  rank(cell) {
+    const axis = this.player.data.axes.find((one) => one.name === this.sort);
+    if (!axis) return cell.values[this.sort] ?? null;
+    const at = axis.values.indexOf(cell.label.find(([name]) => name === this.sort)?.[1]);
+    return at < 0 ? null : at;
+  }
+
+  ordered(slots) {
+    if (!this.sort) return slots;
+    const sign = this.falling ? -1 : 1;
+    const ranked = slots.map((slot) => [slot, this.rank(slot.cell)]);
+    ranked.sort(([, a], [, b]) => (a === null) - (b === null) || sign * (a - b)); // equal ones stay as they are
+    return ranked.map(([slot]) => slot);
+  }
+
+  // Show what passes, as a grid or, sorted, as a list.
+  apply() {
+    const { player } = this;
+    const shown = this.ordered(player.slots.filter((slot) => this.passes(slot.cell)));
+    player.arrange(shown, Boolean(this.sort));
+    const { length } = player.slots;
+    if (this.opener) this.opener.textContent = shown.length < length ? `filter: ${shown.length} of ${length}` : "filter";
+    this.mark(shown);
+  }
+
+  mark(shown = this.player.slots.filter((slot) => this.passes(slot.cell))) {
+    const [is, ...rest] = this.best.split(" ");
+    const column = rest.join(" ");
+    const made = shown.filter((slot) => playable(slot.cell) || slot.cell.poster); // what failed was quick, and is not the best
+    const rated = made.filter((slot) => typeof slot.cell.values[column] === "number");
+    const values = rated.map((slot) => slot.cell.values[column]);
+    const best = is === "lowest" ? Math.min(...values) : Math.max(...values);
+    for (const slot of this.player.slots) {
+      const wins = rated.includes(slot) && slot.cell.values[column] === best;
+      slot.node.classList.toggle("best", wins);
+      slot.badge.textContent = wins ? `★ ${is} ${column}: ${figureText(best)}` : "";
+      slot.measure.replaceChildren();
+      const value = slot.cell.values[this.sort];
+      if (value !== undefined && !slot.cell.label.some(([name]) => name === this.sort)) {
+        slot.measure.replaceChildren(...pairs([[this.sort, figureText(value)]]));
+      }
+    }
+  }
+}

@@ -1,0 +1,200 @@
+"""The controls of a studio: each is made from its field of ClipParams, where range, step, unit and help stand.
+
+What is entered is checked by ClipParams and by nothing else: an entry takes any text, and what is wrong with it is said
+below it. (Sliders would clamp it without a word.)
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ipywidgets as widgets
+
+from i2v_lab import models
+from i2v_lab.errors import I2VLabError, ParamsError
+from i2v_lab.params import SQUARES, ClipParams
+from i2v_lab.widgets.studio.strings import Words
+from i2v_lab.widgets.studio.text import escape, html_line
+
+FINE_BELOW = 32  # up to here a slider has every whole number; above, twice as wide steps with every doubling
+SLIDER_MAX = 2**31  # beyond it no slider makes sense
+
+
+def stops(lowest: float, highest: float, step: float) -> list[float]:
+    """The values of a slider: even steps in a short range; in a long one of whole numbers, wider steps the larger they are."""
+    if step < 1 or lowest <= 0 or highest / lowest < FINE_BELOW:
+        return [lowest + step * number for number in range(int((highest - lowest) / step) + 1)]
+    found, value = [], int(lowest)
+    while value < highest:
+        found.append(float(value))
+        width = FINE_BELOW
+        while value >= width:
+            width *= 2
+        value += int(step) * (width // FINE_BELOW)
+    return [*found, float(highest)]
+
+
+class Control:
+    """One field of ClipParams: a labelled entry, a slider where there is a range, and a line for what is wrong.
+
+    Attributes:
+        value: as it was entered: what ClipParams takes.
+        widget: what is shown.
+    """
+
+    def __init__(self, name: str, about: Mapping[str, Any], words: Words, changed: Callable[[], None]) -> None:
+        self.name, self._words, self._changed, self._quiet = name, words, changed, False
+        limits = {**about, **about.get("anyOf", [{}])[0]}
+        numeric = limits.get("type") in ("integer", "number")
+        self.entry = _entry(name, about, words, numeric=numeric)
+        self.slider: Any = None
+        self.fault = html_line("i2vs-fault")
+        row: list[Any] = [self.entry]
+        if unit := words.unit(about.get("unit", ""), name):
+            row.append(html_line("i2vs-unit"))
+            row[-1].value = unit
+        if numeric and "minimum" in limits and limits["maximum"] < SLIDER_MAX:
+            self._stops = stops(limits["minimum"], limits["maximum"], about["step"] or 1)
+            self.slider = widgets.SelectionSlider(
+                options=[(f"{stop:g}", stop) for stop in self._stops], readout=False, tooltip=words.label(name), continuous_update=True
+            )  # fmt: skip
+            self.slider.add_class("i2vs-slider")
+            self.slider.observe(self._slid, "value")
+        elif numeric:
+            dice = widgets.Button(description="⚂", tooltip=words("new_seed"))
+            dice.add_class("i2vs-small")
+            dice.on_click(lambda _: self.set(secrets.randbelow(2**31)))
+            row.append(dice)
+        self.entry.observe(self._entered, "value")
+        line = widgets.HBox(row)
+        line.add_class("i2vs-entry")
+        self.widget = widgets.VBox([line, *([self.slider] if self.slider else []), self.fault])
+        self.widget.add_class("i2vs-control")
+        self.widget.add_class(f"i2vs-field-{name}")
+        if "default" in about:
+            self.set(about["default"])
+
+    @property
+    def value(self) -> Any:
+        return self.entry.value
+
+    def set(self, value: Any) -> None:
+        """Show a value; whoever listens hears of it once."""
+        shown = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)  # all digits: they decide the clip
+        if isinstance(self.entry, widgets.Dropdown) and shown not in self.entry.options:
+            shown = self.entry.options[0]
+        self.entry.value = shown
+        self._move_slider()
+
+    def blame(self, text: str) -> None:
+        """Say what is wrong with the entry; "" for nothing."""
+        self.fault.value = escape(self._words.line(text))
+        (self.widget.add_class if text else self.widget.remove_class)("i2vs-wrong")
+
+    def _entered(self, _: Any) -> None:
+        self._move_slider()
+        self._changed()
+
+    def _move_slider(self) -> None:
+        if self.slider is None:
+            return
+        try:
+            wanted = float(self.entry.value)
+        except ValueError:
+            return
+        self._quiet = True  # the nearest stop is not what was entered
+        self.slider.value = min(self._stops, key=lambda stop: abs(stop - wanted))
+        self._quiet = False
+
+    def _slid(self, change: Any) -> None:
+        if not self._quiet:
+            self.entry.value = f"{change['new']:g}"
+
+
+def _entry(name: str, about: Mapping[str, Any], words: Words, *, numeric: bool) -> Any:
+    """The labelled entry of a field; continuous where text is typed at length."""
+    common: dict[str, Any] = {"description": words.label(name), "tooltip": words.help(name, about["description"])}
+    if "enum" in about:
+        return widgets.Dropdown(options=about["enum"], **common)
+    if numeric:
+        return widgets.Text(continuous_update=False, **common)
+    if "maxLength" in about and "minLength" not in about:  # sentences
+        return widgets.Textarea(placeholder=words.placeholder(name), rows=2, **common)
+    options = {"model": models.LISTED, "resolution": [f"{side}p" for side in SQUARES]}.get(name, ())
+    if options:
+        return widgets.Combobox(options=list(options), ensure_option=False, continuous_update=False, **common)
+    return widgets.Text(continuous_update=False, placeholder=words.placeholder(name), **common)
+
+
+class Controls:
+    """A control for every field of ClipParams, in the order of its schema.
+
+    Args:
+        changed: called after every change, once where many fields are set together.
+    """
+
+    def __init__(self, words: Words, changed: Callable[[], None]) -> None:
+        self._changed, self._held = changed, True
+        self.about: dict[str, Any] = ClipParams.model_json_schema()["properties"]
+        self.fields = {name: Control(name, about, words, self._one_changed) for name, about in self.about.items()}
+        self._held = False
+
+    def __getitem__(self, name: str) -> Control:
+        return self.fields[name]
+
+    def basic(self) -> list[str]:
+        """The fields that most people change."""
+        return [name for name, about in self.about.items() if about["basic"]]
+
+    def values(self) -> dict[str, Any]:
+        """What was entered, as ClipParams takes it."""
+        return {name: control.value for name, control in self.fields.items()}
+
+    def set(self, values: Mapping[str, Any]) -> None:
+        """Show some fields."""
+        self._held = True
+        try:
+            for name, value in values.items():
+                self.fields[name].set(value)
+        finally:
+            self._held = False
+        self._changed()
+
+    def params(self) -> ClipParams | None:
+        """What was entered, once it is valid and the model can make it; None after each fault was shown at its field."""
+        params, faults = check(self.values())
+        for name, control in self.fields.items():
+            control.blame(faults.get(name, ""))
+        return params
+
+    def _one_changed(self) -> None:
+        if not self._held:
+            self._changed()
+
+
+def check(values: Mapping[str, Any]) -> tuple[ClipParams | None, dict[str, str]]:
+    """(params, {}) or (None, {field: what is wrong with it}), also of what this model cannot do."""
+    try:
+        params = ClipParams(**values)
+    except ParamsError as error:
+        faults = {}
+        for name, value in values.items():
+            try:
+                ClipParams(**{"image": "x", name: value})
+            except ParamsError as own:
+                faults[name] = str(own).removeprefix(f"{name}: ")
+        return None, faults or {"image": str(error)}
+    try:
+        models.find(params.model)[0].check(params)
+    except I2VLabError as error:
+        field, _, text = str(error).partition(": ")
+        return None, {field: text} if field in values else {"model": str(error)}
+    return params, {}
+
+
+def preset_of(params: ClipParams, presets: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The preset whose fields these params have; None where they have none's."""
+    plain = params.plain()
+    return next((name for name, fields in presets.items() if all(plain[key] == value for key, value in fields.items())), None)

@@ -1,0 +1,274 @@
+// The page's side of the studio: drop zone, strip of clips, screen. A plain module: no build step, no network.
+// Texts come from outside (prompts, names of files): they are set as text and never as markup.
+
+const PIECE = 4 * 2 ** 20; // bytes; the server loses messages above 10 MiB without a word
+const PATIENCE = 4000; // ms without an answer from the kernel until that is said
+
+function make(tag, className, text) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+const bytes = (view) => (view?.byteLength ? new Blob([view.buffer ? new Uint8Array(view.buffer, view.byteOffset, view.byteLength) : view]) : null);
+
+/** The URL of some bytes; what it gave before is let go. */
+function source() {
+  let url = "";
+  return (view, mime) => {
+    if (url) URL.revokeObjectURL(url);
+    const blob = bytes(view);
+    url = blob ? URL.createObjectURL(blob.slice(0, blob.size, mime)) : "";
+    return url;
+  };
+}
+
+/** Calls `then` with the studio around an element, once it stands in the page. */
+function inStudio(el, then) {
+  const look = () => (el.isConnected ? then(el.closest(".i2vs-studio") ?? el) : requestAnimationFrame(look));
+  look();
+}
+
+/** Sends one file in pieces, each once the one before was answered for. Returns its end. */
+async function upload(model, file, told) {
+  const id = crypto.randomUUID?.() ?? String(Math.random());
+  let answered;
+  const hear = (message) => message?.id === id && answered?.(message);
+  model.on("msg:custom", hear);
+  const ask = (message, buffers) =>
+    new Promise((resolve) => {
+      const late = setTimeout(() => told({ slow: true }), PATIENCE);
+      answered = (answer) => { clearTimeout(late); resolve(answer); };
+      model.send({ ...message, id }, undefined, buffers);
+    });
+  try {
+    let answer = await ask({ type: "begin", name: file.name || "pasted.png", size: file.size });
+    while (!answer.refused && answer.got < file.size) {
+      told({ share: answer.got / file.size });
+      const piece = await file.slice(answer.got, answer.got + PIECE).arrayBuffer();
+      answer = await ask({ type: "piece", at: answer.got }, [piece]);
+    }
+    told(answer.refused ? { refused: answer.refused } : { done: true });
+  } catch (error) {
+    told({ refused: String(error?.message ?? error) });
+  } finally {
+    model.off("msg:custom", hear);
+  }
+}
+
+/** ipywidgets' fold takes no keys and its sliders have no names: give them both. */
+function mend(root, signal) {
+  const look = () => {
+    for (const head of root.querySelectorAll(".jupyter-widget-Collapse-header:not([tabindex])")) {
+      const tell = () => head.setAttribute("aria-expanded", String(head.parentElement.classList.contains("jupyter-widget-Collapse-open")));
+      head.tabIndex = 0;
+      head.setAttribute("role", "button");
+      head.addEventListener("click", () => setTimeout(tell), { signal });
+      head.addEventListener("keydown", (event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), head.click()), { signal });
+      tell();
+    }
+    for (const handle of root.querySelectorAll(".i2vs-control .noUi-handle:not([aria-label])")) {
+      handle.setAttribute("aria-label", handle.closest(".i2vs-control").querySelector(".widget-label")?.textContent ?? "");
+    }
+  };
+  const watch = new MutationObserver(look);
+  watch.observe(root, { childList: true, subtree: true });
+  signal.addEventListener("abort", () => watch.disconnect());
+  look();
+}
+
+function drop({ model, el }) {
+  const words = model.get("words");
+  const zone = make("label", "i2vs-zone");
+  const input = make("input", "i2vs-hidden");
+  const image = make("img");
+  const hint = make("span", "i2vs-hint");
+  const bar = make("progress");
+  const line = make("span", "i2vs-upload");
+  input.type = "file";
+  input.accept = "image/*,video/mp4,video/webm,.mp4,.webm,.gif";
+  input.setAttribute("aria-label", words.choose);
+  zone.title = words.choose;
+  hint.textContent = words.hint;
+  bar.max = 1;
+  bar.hidden = true;
+  line.setAttribute("role", "status");
+  zone.append(input, image, hint);
+  el.classList.add("i2vs-drop");
+  el.append(zone, bar, line);
+
+  const urlOf = source();
+  const show = () => {
+    const url = urlOf(model.get("picture"), "image/jpeg");
+    image.hidden = !url;
+    if (url) image.src = url;
+    image.alt = model.get("alt");
+    zone.classList.toggle("empty", !url);
+  };
+  model.on("change:picture", show);
+  model.on("change:alt", show);
+  show();
+
+  let going = false;
+  const take = async (file) => {
+    if (!file || going) return;
+    going = true;
+    bar.hidden = false;
+    bar.value = 0;
+    line.textContent = `${words.sending} ${file.name}`;
+    await upload(model, file, (where) => {
+      if (where.share !== undefined) { bar.value = where.share; line.textContent = `${words.sending} ${file.name} · ${Math.round(100 * where.share)} %`; }
+      if (where.slow) line.textContent = words.slow;
+      if (where.refused) line.textContent = where.refused;
+      if (where.done) line.textContent = "";
+      line.classList.toggle("i2vs-bad", Boolean(where.refused));
+    });
+    bar.hidden = true;
+    going = false;
+  };
+  input.addEventListener("change", () => { take(input.files[0]); input.value = ""; });
+
+  const gone = new AbortController();
+  const { signal } = gone;
+  inStudio(el, (root) => {
+    root.dataset.lmSuppressShortcuts = "true"; // the keys of a control are not JupyterLab's
+    mend(root, signal);
+    const over = (event) => {
+      if (![...event.dataTransfer.types].some((type) => type === "Files" || type === "application/x-i2v-run")) return;
+      event.preventDefault();
+      event.stopPropagation();
+      root.classList.toggle("i2vs-over", event.type !== "drop" && event.type !== "dragleave");
+      if (event.type !== "drop") return;
+      const run = event.dataTransfer.getData("application/x-i2v-run");
+      if (run) model.send({ type: "run", run });
+      else take(event.dataTransfer.files[0]);
+    };
+    for (const type of ["dragenter", "dragover", "dragleave", "drop"]) root.addEventListener(type, over, { signal });
+    root.addEventListener("paste", (event) => {
+      const file = event.clipboardData?.files[0];
+      if (!file) return;
+      event.preventDefault();
+      take(file);
+    }, { signal });
+  });
+  // Voilà ends the kernel with the page, and the clip in the making with it: not while there is one.
+  window.addEventListener("beforeunload", (event) => model.get("busy") && event.stopImmediatePropagation(), { capture: true, signal });
+  document.addEventListener("visibilitychange", () => document.hidden || model.send({ type: "look" }), { signal });
+  return () => { gone.abort(); urlOf(null); };
+}
+
+function card(item, model, urls) {
+  const words = model.get("words");
+  const node = make("div", `i2vs-card ${item.status}`);
+  node.dataset.run = item.id;
+  const open = make("button", "i2vs-open");
+  open.type = "button";
+  open.title = item.title;
+  const url = urls(item);
+  if (url) {
+    const image = make("img");
+    image.src = url;
+    image.alt = item.caption;
+    open.append(image);
+  } else {
+    open.append(make("span", "i2vs-status", words[item.status] ?? item.status));
+    if (item.note) open.append(make("span", "i2vs-note", item.note));
+  }
+  open.append(make("span", "i2vs-caption", item.caption));
+  if (item.detail) open.append(make("span", "i2vs-detail", item.detail));
+  open.draggable = true;
+  open.addEventListener("dragstart", (event) => event.dataTransfer.setData("application/x-i2v-run", item.id));
+  const toggle = () => {
+    const chosen = model.get("chosen");
+    model.set("chosen", chosen.includes(item.id) ? chosen.filter((id) => id !== item.id) : [...chosen, item.id]);
+    model.save_changes();
+  };
+  open.addEventListener("click", (event) => {
+    if ((event.shiftKey || event.ctrlKey || event.metaKey) && url) toggle();
+    else if (item.id) model.send({ type: "open", id: item.id });
+  });
+  node.append(open);
+  if (url && words.choose) {
+    const pick = make("button", "i2vs-pick");
+    pick.type = "button";
+    pick.title = words.choose;
+    pick.setAttribute("aria-label", `${words.choose}: ${item.caption}`);
+    pick.addEventListener("click", toggle);
+    node.append(pick);
+  }
+  return node;
+}
+
+function strip({ model, el }) {
+  const list = make("div", "i2vs-list");
+  el.classList.add("i2vs-strip");
+  el.append(list);
+  let urls = new Map();
+  const fill = () => {
+    const kept = new Map(); // posters stay as they are: a strip that is told of one more clip must not flicker
+    const urlOf = (item) => {
+      if (!item.poster?.byteLength) return "";
+      const url = urls.get(item.id) ?? URL.createObjectURL(bytes(item.poster).slice(0, item.poster.byteLength, "image/jpeg"));
+      kept.set(item.id, url);
+      return url;
+    };
+    const focused = list.contains(document.activeElement) ? document.activeElement.closest("[data-run]")?.dataset.run : null;
+    const columns = model.get("columns");
+    list.classList.toggle("grid", columns > 0);
+    list.style.setProperty("--columns", columns || 1);
+    list.style.setProperty("--shape", model.get("shape"));
+    const items = model.get("items");
+    list.replaceChildren(...(items.length ? items.map((item) => card(item, model, urlOf)) : [make("p", "i2vs-hint", model.get("words").empty)]));
+    for (const [id, url] of urls) if (!kept.has(id)) URL.revokeObjectURL(url);
+    urls = kept;
+    mark();
+    if (focused) list.querySelector(`[data-run="${CSS.escape(focused)}"] button`)?.focus();
+  };
+  const mark = () => {
+    const chosen = model.get("chosen");
+    for (const node of list.children) {
+      const is = chosen.includes(node.dataset.run);
+      node.classList.toggle("chosen", is);
+      node.querySelector(".i2vs-pick")?.setAttribute("aria-pressed", String(is));
+    }
+  };
+  model.on("change:items", fill);
+  model.on("change:columns", fill);
+  model.on("change:shape", fill);
+  model.on("change:chosen", mark);
+  fill();
+  return () => urls.forEach((url) => URL.revokeObjectURL(url));
+}
+
+function screen({ model, el }) {
+  const urlOf = source();
+  el.classList.add("i2vs-screen");
+  let shown = null;
+  const fill = () => {
+    const mime = model.get("mime");
+    const url = urlOf(model.get("source"), mime);
+    const tag = !url ? "P" : mime.startsWith("image/") ? "IMG" : "VIDEO";
+    if (shown?.tagName !== tag) {
+      const next = make(tag, tag === "P" ? "i2vs-hint" : "");
+      if (tag === "VIDEO") Object.assign(next, { autoplay: true, loop: true, muted: true, controls: true, playsInline: true });
+      shown ? shown.replaceWith(next) : el.append(next);
+      shown = next;
+    }
+    if (tag === "P") {
+      shown.textContent = model.get("empty");
+    } else {
+      shown.src = url;
+      shown[tag === "IMG" ? "alt" : "ariaLabel"] = model.get("alt");
+    }
+    el.style.setProperty("--shape", `${model.get("width")} / ${model.get("height")}`);
+    el.style.setProperty("--across", model.get("width") / model.get("height"));
+    el.classList.toggle("rough", model.get("rough"));
+  };
+  model.on("change:source", fill);
+  model.on("change:empty", fill);
+  fill();
+  return () => urlOf(null);
+}
+
+export default { render: (context) => ({ drop, strip, screen })[context.model.get("kind")](context) };

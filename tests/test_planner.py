@@ -1,0 +1,399 @@
+"""The planner: memory foretold against torch's profiler and the process's own peak, what fits where, time from earlier runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import make_checkpoint
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from i2v_lab.errors import ModelError, ParamsError, UnsupportedParams
+from i2v_lab.meter import GIB, machine
+from i2v_lab.models import cost_cache, i2vgen_cost, tiers
+from i2v_lab.models.base import FakeModel, VideoModel
+from i2v_lab.models.closed_form import ClosedForm
+from i2v_lab.models.i2vgen_xl import I2VGenXL
+from i2v_lab.models.sampling import SCHEDULERS, denoise, make_scheduler
+from i2v_lab.models.tracker import Tracker
+from i2v_lab.params import ClipParams
+from i2v_lab.planner import Budget, Planner, plan
+from i2v_lab.planner.timing import fit
+from i2v_lab.progress import Progress
+from i2v_lab.record import RunRecord, new_id
+from i2v_lab.run import run_clip
+from i2v_lab.settings import Settings
+from i2v_lab.store import Store
+from i2v_lab.sweep import Sweep
+from i2v_lab.sweep import plan as plan_sweep
+
+spec = importlib.util.spec_from_file_location("prediction", Path(__file__).parents[1] / "experiments" / "check_prediction.py")
+assert spec is not None
+assert spec.loader is not None
+prediction = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(prediction)
+
+SHAPES = ["64x64 2", "64x96 8", "128x64 3", "128x128 16", "128x192 8", "256p 4", "256p 8", "256x320 5", "384x256 6", "320x448 4"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"), "small")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> I2VGenXL:
+    return I2VGenXL.load(folder, device="cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory):
+    """A cache of costs of our own, empty at first."""
+    with pytest.MonkeyPatch.context() as patch:
+        place = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(place))
+        cost_cache.forget()
+        yield place / "i2v_lab" / "costs"
+    cost_cache.forget()
+
+
+def clip(shape: str = "128x128 4", **fields: object) -> ClipParams:
+    resolution, frames = shape.split()
+    return ClipParams(
+        **{"image": "sample:coffee", "resolution": resolution, "num_frames": int(frames), "num_inference_steps": 2, **fields}
+    )
+
+
+# Counting
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_the_tracker_counts_each_storage_once_while_it_lives(fake: bool) -> None:
+    weight = torch.ones(64, 32)
+    mode = FakeTensorMode()
+    if fake:
+        weight = mode.from_tensor(weight)
+    with mode if fake else torch.no_grad(), torch.no_grad(), Tracker([weight]) as tracker:
+        x = torch.zeros(16, 64)
+        assert tracker.held == 16 * 64 * 4
+        y = x @ weight.t().t()  # views of a weight are no memory
+        assert tracker.held == 16 * (64 + 32) * 4
+        x = y.view(-1)[:10]
+        assert tracker.held == 16 * 32 * 4
+        del x, y
+        assert tracker.held == 0
+    assert tracker.peak == 16 * (64 + 32) * 4
+    assert tracker.flops == 2 * 16 * 64 * 32
+
+
+def test_the_flops_of_attention_are_those_of_its_two_products() -> None:
+    query, key = torch.randn(2, 3, 40, 16), torch.randn(2, 3, 24, 16)
+    with torch.no_grad(), Tracker() as tracker:
+        torch.nn.functional.scaled_dot_product_attention(query, key, key)
+    assert tracker.flops == 2 * 3 * (2 * 40 * 24 * 16) * 2
+
+
+def test_a_model_in_the_seam_has_tiers_and_a_cost() -> None:
+    for family in (FakeModel, ClosedForm):
+        assert isinstance(family(), VideoModel)
+        assert family.tiers("cpu") == (0,)
+        found = family.cost(clip(), name=family.name, device="cpu", dtype="float32")
+        assert [stage.stage for stage in found] == ["encode", "denoise", "decode"]
+        with pytest.raises(ValueError, match="tier 0 alone"):
+            family().use_tier(1)
+
+
+# Against what is measured
+
+
+def test_each_stage_of_a_network_takes_what_was_foretold(model: I2VGenXL) -> None:
+    for number, shape in enumerate(SHAPES):
+        params = clip(shape, guidance_scale=9 - 8 * (number % 3 == 2), scheduler=("ddim", "euler-a", "unipc")[number % 3])
+        model.use_tier(2 * (number % 4 == 3))
+        for stage, error in prediction.compare(model, params).items():
+            assert abs(error) < 0.05, (params.resolution, params.num_frames, model.tier, stage)
+    model.use_tier(0)
+
+
+def test_the_full_network_takes_what_its_configs_say() -> None:
+    encode, denoise, decode = I2VGenXL.cost(clip("256p 8"), name="i2vgen-xl", device="cuda", dtype="float16")
+    assert encode.weights == denoise.weights == decode.weights
+    assert 2.48e9 * 2 < encode.weights < 2.50e9 * 2  # 2.49 billion parameters of two bytes
+    assert denoise.activations / GIB == pytest.approx(0.33, rel=0.02)
+    assert denoise.flops / 2 == pytest.approx(4.95e12, rel=0.01)  # a step
+    free = I2VGenXL.cost(clip("256p 8", guidance_scale=1), name="i2vgen-xl", device="cuda", dtype="float16")[1]
+    assert free.flops * 2 == pytest.approx(denoise.flops, rel=0.01)
+    assert free.activations < 0.6 * denoise.activations
+
+
+@pytest.mark.parametrize("shape", ["64x64 2", "256p 48", "1024p 12"])
+def test_a_closed_form_clip_takes_the_memory_that_was_foretold(shape: str, i2v_lab) -> None:
+    params = clip(shape, prompt="zoom in")
+    resolution, frames = shape.split()
+    made = i2v_lab("generate", "--image", params.image, "--prompt", params.prompt, "--resolution", resolution, "--num-frames", frames,
+                   "--num-inference-steps", 2, "--json")  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert plan(params).peak_gib == pytest.approx(json.loads(made.stdout)["peak_ram_gib"], rel=0.15)
+
+
+def test_flops_count_every_call_of_the_network(model: I2VGenXL) -> None:
+    calls = []
+    for name in SCHEDULERS:
+        calls.clear()
+        params = clip("64x64 2", scheduler=name, num_inference_steps=7)
+
+        def predict(latents: torch.Tensor, timestep: torch.Tensor, with_negative: bool) -> torch.Tensor:
+            calls.append(timestep)
+            return torch.stack([latents, latents])
+
+        scheduler = make_scheduler(name, model.scheduler_config)
+        denoise(predict, torch.randn(2, 4, 8, 8), scheduler, params, torch.Generator(), Progress())
+        one = model.cost(
+            params.replace(scheduler="ddim", num_inference_steps=1), name="", device="cpu", dtype="float32", loaded=model
+        )
+        many = model.cost(params, name="", device="cpu", dtype="float32", loaded=model)
+        assert many[1].flops == len(calls) * one[1].flops, name
+
+
+# Kept on disk
+
+
+def test_what_was_run_once_is_read_from_disk(cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = clip("64x128 3", model=str(folder))
+    first = plan(params, device="cpu")
+    kept = {path.name for path in cache.iterdir()}
+    assert kept
+    assert not any(name.endswith(".part") for name in kept)
+
+    def never(*_: object) -> None:
+        raise AssertionError("it was run again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(i2vgen_cost, "_fake", never)
+        cost_cache.forget()
+        assert plan(params, device="cpu").stages == first.stages
+        assert plan(params.replace(num_inference_steps=9, seed=4), device="cpu").peak_gib == first.peak_gib
+    for path in cache.iterdir():  # damaged: it is run again, and mended
+        path.write_text("{}")
+    cost_cache.forget()
+    assert plan(params, device="cpu").stages == first.stages
+    assert sum("peak" in path.read_text() for path in cache.iterdir()) >= 7  # five parts, and weights
+
+
+def test_configs_that_make_no_network_are_an_error_in_words(folder: Path, tmp_path: Path) -> None:
+    for path in folder.rglob("*.json"):
+        copy = tmp_path / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    (tmp_path / "unet" / "config.json").write_text(json.dumps({**config, "down_block_types": ["Odd"]}))
+    with pytest.raises(ModelError, match="no network can be built"):
+        plan(clip(model=str(tmp_path)), device="cpu")
+    with pytest.raises(UnsupportedParams, match="nearest"):
+        plan(clip("100x100 4", model=str(folder)), device="cpu")
+
+
+# What fits
+
+
+def test_the_first_tier_that_fits_is_taken(folder: Path) -> None:
+    params = clip("512p 6", model=str(folder))
+    rungs = I2VGenXL.tiers("cuda")
+    assert rungs == tuple(tier.number for tier in tiers.TIERS)
+    peaks = {rung: plan(params, device="cuda", budget=Budget(2**40, "all"), tier=rung).peak_gib for rung in rungs}
+    assert len(set(peaks.values())) > 3
+    for peak in peaks.values():
+        found = plan(params, device="cuda", budget=Budget(math.ceil(peak * GIB), "as much"))
+        assert found.tier == next(rung for rung in rungs if peaks[rung] <= peak)
+        assert found.peak_gib == peaks[found.tier]
+        assert found.dtype == "float16"
+    none = plan(params, device="cuda", budget=Budget(int(min(peaks.values()) * GIB) - 1, "too little"))
+    assert (none.tier, none.fits) == (None, False)
+    assert "does not fit" in none.sentence()
+    assert "\n" not in none.sentence()
+
+
+@pytest.mark.parametrize("shape", ["256p 16", "256x448 9", "448x320 12"])
+def test_what_is_named_as_nearest_fits_and_no_larger_one_does(shape: str, folder: Path) -> None:
+    params = clip(shape, model=str(folder))
+    last = I2VGenXL.tiers("cuda")[-1]
+    whole = plan(params, device="cuda", budget=Budget(2**40, "all"), tier=last)
+    budget = Budget(int(whole.peak_gib * GIB * 0.6), "some of it")
+    found = plan(params, device="cuda", budget=budget)
+    smaller, shorter = found.nearest
+    assert (smaller.num_frames, shorter.resolution) == (params.num_frames, params.resolution)
+    assert plan(smaller, device="cuda", budget=budget).fits
+    assert plan(shorter, device="cuda", budget=budget).fits
+    assert not plan(shorter.replace(num_frames=shorter.num_frames + 1), device="cuda", budget=budget).fits
+    step = 64
+    tall = params.height >= params.width
+    longest = max(smaller.height, smaller.width) + step
+    if longest < max(params.height, params.width):
+        other = round(longest * min(params.height, params.width) / max(params.height, params.width) / step) * step
+        larger = params.replace(resolution=f"{longest}x{other}" if tall else f"{other}x{longest}")
+        assert not plan(larger, device="cuda", budget=budget).fits
+    assert plan(params, device="cuda", budget=Budget(1, "nothing")).nearest == ()
+
+
+def test_a_budget_in_gb_is_exact_and_a_card_is_found_by_a_part_of_its_name() -> None:
+    assert Budget.vram(12).bytes == 12_000_000_000 * 97 // 100 - 3 * 2**28
+    assert Budget.card("rtx4090") == Budget.card("RTX 4090 24 GB")
+    assert Budget.card("4060 ti").name == "RTX 4060 Ti 16 GB"
+    assert Budget.card("RTX 4060").name == "RTX 4060 8 GB"
+    for wrong in ("A100", "GeForce 256", ""):
+        with pytest.raises(ParamsError, match="expected"):
+            Budget.card(wrong)
+    with pytest.raises(ParamsError, match="1 to 10000"):
+        Budget.vram(0)
+    with pytest.raises(ParamsError, match="tier: expected one of 0 for closed-form"):
+        plan(clip(), tier=3)
+
+
+def test_a_loaded_model_is_in_the_plan_and_in_the_budget_once(model: I2VGenXL, folder: Path) -> None:
+    params = clip("128x128 4", model="i2vgen-xl")  # another name: the loaded one's own configs count
+    loaded = plan(params, model)
+    assert loaded.stages == plan(params.replace(model=str(folder)), device="cpu").stages
+    held = loaded.base + loaded.stages[0].weights
+    assert loaded.budget.bytes > held  # what this process holds already is part of what it may take
+    assert (loaded.device, loaded.dtype, loaded.tier) == ("cpu", "float32", 0)
+
+
+# Time
+
+
+def test_rates_are_found_again_from_what_they_made() -> None:
+    rng = np.random.default_rng(0)
+    flops = rng.uniform(1e12, 1e14, (9, 3))
+    true = np.array([2.0, 1e-12, 3e-13, 5e-12])
+    assert fit(flops, true[0] + flops @ true[1:]) == pytest.approx(true, rel=1e-3)
+    one = fit(flops[:1], np.array([10.0]))  # of one run, one rate
+    assert one @ np.array([1, *(2 * flops[0])]) == pytest.approx(20)
+    noisy = (true[0] + flops @ true[1:]) * rng.uniform(0.8, 1.2, 9)
+    assert (fit(flops, noisy) >= 0).all()
+
+
+def test_time_is_told_from_earlier_runs_on_this_device(tmp_path: Path, folder: Path) -> None:
+    store = Store(tmp_path)
+    params = clip("128x128 4", model=str(folder))
+    unknown = plan(params, device="cpu", store=store)
+    assert (unknown.seconds, unknown.runs) == (None, 0)
+    assert "TFLOP" in unknown.sentence()
+    name = str(machine("cpu")["device_name"])
+
+    def took(params: ClipParams, seconds: float, device_name: str = name, dtype: str = "float32") -> None:
+        store.save(RunRecord(id=new_id(), status="done", params=params, seconds={"load": 99.0, "total": 99 + seconds},
+                             model_name="i2vgen-xl", device="cpu", device_name=device_name, dtype=dtype))  # fmt: skip
+
+    rate = 2e-9
+    for shape in ("128x128 2", "64x64 8", "128x128 8"):
+        of_shape = clip(shape, model=str(folder))
+        took(of_shape, 1 + rate * plan(of_shape, device="cpu").flops)
+    took(params, 1e6, "another machine")
+    took(params, 1e6, dtype="bfloat16")
+    took(params.replace(model="ali-vilab/i2vgen-xl"), 1e6)  # the same family, and another network
+    found = plan(params, device="cpu", store=store)
+    assert found.runs == 3
+    assert found.seconds == pytest.approx(1 + rate * found.flops, rel=0.35)
+    took(params, 7.5)
+    assert plan(params.replace(guidance_scale=4, seed=3), device="cpu", store=store).seconds == 7.5  # this very shape
+    assert plan(params, device="cuda", budget=Budget.vram(8), store=store).seconds is None  # of a card that is not here
+
+
+def test_on_cuda_what_was_measured_corrects_what_comes(tmp_path: Path, folder: Path) -> None:
+    store = Store(tmp_path)
+    params = clip("128x128 4", model=str(folder))
+    plain = plan(params, device="cuda:0", budget=Budget(2**40, "all"))
+    device_name = str(machine("cuda:0")["device_name"])
+    for ratio in (1.2, 1.3, 1.9):
+        store.save(RunRecord(id=new_id(), status="done", params=params, model_name="i2vgen-xl", device="cuda:0", dtype="float16",
+                             device_name=device_name, predicted_peak_gib=plain.peak_gib * 1.3,
+                             peak_vram_allocated_gib=plain.peak_gib * ratio))  # fmt: skip
+    for _ in range(4):  # the try that failed had filled the device
+        store.save(RunRecord(id=new_id(), status="done", params=params, model_name="i2vgen-xl", device="cuda:0", dtype="float16",
+                             device_name=device_name, requested_tier=0, actual_tier=2,
+                             peak_vram_allocated_gib=plain.peak_gib * 1.9))  # fmt: skip
+    found = plan(clip("64x64 4", model=str(folder)), device="cuda:0", store=store)
+    assert found.correction == pytest.approx(1.3)
+    assert plan(params, device="cuda:0", store=store, tier=0).peak_gib == pytest.approx(1.3 * plain.peak_gib)
+    assert plan(params, device="cpu", store=store).correction == 1
+
+
+# Where it shows
+
+
+def test_a_sweep_says_before_it_runs_which_cells_cannot_fit(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = {"model": str(folder), "image": "sample:coffee", "num_frames": 8}
+    sweep = Sweep(name="s", base=base, axes={"resolution": ["128x128", "512p"]}, seeds=[0, 1])
+    small = plan(clip("128x128 8", model=str(folder)), device="cpu").peak_gib
+    budget = Budget(int(GIB * (small + 0.01)), "free RAM")
+    monkeypatch.setattr(Budget, "free", lambda device: budget)
+    planned = plan_sweep(sweep, Store(tmp_path), Settings(device="cpu"))
+    assert planned.counts == {"to do": 2, "cannot run": 2}
+    assert all(
+        "does not fit" in item.reason and "nearest that fits" in item.reason for item in planned.cells if item.state == "cannot run"
+    )
+    assert planned.cells[0].peak_gib == pytest.approx(small)
+    assert "does not fit" in planned._repr_html_()
+
+
+def test_a_sweep_knows_the_clips_that_were_made_in_tiles(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, params = Store(tmp_path), clip("512p 2", model=str(folder))
+    tiled, whole = (plan(params, device="cpu", tier=tier).peak_gib for tier in (5, 2))
+    sweep = Sweep(name="s", base=params.model_dump(exclude={"seed"}), axes={}, seeds=[0])
+    monkeypatch.setattr(Budget, "free", lambda device: Budget(int(GIB * (tiled + whole) / 2), "free RAM"))
+    made = run_clip(params, None, store, settings=Settings(device="cpu"))
+    assert (made.status, made.actual_tier) == ("done", 5), made.reason
+    (cell,) = plan_sweep(sweep, store, Settings(device="cpu")).cells
+    assert (cell.state, cell.run, cell.key) == ("done", made.id, made.key)
+
+
+def test_the_command_answers_for_cards_that_are_not_here(inside, folder: Path, tmp_path: Path) -> None:
+    done = inside(
+        "plan", "--model", folder, "--resolution", "128x128", "--num-frames", 4, "--vram", "1.5,12", "--card", "H100", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert [item["budget"] for item in answer["budgets"]] == ["1.5 GB of VRAM", "12 GB of VRAM", "H100 80 GB"]
+    assert (answer["device"], answer["dtype"]) == ("cuda", "float16")
+    assert [item["tier"] for item in answer["budgets"]] == [0, 0, 0]
+    shown = inside("plan", "--resolution", "256p")
+    assert shown.returncode == 0, shown.stderr
+    assert "free RAM" in shown.stdout
+    assert not (tmp_path / "results").exists()  # a plan writes nothing here
+    (tmp_path / "sweep.yaml").write_text(
+        "name: s\nbase: {image: sample:coffee}\naxes: {resolution: [256p, 512p]}\nseeds: [0, 1, 2]\n", "utf-8"
+    )
+    listed = [json.loads(line) for line in inside("plan", "sweep.yaml", "--json").stdout.splitlines()]
+    assert [item["cells"] for item in listed] == ["cells 1, 2, 3", "cells 4, 5, 6"]
+    for words in (
+        ["--vram", "much"],
+        ["--card", "A100"],
+        ["sweep.yaml", "--preset", "quick"],
+        ["--resolution", "256p", "--tier", "3"],
+    ):
+        wrong = inside("plan", *words)
+        assert wrong.returncode == 2
+        assert "expected" in wrong.stderr
+
+
+def test_accuracy_shows_what_was_foretold_beside_what_was_measured(inside, tmp_path: Path) -> None:
+    assert "no run here" in inside("plan", "--accuracy").stderr
+    store = Store(tmp_path / "results")
+    for predicted, measured in ((1.0, 1.25), (1.0, 1.0), (None, 1.0)):
+        store.save(RunRecord(id=new_id(), status="done", params=clip(), model_name="closed-form", device="cpu", device_name="a CPU",
+                             predicted_peak_gib=predicted, peak_ram_gib=measured))  # fmt: skip
+    shown = inside("plan", "--accuracy").stdout
+    assert "closed-form on a CPU, RAM of the process: 2 runs, off by 10.0% (median), -20.0% (worst)" in shown
+    answer = json.loads(inside("plan", "--accuracy", "--json").stdout)
+    assert [run["measured_gib"] for run in answer["runs"]] == [1.25, 1.0]
+
+
+def test_a_closed_form_plan_runs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.nn.Module, "__call__", None)
+    planner = Planner()
+    assert planner.plan(clip("512p 16")).fits

@@ -1,0 +1,253 @@
+"""The player's Python side: what stands where, what a page can sort by, what a kernel answers, and that nothing is given away."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sweeps import EVIL, clip_frames, make_sweep
+
+from i2v_lab import ClipParams, Store, compare, video
+from i2v_lab.errors import InputError
+from i2v_lab.opinions import Opinions
+from i2v_lab.widgets import live
+from i2v_lab.widgets.blind import BlindVotes
+from i2v_lab.widgets.choose import RunTable
+from i2v_lab.widgets.compare import clip_view
+from i2v_lab.widgets.live import ClipPlayer
+from i2v_lab.widgets.media import glance, look
+from i2v_lab.widgets.player import clip_grid
+
+CELLS = [{"guidance_scale": guidance, "seed": seed} for guidance, seed in product((9.0, 4.5), range(2))]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Store:
+    folder = tmp_path_factory.mktemp("player")
+    make_sweep(folder, CELLS)
+    return Store(folder / "results")
+
+
+class Heard(ClipPlayer):
+    """A player that keeps what it sends."""
+
+    def __init__(self, *arguments, **more):
+        self.sent: list[tuple[dict, list[bytes]]] = []
+        super().__init__(*arguments, **more)
+
+    def send(self, content, buffers=None):
+        self.sent.append((content, list(buffers or [])))
+
+
+# What is shown
+
+
+def test_the_axes_are_the_parameters_that_differ_and_the_others_are_said_once(results):
+    view = clip_view(results.runs())
+    assert view.axes == ("guidance_scale", "seed")
+    assert (len(view.grid.rows), len(view.grid.columns)) == (2, 2)
+    common = dict(view.grid.common)
+    assert common["resolution"] == "64x96" and common["num_frames"] == "4"
+    assert not {"guidance_scale", "seed"} & set(common)
+
+
+def test_runs_that_do_not_differ_are_all_shown_each_by_its_name(results):
+    table = pd.concat([results.runs()] * 2, ignore_index=True)
+    view = clip_view(table)
+    assert len(view.grid.cells) == 8
+    assert view.axes[-1] == "run"
+    assert len({cell.label for cell in view.grid.cells}) == 8
+
+
+def test_runs_that_fill_no_grid_stand_in_a_list(results):
+    table = results.runs().assign(seed=range(4), guidance_scale=[4.0, 9.0, 9.0, 2.0])
+    view = clip_view(table)
+    assert view.grid.wraps and len(view.grid.cells) == 4
+    assert not clip_view(results.runs()).grid.wraps
+
+
+def test_files_show_the_settings_they_carry_and_others_their_names(tmp_path):
+    params = {"image": "x.png", "resolution": "64x96", "num_frames": 4}
+    own = [
+        video.write(clip_frames(seed, 4, 64, 96), tmp_path, stem="a", fps=8,
+                    settings={"params": ClipParams(**params, seed=seed).plain()}).path
+        for seed in (3, 5)
+    ]  # fmt: skip
+    assert clip_view(own).axes == ("seed",)
+    foreign = [video.write(clip_frames(1, 4, 64, 96), tmp_path, stem=name, fps=8, format="webm").path for name in "bc"]
+    view = clip_view(foreign)
+    assert [cell.label for cell in view.grid.cells] == [(("file", "b.webm"),), (("file", "c.webm"),)]
+    lied = video.write(clip_frames(1, 4, 64, 96), tmp_path, stem="d", fps=8, settings={"params": {"seed": "many"}}).path
+    assert clip_view([lied]).axes == ()  # settings that are none are no reason not to show a clip
+    assert "text/html" in compare([*own, *foreign, str(lied)])._repr_mimebundle_()[0]
+
+
+def test_what_cannot_be_compared_is_told_in_one_line(results, tmp_path):
+    runs = results.runs()
+    for wrong, more, said in (
+        (pd.DataFrame({"seed": [1]}), {}, "a column clip"),
+        (7, {}, "a table of runs or a list of clips' files, got int"),
+        ([7], {}, "files of clips, got '7'"),
+        ([tmp_path / "no\nclip.mp4"], {}, "there is no such file"),
+        (runs, {"axes": ["hue"]}, "'hue'"),
+        (runs, {"best": "hue"}, "seconds_total.*got 'hue'"),
+        (runs, {"best": "seed", "best_is": "least"}, "lowest or highest"),
+        (runs, {"best": "seed"}, "seed does not tell by itself which is better"),
+    ):
+        with pytest.raises(InputError, match=said) as caught:
+            compare(wrong, **more)
+        assert "\n" not in str(caught.value)
+    empty = compare(runs.iloc[:0])
+    assert empty.data["cells"] == [] and "make a clip in studio.ipynb" in empty.data["notes"][0]
+
+
+def test_a_page_can_sort_by_every_number_that_differs_and_marks_the_best(results):
+    runs = results.runs().assign(metric_sharpness=[0.1, 0.4, float("nan"), 0.2], same=1.0, pid=range(4))
+    data = clip_grid(runs, ["guidance_scale", "seed"], best="sharpness", best_is="highest").data
+    assert data["fields"][:2] == ["seconds_total", "seconds_denoise"]
+    assert "metric_sharpness" in data["fields"] and not {"same", "pid"} & set(data["fields"])
+    assert data["best"] == {"column": "metric_sharpness", "is": "highest"}
+    assert clip_view(runs, best="seconds_total").best == {"column": "seconds_total", "is": "lowest"}
+    assert clip_view(runs, best="seconds_total", best_is="highest").best == {"column": "seconds_total", "is": "highest"}
+    assert data["axes"] == [{"name": "guidance_scale", "values": ["4.5", "9"]}, {"name": "seed", "values": ["0", "1"]}]
+    values = [cell["values"].get("metric_sharpness") for cell in data["cells"]]
+    assert values == [None, 0.2, 0.1, 0.4]  # in the places of the grid
+    json.dumps(data, allow_nan=False)
+
+
+@pytest.mark.parametrize(("format", "fps"), [("mp4", "24000/1001"), ("mp4", "8"), ("webm", "12"), ("gif", "10")])
+def test_a_glance_tells_what_a_look_tells(tmp_path, format, fps):
+    table = make_sweep(tmp_path, [{"fps": fps, "num_frames": 9, "resolution": "512x640"}], format=format)
+    path = Path(table["clip"][0])
+    assert glance(path).info == look(path).info
+    assert abs(len(glance(path).poster) - len(look(path).poster)) < 3000
+
+
+def test_a_glance_at_what_is_no_clip_is_one_line(tmp_path):
+    path = tmp_path / "x.mp4"
+    for content in (b"", b"no clip", b"\0\0\0\x18ftypmp42" + b"\0" * 40):
+        path.write_bytes(content)
+        (cell,) = compare([path]).data["cells"]
+        assert cell["status"] == "no clip" and "x.mp4" in cell["reason"] and "\n" not in cell["reason"]
+
+
+# What the kernel answers
+
+
+def test_a_clip_is_sent_when_it_is_asked_for_bit_for_bit(results):
+    player = Heard(clip_view(results.runs()))
+    assert all(cell["lazy"] and "base64" not in cell for cell in player.data["cells"])
+    for number, cell in enumerate(player.view.grid.cells):
+        player._heard(None, {"type": "clip", "request": f"r{number}", "cell": number}, [])
+        content, buffers = player.sent[-1]
+        assert content == {"type": "clip", "request": f"r{number}", "mime": "video/mp4"}
+        assert buffers == [Path(cell.clip).read_bytes()]
+    Path(player.view.grid.cells[0].clip).rename(moved := Path(player.view.grid.cells[0].clip).with_suffix(".gone"))
+    player._heard(None, {"type": "clip", "request": "r", "cell": 0}, [])
+    moved.rename(player.view.grid.cells[0].clip)
+    assert player.sent[-1][1] == [] and "No such file" in player.sent[-1][0]["text"]
+
+
+NONSENSE = [
+    None, "clip", {}, {"type": "clip"}, {"type": "clip", "cell": 99}, {"type": "clip", "cell": -1}, {"type": "clip", "cell": "../x"},
+    {"type": "exec", "cell": 0}, {"type": ["clip"], "cell": 0}, {"type": "stars", "cell": 0, "value": 3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("message", NONSENSE)
+def test_a_message_that_makes_no_sense_is_not_answered(results, message):
+    player = Heard(clip_view(results.runs()))
+    player._heard(None, message, [])
+    assert player.sent == []
+
+
+def test_a_file_over_the_limit_is_sent_as_a_copy_and_that_is_told(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 255, (6, 480, 640, 3), np.uint8)  # no copy is larger than this
+    paths = [video.write(noise, tmp_path, stem=name, fps=8).path for name in "ab"]
+    monkeypatch.setattr(live, "CLIP_LIMIT_BYTES", paths[0].stat().st_size - 1)
+    player = Heard(clip_view(paths))
+    assert "2 of 2 clips are shown as copies" in player.data["notes"][0]
+    player._heard(None, {"type": "clip", "request": "r", "cell": 0, "whole": True}, [])
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(player.sent[-1][1][0])
+    assert (video.probe(copy).frames, video.probe(copy).width) == (6, 416)
+    monkeypatch.setattr(live, "CLIP_LIMIT_BYTES", 100)
+    player._heard(None, {"type": "clip", "request": "r", "cell": 0}, [])
+    assert player.sent[-1][1] == [] and "even as a copy" in player.sent[-1][0]["text"]
+
+
+def test_stars_and_notes_are_kept_and_shown_again(tmp_path):
+    table = make_sweep(tmp_path, [{"seed": 0}, {"seed": 1}])
+    opinions = Opinions(Store(tmp_path / "results"))
+    player = Heard(clip_view(table), opinions)
+    player._heard(None, {"type": "stars", "cell": 1, "value": 5}, [])
+    player._heard(None, {"type": "note", "cell": 1, "value": EVIL}, [])
+    kept = opinions.table()
+    assert (list(kept.index), list(kept["stars"]), list(kept["note"])) == ([table["id"][1]], [5], [EVIL])
+    again = compare(table, opinions=opinions).data["cells"][1]
+    assert (again["stars"], again["note"]) == (5, EVIL)
+    player._heard(None, {"type": "stars", "cell": 1, "value": 9}, [])
+    assert player.sent == [({"type": "problem", "text": "stars: expected 1 to 5, or None, got 9"}, [])]
+
+
+def test_beside_the_widget_stands_a_table_of_first_frames_without_scripts(tmp_path):
+    table = make_sweep(tmp_path, [{"prompt": EVIL}, {"prompt": "a cup", "status": "failed", "reason": EVIL}])
+    bundle, _ = compare(table)._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert bundle["text/html"].count("<img") == 1 and "<script" not in bundle["text/html"]
+    assert bundle["text/plain"] == "ClipPlayer(1 x 2, 1 clips)"
+    rows = RunTable(table)._repr_mimebundle_()[0]["text/html"]
+    assert "<script" not in rows and "&lt;script&gt;" in rows
+
+
+# Choosing and voting
+
+
+def test_a_player_follows_what_is_chosen_in_the_table(results):
+    table = RunTable(results.runs())
+    assert list(table.selected) == [0, 1, 2, 3]
+    player = compare(table.chosen)
+    table.show_in(player)
+    table.selected = [1, 3]
+    assert [cell.run["id"] for cell in player.view.grid.cells] == sorted(
+        table.runs["id"][[1, 3]], key=list(table.chosen.sort_values("guidance_scale")["id"]).index
+    )
+    table.selected = []
+    assert len(player.data["cells"]) == 2  # nothing chosen: what was there stays
+    with pytest.raises(InputError, match="'hue'"):
+        RunTable(results.runs(), ["hue"])
+    json.dumps(table.data, allow_nan=False)
+
+
+def test_blind_votes_say_nothing_of_the_clips_and_go_to_the_store(tmp_path):
+    table = make_sweep(tmp_path, [{"prompt": EVIL, "guidance_scale": guidance, "seed": 0} for guidance in (4.0, 9.0, 12.0)])
+    opinions = Opinions(Store(tmp_path / "results"))
+    blind = BlindVotes(table, opinions, seed=1)
+    sides = set()
+    for _ in range(12):
+        page = json.dumps(blind.player.data)
+        for secret in (*table["id"], *(Path(clip).stem for clip in table["clip"]), "guidance", "script"):
+            assert secret not in page
+        left, right = blind.pair
+        sides.add((left, right))
+        blind.vote("left" if table["guidance_scale"][left] > table["guidance_scale"][right] else "right")
+    assert len(sides) == 6  # each pair, both ways round
+    votes = opinions.votes()
+    assert len(votes) == 12
+    pairs = votes.apply(lambda row: frozenset((row["left"], row["right"])), axis=1)
+    assert set(pairs.value_counts()) == {4}  # none is asked more often than another
+    blind.show_ranking()
+    order = [blind._ranking.value.index(f"guidance_scale {value}") for value in (12, 9, 4)]
+    assert order == sorted(order)
+
+
+def test_blind_votes_need_two_clips(results):
+    runs = results.runs()
+    assert "Two clips at least" in BlindVotes(runs.iloc[:1], Opinions(results))._said.value
+    assert "Two clips at least" in BlindVotes(runs.iloc[:0], Opinions(results))._said.value
+    with pytest.raises(InputError, match="a column id"):
+        BlindVotes(runs.drop(columns="id"), Opinions(results))
