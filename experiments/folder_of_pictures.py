@@ -18,7 +18,7 @@ folder = Path(sys.argv[1])
 client = Client(sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:7860", sys.argv[3] if len(sys.argv) > 3 else "")
 failed = 0
 for picture in sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES):
-    target = picture.with_suffix(".mp4")
+    target = picture.with_name(f"{picture.name}.mp4")  # cat.png and cat.jpg each get their own
     if target.exists():
         continue
     try:

@@ -138,7 +138,7 @@ def test_the_script_makes_a_clip_of_each_picture_and_goes_on_where_it_broke_off(
     assert first.returncode == 1, first.stderr
     assert first.stderr.startswith(f"{tmp_path / 'broken.jpg'}: ")
     for number in (1, 2):
-        assert shows((tmp_path / f"{number}.mp4").read_bytes(), number, tmp_path)
+        assert shows((tmp_path / f"{number}.png.mp4").read_bytes(), number, tmp_path)
     (tmp_path / "broken.jpg").unlink()
     second = subprocess.run(words, capture_output=True, text=True, check=False, env=server.environment())
     assert (second.returncode, second.stdout, second.stderr) == (0, "", "")

@@ -209,7 +209,12 @@ class Sweeping:
                 self.grid.items = items
 
     def _open(self, id: str) -> None:
-        if record := self.store.get(id):
+        try:
+            record = self.store.get(id)
+        except I2VLabError as error:
+            self.told.value = clips.error_line(error, self.words)
+            return
+        if record:
             self._restore(record)
 
     def _compare(self) -> None:
