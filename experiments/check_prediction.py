@@ -1,4 +1,4 @@
-"""Is the memory that `plan` foretells the memory that a run takes? Measured on a CPU with torch's own profiler.
+"""Is the memory that `plan` predicts the memory that a run takes? Measured on a CPU with torch's own profiler.
 
     python experiments/make_random_i2vgen_xl.py FOLDER --full
     python experiments/check_prediction.py FOLDER --resolution 256p --num-frames 8 --steps 2
@@ -17,10 +17,10 @@ from pathlib import Path
 from torch.profiler import ProfilerActivity, profile
 
 from i2v_lab import ClipParams, Progress, open_picture
-from i2v_lab.meter import Meter
-from i2v_lab.models.i2vgen_xl import I2VGenXL
-from i2v_lab.planner import Planner
-from i2v_lab.progress import Listeners
+from i2v_lab.clip.progress import Listeners
+from i2v_lab.cost import Planner
+from i2v_lab.devices.meter import Meter
+from i2v_lab.models.i2vgen_xl.model import I2VGenXL
 
 
 class Stages(Progress):

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from i2v_lab import ClipParams, Store, open_picture, run_clip
+from i2v_lab.clip.video import read
 from i2v_lab.metrics.flow import ClipFlow, coordinates, fit, shrink
 from i2v_lab.metrics.frames import whole
-from i2v_lab.video import read
 
 PHOTOGRAPHS = ("sample:coffee", "sample:cat", "sample:astronaut", "sample:motorcycle")
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from i2v_lab import ClipParams, Progress, open_picture
-from i2v_lab import video as clips
+from i2v_lab.clip import video as clips
 from i2v_lab.models import load
 
 PROMPTS = (

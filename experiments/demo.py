@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from i2v_lab import ClipParams, Store, load_settings, run_clip
-from i2v_lab.terminal import cost, listening, out
+from i2v_lab.cli.terminal import cost, listening, out
 
 PARAMS = ClipParams(image="sample:motorcycle", prompt="camera panning left slowly", resolution="384x512")
 SWEEP = Path(__file__).parent / "guidance.yaml"

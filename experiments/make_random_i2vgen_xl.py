@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from i2v_lab.models.i2vgen_cost import CONFIGS, make_network
+from i2v_lab.models.i2vgen_xl.cost import CONFIGS, make_network
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

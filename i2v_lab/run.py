@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from i2v_lab import models, video
+from i2v_lab import models
+from i2v_lab.clip import video
+from i2v_lab.clip.key import clip_key, frames_sha256
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import open_picture
+from i2v_lab.clip.progress import Listeners, Progress
+from i2v_lab.clip.record import RunRecord, Status, new_id
+from i2v_lab.clip.video import Frames
+from i2v_lab.cost import Planner
+from i2v_lab.devices.hardware import machine, versions
+from i2v_lab.devices.meter import Meter
 from i2v_lab.errors import BadFrames, ClipError, I2VLabError, ModelError, OutOfMemory, ParamsError, PictureError, Stop, StoreError
-from i2v_lab.image import open_picture
-from i2v_lab.meter import Meter, machine, versions
 from i2v_lab.metrics.side import measure_later
-from i2v_lab.models.base import Frames, VideoModel
-from i2v_lab.models.key import clip_key, frames_sha256
-from i2v_lab.models.ladder import climb, is_out_of_memory
-from i2v_lab.models.tiers import TIERS, changes_pixels
-from i2v_lab.params import ClipParams
-from i2v_lab.planner import Planner
-from i2v_lab.progress import Listeners, Progress
-from i2v_lab.record import RunRecord, Status, new_id
+from i2v_lab.models.base import VideoModel
+from i2v_lab.models.memory.ladder import climb, is_out_of_memory
+from i2v_lab.models.memory.tiers import TIERS, changes_pixels, pixel_changes
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 
@@ -44,7 +47,7 @@ def run_clip(
     *,
     progress: Progress | None = None,
     settings: Settings | None = None,
-    anew: bool = False,
+    force: bool = False,
     tier: int | None = None,
     sweep: str = "",
     id: str = "",
@@ -57,8 +60,8 @@ def run_clip(
         store: where the clip and its record go; None: the output folder of the settings.
         progress: hears stages and steps, and may raise Stop.
         settings: format, prefix, device; None reads config.yaml and the environment.
-        anew: make it even where a finished clip of the same key exists. Otherwise that one's record is returned.
-        tier: the rung of the memory ladder to begin on, whatever the plan says; None: the first on which the plan says that
+        force: make it even where a finished clip of the same key exists. Otherwise that one's record is returned.
+        tier: the tier of the memory ladder to begin on, whatever the plan says; None: the first on which the plan says that
             it fits, and where it fits on none nothing is begun. A run that runs out of memory all the same goes on up.
         sweep: the sweep that it belongs to.
         id: of this run, from `new_id`, for a caller who must know it before; "" makes one. A record with another id that
@@ -79,7 +82,7 @@ def run_clip(
     ))  # fmt: skip
     try:
         with meter:
-            found = run.prepare(model, anew)
+            found = run.prepare(model, force)
             if found:
                 log.info("run %s made this clip before: %s", found.id, found.clip)
                 return found
@@ -125,7 +128,7 @@ class _Run:
         self.params, self.store, self.settings, self.meter, self.progress = params, store, settings, meter, progress
         self.record = record
         self.model: VideoModel | None = None
-        self.full: list[int] = []  # rungs of the memory ladder that it ran out of memory on
+        self.full: list[int] = []  # tiers of the memory ladder that it ran out of memory on
 
     def _update(self, **fields: Any) -> None:
         self.record = self.record.model_copy(update=fields)
@@ -133,7 +136,7 @@ class _Run:
     def _note(self, *notes: str) -> None:
         self._update(notes=(*self.record.notes, *notes))
 
-    def prepare(self, model: VideoModel | None, anew: bool) -> RunRecord | None:
+    def prepare(self, model: VideoModel | None, force: bool) -> RunRecord | None:
         """Open, check, find the clip if it was made before, and plan. What fails fast comes first."""
         params, device = self.params, self.settings.device
         self.progress.stage("load")  # of the picture, of the family's module (torch), of the model
@@ -152,7 +155,7 @@ class _Run:
         self._identify(known)
         self.tiers = (model or models.find(params.model)[0]).tiers(known.device)
         if self.record.requested_tier is None:
-            if found := self._made_before(anew):
+            if found := self._made_before(force):
                 return found
             self._update(requested_tier=self._plan(known))
         elif self.record.requested_tier not in self.tiers:
@@ -163,13 +166,13 @@ class _Run:
         else:
             self._foretell(known, self.record.requested_tier)
         self._identify(known)  # on a tier that changes pixels the clip is another
-        return self._made_before(anew)
+        return self._made_before(force)
 
-    def _made_before(self, anew: bool) -> RunRecord | None:
-        return None if anew else self.store.find_done(self.record.key, f".{self.settings.output.format}")
+    def _made_before(self, force: bool) -> RunRecord | None:
+        return None if force else self.store.find_done(self.record.key, f".{self.settings.output.format}")
 
     def _plan(self, known: VideoModel | models.Identity) -> int:
-        """The first rung of the memory ladder on which the clip fits; OutOfMemory where it fits on none."""
+        """The first tier of the memory ladder on which the clip fits; OutOfMemory where it fits on none."""
         plan = self._foretell(known, None)
         if plan is None:
             return self.tiers[0]
@@ -178,7 +181,7 @@ class _Run:
         return int(plan.tier)
 
     def _foretell(self, known: VideoModel | models.Identity, tier: int | None) -> Any:
-        """The plan, of one rung or of all; None where there can be none: a fault of ours there must not cost the clip."""
+        """The plan, of one tier or of all; None where there can be none: a fault of ours there must not cost the clip."""
         try:
             planner = Planner(device=known.device, store=self.store)
             plan = planner.plan(self.params, self.model, dtype=known.dtype, tier=tier, advise=tier is None)
@@ -193,7 +196,7 @@ class _Run:
         self.meter.device = model.device
         tier = self.record.requested_tier if self.record.actual_tier is None else self.record.actual_tier
         self._update(
-            key=clip_key(self.params, self.picture, model, tier or 0),
+            key=clip_key(self.params, self.picture, model, pixel_changes(tier or 0, self.params.height, self.params.width)),
             model_name=model.name,
             model_fingerprint=model.fingerprint,
             device=model.device,
@@ -203,7 +206,7 @@ class _Run:
         )
 
     def _generate(self, tier: int) -> Frames:
-        """The frames, made on one rung of the memory ladder; the model is loaded for it if it is not yet."""
+        """The frames, made on one tier of the memory ladder; the model is loaded for it if it is not yet."""
         self._update(actual_tier=tier)
         if self.model is None:
             self.model = models.load(self.params.model, self.settings.device, self.params.dtype, self.progress, tier)
@@ -227,9 +230,9 @@ class _Run:
         """Load, generate, check and write."""
         self.store.save(self.record)  # "running": a process that dies from here on, of a model too large say, leaves a trace
         self.store.keep_picture(self.picture.path, self.picture.sha256)
-        rungs = [tier for tier in self.tiers if tier >= (self.record.requested_tier or 0)]
-        # Where the weights did not fit, only a rung that leaves them in the machine's memory is worth a try.
-        frames = climb(rungs, self._generate, self._ran_out, lambda tier: self.model is not None or TIERS[tier].cuda_only)
+        tiers = [tier for tier in self.tiers if tier >= (self.record.requested_tier or 0)]
+        # Where the weights did not fit, only a tier that leaves them in the machine's memory is worth a try.
+        frames = climb(tiers, self._generate, self._ran_out, lambda tier: self.model is not None or TIERS[tier].cuda_only)
         self._tell_tier()
         _check_frames(frames, self.params)
         self._update(frames_sha256=frames_sha256(frames))

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from i2v_lab.cli import main
-from i2v_lab.image import sample_path
+from i2v_lab.clip.picture import sample_path
 
 
 @pytest.fixture(scope="session")

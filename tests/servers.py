@@ -22,7 +22,7 @@ import requests
 from conftest import environment
 from PIL import Image
 
-from i2v_lab.turns import turn
+from i2v_lab.devices.turns import turn
 
 TOKEN = "a-token-for-the-tests-0123456789"  # noqa: S105
 PATIENCE = 60  # seconds until something that should happen counts as not happening
@@ -89,7 +89,7 @@ class Server:
         """The workers of this server's folder."""
         found = []
         for process in psutil.process_iter(["cmdline"]):
-            if "i2v_lab.server.worker" in (process.info["cmdline"] or []):
+            if "i2v_lab.jobs.worker" in (process.info["cmdline"] or []):
                 with suppress(psutil.Error):
                     if process.cwd() == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
                         found.append(process)

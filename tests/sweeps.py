@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from i2v_lab import video
-from i2v_lab.params import ClipParams
-from i2v_lab.record import RunRecord, new_id
+from i2v_lab.clip import video
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.record import RunRecord, new_id
 from i2v_lab.store import Store
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"

@@ -25,8 +25,9 @@ import typer.main
 from conftest import environment, start
 from PIL import Image
 
-from i2v_lab import cli, video
-from i2v_lab.params import ClipParams
+from i2v_lab import cli
+from i2v_lab.clip import video
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.store import Store
 
 FAKE = ("--model", "fake", "--resolution", "64x96", "--num-frames", "3")
@@ -226,11 +227,11 @@ def test_a_clip_in_an_empty_folder_is_made_again(i2v_lab, inside, two, photograp
     assert record["image_sha256"][:16] in line
     assert "got another" in complaint(inside("again", clip.name, "--image", "sample:cat"), code=2)
     done = i2v_lab("again", clip.name, "--image", photograph, "--json")
-    anew = answer(done)
-    assert anew["frames_sha256"] == record["frames_sha256"]
-    assert anew["frames_equal"] is True
+    again = answer(done)
+    assert again["frames_sha256"] == record["frames_sha256"]
+    assert again["frames_equal"] is True
     assert "frames are equal" in done.stderr
-    assert Path(anew["clip"]).is_relative_to(tmp_path / "results")
+    assert Path(again["clip"]).is_relative_to(tmp_path / "results")
 
 
 def test_with_the_store_the_picture_is_found_by_its_hash(i2v_lab, photograph, tmp_path):
@@ -241,10 +242,10 @@ def test_with_the_store_the_picture_is_found_by_its_hash(i2v_lab, photograph, tm
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(record["clip"], alone / "clip.mp4")
-    anew = i2v_lab("again", "clip.mp4", "--output-dir", tmp_path / "results", cwd=alone)
-    assert anew.returncode == 0
-    assert "frames are equal" in anew.stderr
-    assert anew.stdout.strip() != record["clip"]
+    again = i2v_lab("again", "clip.mp4", "--output-dir", tmp_path / "results", cwd=alone)
+    assert again.returncode == 0
+    assert "frames are equal" in again.stderr
+    assert again.stdout.strip() != record["clip"]
 
 
 def test_settings_in_a_clip_that_make_no_sense_are_one_line(inside, tmp_path):

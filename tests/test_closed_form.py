@@ -12,14 +12,14 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import open_picture
+from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import UnsupportedParams
-from i2v_lab.image import open_picture
-from i2v_lab.models import closed_form
-from i2v_lab.models.closed_form import Canvas, ClosedForm, Mixture, NoiseLevels, grid_size, log_probabilities
-from i2v_lab.models.motions import MOTIONS, understand
+from i2v_lab.models.closed_form import model as closed_form
+from i2v_lab.models.closed_form.model import Canvas, ClosedForm, Mixture, NoiseLevels, grid_size, log_probabilities
+from i2v_lab.models.closed_form.motions import MOTIONS, understand
 from i2v_lab.models.sampling import SCHEDULERS, denoise, make_scheduler
-from i2v_lab.params import ClipParams
-from i2v_lab.progress import Progress
 from i2v_lab.run import run_clip
 from i2v_lab.store import Store
 

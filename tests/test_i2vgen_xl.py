@@ -21,15 +21,15 @@ import torch
 from checkpoints import SIZES, make_checkpoint
 from PIL import Image
 
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import Picture, open_picture
+from i2v_lab.clip.progress import Preview, Progress
 from i2v_lab.errors import BadFrames, ModelError, OutOfMemory, Stop, UnsupportedParams
-from i2v_lab.image import Picture, open_picture
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.checkpoint import choose_device
-from i2v_lab.models.i2vgen_parts import estimate_tokens
-from i2v_lab.models.i2vgen_xl import I2VGenXL, preview
+from i2v_lab.models.i2vgen_xl.model import I2VGenXL, preview
+from i2v_lab.models.i2vgen_xl.parts import estimate_tokens
 from i2v_lab.models.sampling import SCHEDULERS, make_scheduler
-from i2v_lab.params import ClipParams
-from i2v_lab.progress import Preview, Progress
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from i2v_lab.clip.picture import BLURRED_BELOW, MAX_FILE_BYTES, SAMPLES, Picture, open_picture
 from i2v_lab.errors import PictureError
-from i2v_lab.image import BLURRED_BELOW, MAX_FILE_BYTES, SAMPLES, Picture, open_picture
 
 # Six colours that all codecs keep apart; no symmetry, so every turn and mirror shows.
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[255, 255, 0], [0, 0, 0], [255, 255, 255]]], np.uint8)  # (2, 3, 3)

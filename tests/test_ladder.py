@@ -1,4 +1,4 @@
-"""The memory ladder: equal frames on its rungs, and every way of running out of memory."""
+"""The memory ladder: equal frames on its tiers, and every way of running out of memory."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ import pytest
 import torch
 from checkpoints import SIZES, make_checkpoint
 
-from i2v_lab import models, planner
+from i2v_lab import cost as planner
+from i2v_lab import models
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import Picture, open_picture
+from i2v_lab.clip.progress import Progress, StopSwitch
+from i2v_lab.clip.record import RunRecord
+from i2v_lab.clip.video import Frames
 from i2v_lab.errors import OutOfMemory, Stop
-from i2v_lab.image import Picture, open_picture
-from i2v_lab.models import tiers
-from i2v_lab.models.base import FakeModel, Frames
-from i2v_lab.models.i2vgen_xl import I2VGenXL
-from i2v_lab.models.ladder import climb
-from i2v_lab.params import ClipParams
-from i2v_lab.progress import Progress, StopSwitch
-from i2v_lab.record import RunRecord
+from i2v_lab.models.fake import FakeModel
+from i2v_lab.models.i2vgen_xl.model import I2VGenXL
+from i2v_lab.models.memory import tiers
+from i2v_lab.models.memory.ladder import climb
 from i2v_lab.run import clip_key, run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
@@ -78,7 +80,7 @@ def ran(params: ClipParams, model: Any, store: Store, **options: Any) -> RunReco
     return record
 
 
-# --- the rungs
+# --- the tiers
 
 
 def test_the_rungs_of_a_device() -> None:
@@ -179,7 +181,7 @@ def test_a_rung_that_a_device_has_not_is_refused(model: I2VGenXL, params: ClipPa
     assert record.reason == "tier: expected one of 0, 1, 2, 5 for i2vgen-xl on cpu, got 3"
 
 
-# --- the clip of a rung that changes pixels is another clip
+# --- the clip of a tier that changes pixels is another clip
 
 
 def test_tiled_clips_are_known_as_such(model: I2VGenXL, picture: Picture, params: ClipParams, store: Store) -> None:
@@ -202,7 +204,7 @@ def test_tiled_clips_are_known_as_such(model: I2VGenXL, picture: Picture, params
 
 
 class Full:
-    """Raises, as torch does, in the network of a stage while the model is on one of some rungs."""
+    """Raises, as torch does, in the network of a stage while the model is on one of some tiers."""
 
     def __init__(self, model: I2VGenXL, stage: str, error: BaseException, until: int) -> None:
         self.model, self.error, self.until = model, error, until
@@ -230,11 +232,11 @@ def test_the_ladder_is_climbed_in_order_from_every_stage_and_nothing_is_kept(
     assert (untroubled.requested_tier, untroubled.actual_tier, untroubled.notes) == (0, 0, ())
     for until in (1, 2, 5, 6):
         full = Full(model, stage, error, until)
-        record = ran(params, model, store, anew=True)
+        record = ran(params, model, store, force=True)
         full.hook.remove()
-        rungs = [number for number in (0, 1, 2, 5) if number < until]
-        assert full.tried == rungs
-        assert full.alive == [0] * len(rungs)  # when the next try came so far, nothing of those before was left
+        tiers = [number for number in (0, 1, 2, 5) if number < until]
+        assert full.tried == tiers
+        assert full.alive == [0] * len(tiers)  # when the next try came so far, nothing of those before was left
         gc.collect()
         assert not any(ref() is not None for ref in full.held)
         assert record.requested_tier == 0
@@ -246,8 +248,8 @@ def test_the_ladder_is_climbed_in_order_from_every_stage_and_nothing_is_kept(
             continue
         tier = {1: 1, 2: 2, 5: 5}[until]
         assert (record.status, record.actual_tier) == ("done", tier)
-        word = "tier" if len(rungs) == 1 else "tiers"
-        assert record.notes == (f"ran out of memory on {word} {', '.join(map(str, rungs))}, made on tier {tier}",)
+        word = "tier" if len(tiers) == 1 else "tiers"
+        assert record.notes == (f"ran out of memory on {word} {', '.join(map(str, tiers))}, made on tier {tier}",)
         assert record.frames_sha256 == untroubled.frames_sha256
         assert record.key == untroubled.key
     after = ran(params.replace(seed=6), model, store)  # the next clip begins at the bottom again
@@ -319,7 +321,7 @@ def test_weights_that_do_not_fit_are_loaded_for_a_rung_that_offloads(
     monkeypatch.setattr(models, "load", load)
     record = ran(params.replace(model="weighty"), None, store, tier=0)  # there is no such device to plan for
     assert record.reason == ""
-    assert asked == [0, 3, 4]  # rungs 1 and 2 load as rung 0 does
+    assert asked == [0, 3, 4]  # tiers 1 and 2 load as tier 0 does
     assert (record.status, record.requested_tier, record.actual_tier) == ("done", 0, 4)
     assert "ran out of memory on tiers 0, 3, made on tier 4" in record.notes
 
@@ -354,9 +356,9 @@ run(large)  # all that libraries keep for good is there
 before = pages(1)
 for limit in limits:
     resource.setrlimit(resource.RLIMIT_AS, (pages(0) + limit, resource.RLIM_INFINITY))
-    run(large, anew=True)
+    run(large, force=True)
     print((pages(1) - before) // 2**20)
-    run(small, anew=True)
+    run(small, force=True)
 """
 
 
@@ -418,7 +420,7 @@ def test_the_plan_chooses_the_first_rung_that_fits(
     model: I2VGenXL, params: ClipParams, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = params.replace(resolution="128x128", num_frames=16, num_inference_steps=1)
-    monkeypatch.setattr("i2v_lab.planner.planning._Case._base", lambda case: planner.planning.PROCESS_BYTES)
+    monkeypatch.setattr("i2v_lab.cost.planning._Case._base", lambda case: planner.planning.PROCESS_BYTES)
     whole, less = (planner.plan(params, model, tier=number).peak_gib for number in (1, 2))
     assert less < whole
     monkeypatch.setattr(planner.Budget, "free", lambda device: planner.Budget(int((whole + less) / 2 * 2**30), "free RAM"))
@@ -446,20 +448,20 @@ def test_climb_forgets_a_failed_try_before_the_next() -> None:
     held: list[weakref.ref[Any]] = []
     left: list[bool] = []
 
-    def make(rung: int) -> str:
+    def make(tier: int) -> str:
         left.append(any(ref() is not None for ref in held))
         made = np.zeros(1000)
         held.append(weakref.ref(made))
-        if rung < 2:
+        if tier < 2:
             raise MemoryError
-        return f"made on {rung}"
+        return f"made on {tier}"
 
     told: list[tuple[int, str]] = []
-    assert climb((0, 1, 2), make, lambda rung, why: told.append((rung, why))) == "made on 2"
+    assert climb((0, 1, 2), make, lambda tier, why: told.append((tier, why))) == "made on 2"
     assert left == [False, False, False]
     assert told == [(0, "MemoryError"), (1, "MemoryError")]
     with pytest.raises(OutOfMemory, match="tier 1 was tried; make fewer frames") as caught:
-        climb((1,), make, lambda rung, why: None)
+        climb((1,), make, lambda tier, why: None)
     assert caught.value.__context__ is None
 
 
@@ -467,10 +469,10 @@ def test_climb_forgets_a_failed_try_before_the_next() -> None:
 def test_climb_lets_other_errors_pass(error: BaseException) -> None:
     tried: list[int] = []
 
-    def make(rung: int) -> Frames:
-        tried.append(rung)
+    def make(tier: int) -> Frames:
+        tried.append(tier)
         raise error
 
     with pytest.raises(type(error)):
-        climb((0, 1), make, lambda rung, why: None)
+        climb((0, 1), make, lambda tier, why: None)
     assert tried == [0]

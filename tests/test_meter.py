@@ -17,10 +17,11 @@ import numpy as np
 import psutil
 import pytest
 
+from i2v_lab.clip.progress import Listeners, Progress
+from i2v_lab.clip.record import RunRecord
+from i2v_lab.devices.hardware import machine, versions
+from i2v_lab.devices.meter import Meter
 from i2v_lab.errors import OutOfMemory
-from i2v_lab.meter import Meter, machine, versions
-from i2v_lab.progress import Listeners, Progress
-from i2v_lab.store import RunRecord
 
 MIB = 2**20
 

@@ -22,14 +22,15 @@ import pytest
 from conftest import environment
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from i2v_lab import ClipParams, measure, video
+from i2v_lab import ClipParams, measure
+from i2v_lab.clip import video
+from i2v_lab.clip.picture import open_picture
+from i2v_lab.clip.record import RunRecord, new_id
 from i2v_lab.errors import ClipError, PictureError
-from i2v_lab.image import open_picture
 from i2v_lab.metrics import METRICS, frames, measure_frames, pixels, registry, side
 from i2v_lab.metrics.flow import coordinates
 from i2v_lab.metrics.prompt import asked, field_of
-from i2v_lab.models.motions import CAMERAS
-from i2v_lab.record import RunRecord, new_id
+from i2v_lab.models.closed_form.motions import CAMERAS
 from i2v_lab.store import Store
 
 ROOT = Path(__file__).parent.parent

@@ -11,6 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 import i2v_lab
@@ -18,54 +19,71 @@ import i2v_lab
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "i2v_lab"
 
-# A module imports only from layers below its own; modules of models/ are one room and may use each other.
+# The rooms, lowest layer first. A room imports only from layers below its own.
 LAYERS = [
     ["errors"],
-    ["params", "image", "progress", "settings", "ffmpeg", "gif_comment"],
-    ["video", "meter", "record", "models"],
-    ["membership"],
-    ["store", "turns"],
-    ["planner", "metrics", "opinions"],
-    ["statistics"],
-    ["run"],
-    ["batch", "sweep"],
-    ["widgets"],
-    ["mosaic", "findings"],
+    ["settings", "log"],
+    ["clip"],
+    ["models", "store", "devices"],
+    ["cost", "metrics"],
+    ["run", "statistics"],
+    ["sweep", "jobs"],
     ["report"],
-    ["engine"],
-    ["notebook"],
-    ["doctor", "terminal"],
-    ["client", "server"],
-    ["measure_cli", "plan_cli", "serve_cli", "sweep_cli"],
+    ["widgets", "server"],
     ["cli"],
     ["__main__", "__init__"],
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 
 
-def _room(path: Path) -> str:
-    first = path.relative_to(PACKAGE).parts[0]
-    return first.removesuffix(".py")
+def _module(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {_module(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def _imports(path: Path) -> set[str]:
-    """The rooms of this package that a module imports, also within functions and for types alone."""
+    """The modules of this package that a module imports, also within functions and for types alone."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "i2v_lab":
-            below = (node.module or "").split(".")[1:]
-            found |= {below[0]} if below else {alias.name for alias in node.names}
+            base = (node.module or "").removeprefix("i2v_lab").removeprefix(".")
+            for alias in node.names:
+                full = f"{base}.{alias.name}".removeprefix(".")
+                found.add(full if full in MODULES else base or "__init__")
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("i2v_lab.")}
+            found |= {alias.name.removeprefix("i2v_lab.") for alias in node.names if alias.name.startswith("i2v_lab.")}
     return found
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_layers_below(path):
-    room = _room(path)
-    assert room in LAYER, f"{room} has no layer: give it one"
-    for imported in _imports(path) - {room}:
-        assert LAYER[imported] < LAYER[room], f"{room} (layer {LAYER[room]}) imports {imported} (layer {LAYER[imported]})"
+GRAPH = {name: sorted(_imports(path) - {name}) for name, path in MODULES.items()}
+
+
+def test_a_room_imports_only_from_layers_below():
+    wrong = []
+    for module, imported in GRAPH.items():
+        room = module.split(".")[0]
+        assert room in LAYER, f"{room} has no layer: give it one"
+        rooms = {name.split(".")[0] for name in imported} - {room}
+        wrong += [f"{module} imports {other}" for other in rooms if LAYER[other] >= LAYER[room]]
+    assert not wrong, "\n".join([*wrong, drawing()])
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    circles = nx.simple_cycles(nx.DiGraph([(name, other) for name, found in GRAPH.items() for other in found]))
+    assert not [" -> ".join(circle) for circle in circles]
+
+
+def drawing() -> str:
+    """The house, the highest layer first: each room with the rooms that it imports from."""
+    lines = []
+    for names in reversed(LAYERS):
+        for room in names:
+            below = {other.split(".")[0] for module, found in GRAPH.items() if module.split(".")[0] == room for other in found}
+            lines.append(f"{room:12} <- {', '.join(sorted(below - {room}, key=lambda name: -LAYER[name]))}")
+    return "\n".join(lines)
 
 
 def test_the_public_names_are_these_and_importable():

@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import pytest
 
+from i2v_lab.clip.params import ClipParams, count_actions, from_mapping
 from i2v_lab.errors import ParamsError
 from i2v_lab.models import FAMILIES, advice, find, preset
-from i2v_lab.params import ClipParams, count_actions, from_mapping
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The planner: memory foretold against torch's profiler and the process's own peak, what fits where, time from earlier runs."""
+"""The planner: memory predicted against torch's profiler and the process's own peak, what fits where, time from earlier runs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ import torch
 from checkpoints import make_checkpoint
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.progress import Progress
+from i2v_lab.clip.record import RunRecord, new_id
+from i2v_lab.cost import Budget, Planner, plan
+from i2v_lab.cost.timing import fit
+from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import ModelError, ParamsError, UnsupportedParams
-from i2v_lab.meter import GIB, machine
-from i2v_lab.models import cost_cache, i2vgen_cost, tiers
-from i2v_lab.models.base import FakeModel, VideoModel
-from i2v_lab.models.closed_form import ClosedForm
-from i2v_lab.models.i2vgen_xl import I2VGenXL
+from i2v_lab.models.base import VideoModel
+from i2v_lab.models.closed_form.model import ClosedForm
+from i2v_lab.models.fake import FakeModel
+from i2v_lab.models.i2vgen_xl import cost as i2vgen_cost
+from i2v_lab.models.i2vgen_xl.model import I2VGenXL
+from i2v_lab.models.memory import cost_cache
+from i2v_lab.models.memory.tracker import Tracker
 from i2v_lab.models.sampling import SCHEDULERS, denoise, make_scheduler
-from i2v_lab.models.tracker import Tracker
-from i2v_lab.params import ClipParams
-from i2v_lab.planner import Budget, Planner, plan
-from i2v_lab.planner.timing import fit
-from i2v_lab.progress import Progress
-from i2v_lab.record import RunRecord, new_id
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
@@ -178,7 +180,7 @@ def test_what_was_run_once_is_read_from_disk(cache: Path, folder: Path, monkeypa
         cost_cache.forget()
         assert plan(params, device="cpu").stages == first.stages
         assert plan(params.replace(num_inference_steps=9, seed=4), device="cpu").peak_gib == first.peak_gib
-    for path in cache.iterdir():  # damaged: it is run again, and mended
+    for path in cache.iterdir():  # damaged: it is run again, and fixed
         path.write_text("{}")
     cost_cache.forget()
     assert plan(params, device="cpu").stages == first.stages
@@ -203,13 +205,13 @@ def test_configs_that_make_no_network_are_an_error_in_words(folder: Path, tmp_pa
 
 def test_the_first_tier_that_fits_is_taken(folder: Path) -> None:
     params = clip("512p 6", model=str(folder))
-    rungs = I2VGenXL.tiers("cuda")
-    assert rungs == tuple(tier.number for tier in tiers.TIERS)
-    peaks = {rung: plan(params, device="cuda", budget=Budget(2**40, "all"), tier=rung).peak_gib for rung in rungs}
+    tiers = I2VGenXL.tiers("cuda")
+    assert tiers == tuple(tier.number for tier in tiers.TIERS)
+    peaks = {tier: plan(params, device="cuda", budget=Budget(2**40, "all"), tier=tier).peak_gib for tier in tiers}
     assert len(set(peaks.values())) > 3
     for peak in peaks.values():
         found = plan(params, device="cuda", budget=Budget(math.ceil(peak * GIB), "as much"))
-        assert found.tier == next(rung for rung in rungs if peaks[rung] <= peak)
+        assert found.tier == next(tier for tier in tiers if peaks[tier] <= peak)
         assert found.peak_gib == peaks[found.tier]
         assert found.dtype == "float16"
     none = plan(params, device="cuda", budget=Budget(int(min(peaks.values()) * GIB) - 1, "too little"))

@@ -11,16 +11,17 @@ import pandas as pd
 import pytest
 from sweeps import EVIL, clip_frames, make_sweep
 
-from i2v_lab import ClipParams, Store, compare, video
+from i2v_lab import ClipParams, Store, compare
+from i2v_lab.clip import video
 from i2v_lab.errors import InputError
-from i2v_lab.opinions import Opinions
-from i2v_lab.widgets import live
+from i2v_lab.report.player.media import glance, look
+from i2v_lab.report.player.page import clip_grid
+from i2v_lab.store.opinions import Opinions
+from i2v_lab.widgets import clip_player as live
 from i2v_lab.widgets.blind import BlindVotes
 from i2v_lab.widgets.choose import RunTable
+from i2v_lab.widgets.clip_player import ClipPlayer
 from i2v_lab.widgets.compare import clip_view
-from i2v_lab.widgets.live import ClipPlayer
-from i2v_lab.widgets.media import glance, look
-from i2v_lab.widgets.player import clip_grid
 
 CELLS = [{"guidance_scale": guidance, "seed": seed} for guidance, seed in product((9.0, 4.5), range(2))]
 

@@ -21,11 +21,14 @@ import pytest
 from PIL import Image
 from sweeps import EVIL, clip_frames, colour, grey, make_sweep
 
-from i2v_lab import mosaic, video
+from i2v_lab.clip import video
 from i2v_lab.errors import InputError, WriteError
-from i2v_lab.report import cheapest, clip_grid, cost_plots, export_html, grid_video
-from i2v_lab.widgets import player, text
-from i2v_lab.widgets.grid import arrange
+from i2v_lab.report import cheapest, clip_grid, export_html, grid_video
+from i2v_lab.report import grid_video as mosaic
+from i2v_lab.report.cost_plots import cost_plots
+from i2v_lab.report.player import fonts as text
+from i2v_lab.report.player import page as player
+from i2v_lab.report.player.grid import arrange
 
 GUIDANCE = [{"guidance_scale": guidance, "seed": seed} for guidance, seed in product((9.0, 4.5, 12.0), (1, 0))]
 
@@ -236,11 +239,11 @@ def test_large_clips_and_those_that_browsers_do_not_play_are_shown_as_copies(tmp
 
 
 def test_the_player_is_part_of_the_package_and_needs_nothing_else():
-    script = files("i2v_lab.widgets").joinpath("player.js").read_text(encoding="utf-8")
+    script = files("i2v_lab.report.player").joinpath("player.js").read_text(encoding="utf-8")
     assert "export function mount(element, data)" in script
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "import ", "fetch(", "</script"):
         assert word not in script
-    assert "url(" not in files("i2v_lab.widgets").joinpath("player.css").read_text(encoding="utf-8")
+    assert "url(" not in files("i2v_lab.report.player").joinpath("player.css").read_text(encoding="utf-8")
 
 
 # The video

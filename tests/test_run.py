@@ -16,17 +16,19 @@ import pytest
 import torch
 from PIL import Image
 
-from i2v_lab import models, video
+from i2v_lab import models
+from i2v_lab.clip import video
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import Picture, open_picture
+from i2v_lab.clip.progress import Progress, StopSwitch
+from i2v_lab.clip.record import RunRecord, new_id
+from i2v_lab.clip.video import Frames
 from i2v_lab.errors import ClipError, ModelError, OutOfMemory, PictureError, StoreError
-from i2v_lab.image import Picture, open_picture
-from i2v_lab.models.base import FakeModel, Frames
-from i2v_lab.params import ClipParams
-from i2v_lab.progress import Progress, StopSwitch
-from i2v_lab.record import RunRecord, new_id
+from i2v_lab.log import log_path, start_log
+from i2v_lab.models.fake import FakeModel
 from i2v_lab.run import clip_key, frames_sha256, restore, run_clip, runs
 from i2v_lab.settings import Output, Settings
 from i2v_lab.store import Store
-from i2v_lab.terminal import log_path, start_log
 
 
 class Odd(FakeModel):
@@ -293,7 +295,7 @@ def test_a_finished_clip_is_not_made_again(params, store):
     first = ran(params, model, store, sweep="a")
     assert ran(params, model, store, sweep="b") == first
     assert model.calls == 1
-    second = ran(params, model, store, anew=True)
+    second = ran(params, model, store, force=True)
     assert model.calls == 2
     assert second.clip != first.clip
     assert second.frames_sha256 == first.frames_sha256

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from i2v_lab.clip.params import ClipParams, Scheduler
+from i2v_lab.clip.progress import Preview, Progress
 from i2v_lab.errors import Stop, UnsupportedParams
 from i2v_lab.models.sampling import SCHEDULERS, denoise, make_scheduler, set_steps
-from i2v_lab.params import ClipParams, Scheduler
-from i2v_lab.progress import Preview, Progress
 
 # The schedule of the published I2VGen-XL checkpoint; its spacing is "leading".
 LEADING = {

@@ -19,13 +19,13 @@ import requests
 from conftest import start as start_command
 from servers import TOKEN, Server, colour, data_url, first_frame, picture, shows, wait_for
 
-from i2v_lab.params import ClipParams
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.server.body import ApiError, read_json, without_paths
-from i2v_lab.server.queue import Full, JobQueue, forecast, lives, own_name
 from i2v_lab.server.schemas import clip_request, limits_of, number_pattern
 from i2v_lab.settings import Server as ServerSettings
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
+from i2v_lab.store.jobs import Full, JobQueue, forecast, lives, own_name
 
 PNG = picture(7)
 BODY_MIB = 1

@@ -11,11 +11,11 @@ import pytest
 from scipy import stats
 
 from i2v_lab import report, statistics
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.record import RunRecord
 from i2v_lab.errors import InputError
-from i2v_lab.opinions import Opinions
-from i2v_lab.params import ClipParams
-from i2v_lab.record import RunRecord
 from i2v_lab.store import Store
+from i2v_lab.store.opinions import Opinions
 
 EVIL = "<script>alert(1)</script>"
 

@@ -23,10 +23,10 @@ import pyarrow.parquet
 import pytest
 from pydantic import ValidationError
 
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.record import COLUMNS, RunRecord, new_id
 from i2v_lab.errors import StoreError
-from i2v_lab.params import ClipParams
-from i2v_lab.record import COLUMNS
-from i2v_lab.store import RunRecord, Store, new_id
+from i2v_lab.store import Store
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
 PARAMS = ClipParams(

@@ -14,10 +14,10 @@ import papermill
 import pytest
 
 from i2v_lab import ClipParams, Store, run_clip
+from i2v_lab.clip.picture import open_picture
+from i2v_lab.devices.turns import turn
 from i2v_lab.errors import I2VLabError, InputError
-from i2v_lab.image import open_picture
 from i2v_lab.settings import load_settings
-from i2v_lab.turns import turn
 from i2v_lab.widgets.studio import Studio, strings
 from i2v_lab.widgets.studio.controls import Controls, check, preset_of, stops
 from i2v_lab.widgets.studio.follow import Follower

@@ -19,13 +19,17 @@ import pytest
 from conftest import environment
 from PIL import Image
 
-from i2v_lab import models, video
+from i2v_lab import models
+from i2v_lab.clip import video
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import Picture
+from i2v_lab.clip.progress import Preview, Progress
+from i2v_lab.clip.record import RunRecord, new_id
+from i2v_lab.clip.video import Frames
+from i2v_lab.devices.turns import turn
 from i2v_lab.errors import OutOfMemory, Stop, SweepError
-from i2v_lab.image import Picture
-from i2v_lab.models.base import FakeModel, Frames
-from i2v_lab.params import ClipParams
-from i2v_lab.progress import Preview, Progress
-from i2v_lab.record import RunRecord, new_id
+from i2v_lab.models.fake import FakeModel
+from i2v_lab.report.sweep_display import LiveSweep
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
@@ -43,10 +47,8 @@ from i2v_lab.sweep import (
     with_options,
 )
 from i2v_lab.sweep.axes import numbers
-from i2v_lab.sweep.forecast import params_json
-from i2v_lab.sweep.live import LiveSweep
-from i2v_lab.sweep.standing import ask_to_stop, read_standing
-from i2v_lab.turns import turn
+from i2v_lab.sweep.planning import params_json
+from i2v_lab.sweep.progress import ask_to_stop, read_standing
 
 ROOT = Path(__file__).parent.parent
 TINY: Mapping[str, Any] = {

@@ -23,7 +23,7 @@ import pytest
 import skimage
 from PIL import Image
 
-from i2v_lab import ffmpeg, video
+from i2v_lab.clip import ffmpeg, video
 from i2v_lab.errors import ClipError, Stop, WriteError
 
 needs_ffprobe = pytest.mark.skipif(

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from i2v_lab import video
+from i2v_lab.clip import video
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import open_picture
 from i2v_lab.errors import ClipError, I2VLabError, ParamsError, PictureError
-from i2v_lab.image import open_picture
 from i2v_lab.metrics.registry import METRICS, Metric
-from i2v_lab.params import ClipParams
 
 if TYPE_CHECKING:
+    from i2v_lab.clip.record import RunRecord
     from i2v_lab.metrics.flow import ClipFlow
     from i2v_lab.metrics.frames import Frames, Sampled
-    from i2v_lab.record import RunRecord
     from i2v_lab.store import Store
 
 __all__ = ["METRICS", "Measured", "Metric", "measure", "measure_frames", "measure_run"]

@@ -198,14 +198,14 @@ class ClipFlow:
         return math.sqrt(np.mean(errors)) if errors else math.nan
 
     def smoothness(self) -> float:
-        """(255 - mean absolute error) / 255 of odd frames foretold from their neighbours; NaN with fewer than three."""
+        """(255 - mean absolute error) / 255 of odd frames predicted from their neighbours; NaN with fewer than three."""
         errors = []
         for start, end in self.sampled.runs:
             for k in range(start + 1, end - 1, 2):
                 before, after = self.grey[k - 1], self.grey[k + 1]
                 there, back = self.estimator(before, after), self.estimator(after, before)
-                foretold = (warp(before, back / 2) + warp(after, there / 2)) / 2
-                errors.append(float(np.abs(self.grey[k].astype(np.float32) - foretold).mean()))
+                predicted = (warp(before, back / 2) + warp(after, there / 2)) / 2
+                errors.append(float(np.abs(self.grey[k].astype(np.float32) - predicted).mean()))
         return (255 - float(np.mean(errors))) / 255 if errors else math.nan
 
     def drift(self) -> float:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from i2v_lab import video
+from i2v_lab.clip import video
+from i2v_lab.clip.ffmpeg import ask, shown
 from i2v_lab.errors import ClipError
-from i2v_lab.ffmpeg import ask, shown
 
 Frames = npt.NDArray[np.uint8]
 

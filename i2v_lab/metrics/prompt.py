@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from i2v_lab.metrics.flow import Array, ClipFlow, coordinates
-from i2v_lab.models.motions import CAMERAS, Part, understand
+from i2v_lab.models.closed_form.motions import CAMERAS, Part, understand
 
 FLOOR = 0.002  # short sides a frame: a movement below this is as good as none
 _MOMENT = 1e-3  # seconds: short enough that a displacement grows in proportion

@@ -20,9 +20,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from i2v_lab.clip.record import RunRecord
 from i2v_lab.errors import I2VLabError
 from i2v_lab.metrics import measure_run
-from i2v_lab.record import RunRecord
 from i2v_lab.store import Store
 
 log = logging.getLogger(__name__)

@@ -1,202 +1,25 @@
-"""The model families, found by name, folder or hub id, and loaded once.
+"""The model families, found by name, folder or hub id, and loaded once."""
 
-To add a family: a module here with a class like `ClosedForm` (see VideoModel in base.py), one line in FAMILIES, and,
-if it has checkpoints, diffusers' pipeline class in PIPELINES.
-"""
+from i2v_lab.models.registry import (
+    CHECKPOINT_FOLDER,
+    CHECKPOINTS,
+    FAMILIES,
+    LISTED,
+    PIPELINES,
+    Identity,
+    advice,
+    family,
+    fetch,
+    find,
+    identity,
+    kept,
+    load,
+    local_checkpoints,
+    preset,
+    unload,
+)  # fmt: skip
 
-from __future__ import annotations
-
-import importlib
-import json
-import re
-from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from i2v_lab.errors import ModelError, ParamsError
-from i2v_lab.image import BLURRED_BELOW, Picture
-from i2v_lab.params import Advice, ClipParams, params_advice
-from i2v_lab.progress import Progress
-
-if TYPE_CHECKING:
-    from i2v_lab.models.base import VideoModel
-
-FAMILIES = {
-    "closed-form": "i2v_lab.models.closed_form:ClosedForm",
-    "i2vgen-xl": "i2v_lab.models.i2vgen_xl:I2VGenXL",
-    "fake": "i2v_lab.models.base:FakeModel",  # for tests alone: not listed
-}
-LISTED = ("closed-form", "i2vgen-xl")
-CHECKPOINTS = {"i2vgen-xl": "ali-vilab/i2vgen-xl"}  # the hub id that a family's name means
-PIPELINES = {"I2VGenXLPipeline": "i2vgen-xl"}  # `_class_name` in model_index.json
-CHECKPOINT_FOLDER = Path("checkpoints")  # looked into first, so that a machine without network needs no hub cache
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_loaded: dict[tuple[str, str, str], VideoModel] = {}
-
-
-def family(name: str) -> type[VideoModel]:
-    """The class of a family by its name; its attributes say what it is, nothing is loaded."""
-    module, _, attribute = FAMILIES[name].partition(":")
-    found: type[VideoModel] = getattr(importlib.import_module(module), attribute)
-    return found
-
-
-def find(model: str) -> tuple[type[VideoModel], str]:
-    """What a `ClipParams.model` means: (family class, folder or hub id of the checkpoint, "" where there is none).
-
-    Raises:
-        ModelError: no such family, folder or hub id.
-    """
-    if model in FAMILIES:
-        local = CHECKPOINT_FOLDER / model
-        return family(model), str(local) if (local / "model_index.json").is_file() else CHECKPOINTS.get(model, "")
-    try:
-        folder = Path(model).expanduser()
-        there, is_checkpoint = folder.exists(), (folder / "model_index.json").is_file()
-    except (OSError, RuntimeError):  # too long for a path; no such home
-        raise ModelError(f"expected a checkpoint's folder, got {model!r}, which cannot be one; check its name") from None
-    if is_checkpoint:
-        return family(_family_of(folder)), str(folder)
-    if there:
-        raise ModelError(f"expected a folder with a model_index.json (diffusers layout), got {model}: it has none")
-    if _HUB_ID.fullmatch(model):
-        return family("i2vgen-xl"), model
-    raise ModelError(f"expected {', '.join(LISTED)}, a checkpoint's folder or a hub id such as ali-vilab/i2vgen-xl, got {model!r}")
-
-
-def _family_of(folder: Path) -> str:
-    index = folder / "model_index.json"
-    try:
-        name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"expected a model_index.json with a _class_name, got {index}: {error}; fetch the checkpoint again"
-        ) from None
-    if name not in PIPELINES:
-        raise ModelError(f"expected a checkpoint of {', '.join(PIPELINES)}, got {name} in {index}; choose another checkpoint")
-    return PIPELINES[name]
-
-
-class Identity(NamedTuple):
-    """What of a model decides pixels, known without loading it; see VideoModel."""
-
-    name: str
-    fingerprint: str
-    device: str
-    dtype: str
-
-
-def identity(model: str, device: str = "auto", dtype: str = "auto") -> Identity | None:
-    """What `load` would return, as far as the key of a clip goes, without loading it.
-
-    Args: as `load`.
-
-    Returns:
-        None where the checkpoint is not on this machine: it would have to be fetched.
-
-    Raises:
-        ModelError: it cannot be found.
-    """
-    found, checkpoint = find(model)
-    if not checkpoint:
-        return Identity(found.name, found.fingerprint, found.device, found.dtype)
-    from i2v_lab.models.checkpoint import identify
-
-    layout: Any = found.layout  # type: ignore[attr-defined]
-    known = identify(checkpoint, layout, None if device == "auto" else device, dtype)
-    return Identity(found.name, *known) if known else None
-
-
-def fetch(model: str) -> None:
-    """Get the checkpoint of a model onto this machine, if it has one that is not here, so that `identity` knows it.
-
-    Raises:
-        ModelError: it cannot be found or fetched.
-    """
-    found, checkpoint = find(model)
-    if checkpoint:
-        from i2v_lab.models.checkpoint import open_checkpoint
-
-        layout: Any = found.layout  # type: ignore[attr-defined]
-        open_checkpoint(checkpoint, layout)
-
-
-def load(model: str, device: str = "auto", dtype: str = "auto", progress: Progress | None = None, tier: int = 0) -> VideoModel:
-    """The model, loaded; the one loaded last is kept, so that clip after clip pays for loading once.
-
-    Args:
-        model: as in ClipParams.
-        device: auto, cpu, cuda or cuda:N.
-        dtype: as in ClipParams.
-        progress: hears the stage "load".
-        tier: the rung of the memory ladder to load it for; a model that is loaded already stays on its own.
-
-    Raises:
-        ModelError: it cannot be found or loaded. OutOfMemory: the weights do not fit.
-    """
-    key = (model, device, dtype)
-    if key not in _loaded:
-        unload()  # before the next one is loaded: two rarely fit
-        found, checkpoint = find(model)
-        if checkpoint:
-            loader: Any = found
-            where = None if device == "auto" else device
-            _loaded[key] = loader.load(checkpoint, device=where, dtype=dtype, progress=progress, tier=tier)
-        else:
-            _loaded[key] = found()
-    return _loaded[key]
-
-
-def kept(model: str, device: str = "auto", dtype: str = "auto") -> VideoModel | None:
-    """What `load` would return without loading; None where it would load."""
-    return _loaded.get((model, device, dtype))
-
-
-def unload() -> None:
-    """Let go of the kept model, so that its memory can be used."""
-    _loaded.clear()
-
-
-def local_checkpoints() -> dict[str, str]:
-    """Checkpoints that can be used without a network: folder or hub id -> family."""
-    found = {}
-    for index in sorted(CHECKPOINT_FOLDER.glob("*/model_index.json")):
-        try:
-            found[str(index.parent)] = _family_of(index.parent)
-        except ModelError:
-            continue  # another pipeline's folder is no fault
-    from huggingface_hub import try_to_load_from_cache
-
-    for name, hub_id in CHECKPOINTS.items():
-        if isinstance(try_to_load_from_cache(hub_id, "model_index.json"), str):
-            found[hub_id] = name
-    return found
-
-
-def preset(model: str, name: str) -> Mapping[str, Any]:
-    """The fields of ClipParams that a preset sets for a model: quick, standard, high or extreme."""
-    presets = find(model)[0].presets
-    if name not in presets:
-        raise ParamsError(f"preset: expected {', '.join(presets)}, got {name!r}")
-    return presets[name]
-
-
-def advice(params: ClipParams, image: Picture | None = None) -> list[Advice]:
-    """What is allowed and will probably disappoint: of any model, of this model's family, and of the picture."""
-    found = params_advice(params)
-    with suppress(ModelError):  # that the model cannot be found is an error, told where it is loaded
-        found += find(params.model)[0].advice(params)
-    return found + (_picture_advice(params, image) if image else [])
-
-
-def _picture_advice(params: ClipParams, image: Picture) -> list[Advice]:
-    found = []
-    enlarged = image.upscale(params.height, params.width)
-    if enlarged > 1.05:
-        found.append(Advice("image", f"{image.width}x{image.height} pixels are enlarged {enlarged:.1f} times",
-                            "the clip is no sharper than the picture", "use a larger picture or a smaller resolution"))  # fmt: skip
-    if enlarged < 4 and image.sharpness(params.height, params.width) < BLURRED_BELOW:
-        found.append(Advice("image", "blurred", "a blurred picture gives a blurred clip", "use a sharper picture"))
-    return found
+__all__ = [
+    "CHECKPOINTS", "CHECKPOINT_FOLDER", "FAMILIES", "LISTED", "PIPELINES", "Identity", "advice", "family", "fetch", "find", "identity", "kept",
+    "load", "local_checkpoints", "preset", "unload",
+]  # fmt: skip

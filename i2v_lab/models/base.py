@@ -10,21 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
+from i2v_lab.clip.params import Advice, ClipParams
+from i2v_lab.clip.picture import Picture
+from i2v_lab.clip.progress import Progress
+from i2v_lab.clip.video import Frames
 from i2v_lab.errors import UnsupportedParams
-from i2v_lab.image import Picture
-from i2v_lab.params import Advice, ClipParams
-from i2v_lab.progress import Progress
-
-Frames = npt.NDArray[np.uint8]
-"""A clip in memory: uint8 RGB, (F, H, W, 3)."""
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage of one clip takes, foretold.
+    """What one stage of one clip takes, predicted.
 
     Attributes:
         stage: encode, denoise or decode.
@@ -60,7 +55,7 @@ class VideoModel(Protocol):
         fingerprint: hex digest of everything in the model that decides pixels.
         device: where it computes: "cpu", "cuda:0".
         dtype: "float32", "float16" or "bfloat16".
-        tier: the rung of the memory ladder that it runs on (models/tiers.py); 0: nothing is done to save memory.
+        tier: the tier of the memory ladder that it runs on (models/tiers.py); 0: nothing is done to save memory.
     """
 
     name: ClassVar[str]
@@ -85,27 +80,27 @@ class VideoModel(Protocol):
 
     @classmethod
     def tiers(cls, device: str) -> tuple[int, ...]:
-        """The rungs of the memory ladder that this family has on a device, in the order they are tried."""
+        """The tiers of the memory ladder that this family has on a device, in the order they are tried."""
 
     @classmethod
     def cost(
-        cls, params: ClipParams, *, name: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
+        cls, params: ClipParams, *, checkpoint: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
     ) -> tuple[StageCost, ...]:
         """What each stage (encode, denoise, decode) of a clip will take, without loading any weights or running it.
 
         Args:
-            name: as ClipParams.model: the family, or the checkpoint whose configs count if it is on this machine.
+            checkpoint: folder or hub id whose configs count if it is on this machine; "": the published ones.
             device: where it would run: "cpu", "cuda", "cuda:1". It need not be there.
             dtype: "float32", "float16" or "bfloat16".
             tier: one of `tiers(device)`.
-            loaded: a model of this family: its own configs count, whatever `name` says.
+            loaded: a model of this family: its own configs count, whatever `checkpoint` says.
 
         Raises:
-            UnsupportedParams: as `check`. ModelError: the configs that `name` names cannot be used.
+            UnsupportedParams: as `check`. ModelError: the configs of the checkpoint cannot be used.
         """
 
     def use_tier(self, number: int) -> None:
-        """Run on this rung from now on; one of `tiers(device)`. Nothing is computed anew or loaded again."""
+        """Run on this tier from now on; one of `tiers(device)`. Nothing is computed again or loaded again."""
 
     def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         """Make the clip: stages encode, denoise, decode. The model crops the picture itself (`image.crop`).
@@ -126,60 +121,3 @@ def check_size(params: ClipParams, multiple: int, name: str) -> None:
         raise UnsupportedParams(
             f"resolution: {name} makes sizes in multiples of {multiple} pixels, got {height}x{width}; nearest: {near}"
         )
-
-
-class FakeModel:
-    """Deterministic and instant, for tests: the crop, brightened a little more with each frame. No diffusion."""
-
-    name: ClassVar[str] = "fake"
-    about: ClassVar[str] = "For tests: the picture, a little brighter in each frame. No diffusion."
-    licence: ClassVar[str] = "Apache-2.0"
-    native_size: ClassVar[tuple[int, int]] = (64, 64)
-    size_multiple: ClassVar[int] = 1
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "quick": {"resolution": "64x64", "num_frames": 2, "num_inference_steps": 1}
-    }
-
-    fingerprint = "fake-1"
-    device = "cpu"
-    dtype = "float32"
-    tier = 0
-
-    @classmethod
-    def check(cls, params: ClipParams) -> None:
-        check_size(params, cls.size_multiple, cls.name)
-
-    @classmethod
-    def advice(cls, params: ClipParams) -> list[Advice]:
-        return []
-
-    @classmethod
-    def tiers(cls, device: str) -> tuple[int, ...]:
-        return (0,)
-
-    @classmethod
-    def cost(
-        cls, params: ClipParams, *, name: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
-    ) -> tuple[StageCost, ...]:
-        cls.check(params)
-        frame = params.height * params.width * 3
-        # The frames are made through 16 bits, in three steps.
-        return (
-            StageCost("encode", 0, 2 * frame, 0),
-            StageCost("denoise", 0, 2 * frame, 0),
-            StageCost("decode", 0, 2 * frame + 5 * params.num_frames * frame, frame * params.num_frames),
-        )
-
-    def use_tier(self, number: int) -> None:
-        if number != 0:
-            raise ValueError(f"the fake model has tier 0 alone, got {number}")
-
-    def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
-        progress.stage("encode")
-        crop = image.crop(params.height, params.width).astype(np.uint16)
-        progress.stage("denoise", params.num_inference_steps)
-        for _ in range(params.num_inference_steps):
-            progress.step()
-        progress.stage("decode")
-        brighter = (params.seed % 5 + 1) * np.arange(params.num_frames, dtype=np.uint16)  # (F,)
-        return np.minimum(crop[None] + brighter[:, None, None, None], 255).astype(np.uint8)  # (F, H, W, 3)

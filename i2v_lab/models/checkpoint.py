@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from i2v_lab.errors import ModelError
-from i2v_lab.models.ladder import is_out_of_memory
-from i2v_lab.models.ladder import one_line as one_line  # noqa: PLC0414 - others take it from here
+from i2v_lab.models.memory.ladder import is_out_of_memory
+from i2v_lab.models.memory.ladder import one_line as one_line  # noqa: PLC0414 - others take it from here
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 TOKENIZER_FILES = (("vocab.json", "merges.txt"), ("tokenizer.json",))  # either is enough
@@ -274,7 +274,7 @@ def choose_device(name: str | None) -> torch.device:
         raise ModelError(f"device: expected cpu, cuda or cuda:N, got {name!r}") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         seen = torch.cuda.device_count()
-        raise ModelError(f"device: expected one of the {seen} CUDA devices that torch sees, got {name}; use cpu or mend the driver")
+        raise ModelError(f"device: expected one of the {seen} CUDA devices that torch sees, got {name}; use cpu or fix the driver")
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.progress import Preview, Progress
 from i2v_lab.errors import UnsupportedParams
-from i2v_lab.params import ClipParams
-from i2v_lab.progress import Preview, Progress
 
 Predict = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
 """predict(latents, timestep, with_negative): what the network says of noisy latents.

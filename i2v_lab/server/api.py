@@ -19,11 +19,11 @@ from jupyter_server.base.handlers import JupyterHandler
 from pydantic import BaseModel
 from tornado import web
 
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import StoreError
-from i2v_lab.params import ClipParams
+from i2v_lab.jobs.supervisor import Standing, Supervisor
 from i2v_lab.server.body import ApiError, read_texts, shown_params, without_paths
 from i2v_lab.server.plans import follow_parent, work_out
-from i2v_lab.server.queue import Full, Job, forecast
 from i2v_lab.server.schemas import (
     ErrorAnswer,
     Fault,
@@ -36,9 +36,9 @@ from i2v_lab.server.schemas import (
     plan_request,
     predict_request,
 )
-from i2v_lab.server.supervisor import Standing, Supervisor
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
+from i2v_lab.store.jobs import Full, Job, forecast
 
 STOPPED = "stopped by a client"
 ASKS_SECONDS = 5.0  # between two looks for checkpoints
@@ -72,7 +72,7 @@ class Desk:
         self._planners: ProcessPoolExecutor | None = None
 
     async def asks(self) -> Asks:
-        """What may be asked for; looked up anew now and then, since checkpoints are fetched while the server runs."""
+        """What may be asked for; looked up again now and then, since checkpoints are fetched while the server runs."""
         now = time.monotonic()
         if self._asks is None or now - self._asked > ASKS_SECONDS:
             self._asked = now

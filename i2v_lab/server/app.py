@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from i2v_lab.devices.turns import lock_folder
 from i2v_lab.errors import I2VLabError
 from i2v_lab.settings import ENV_PREFIX, Settings
-from i2v_lab.turns import lock_folder
 
 log = logging.getLogger(__name__)
 

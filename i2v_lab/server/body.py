@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from tornado import httputil, web
 
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import open_picture
 from i2v_lab.errors import ParamsError, PictureError, explain
-from i2v_lab.image import open_picture
-from i2v_lab.params import ClipParams
 from i2v_lab.server.schemas import DATA_URL, PREDICT_NAMES, Limits
 from i2v_lab.store import Store
 

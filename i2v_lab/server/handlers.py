@@ -12,23 +12,14 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field
 from tornado import iostream, web
 
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import I2VLabError
-from i2v_lab.params import ClipParams
+from i2v_lab.jobs.supervisor import DIED, Standing
 from i2v_lab.server.api import STOPPED, Api, BodyApi, Desk
 from i2v_lab.server.body import ApiError, keep_file, keep_image, read_form, read_json, read_texts, to_params, without_paths
-from i2v_lab.server.queue import State
-from i2v_lab.server.schemas import (
-    PREDICT_NAMES,
-    Health,
-    JobList,
-    ModelAnswer,
-    ModelsAnswer,
-    PlanAnswer,
-    PredictAnswer,
-    limits_of,
-)
-from i2v_lab.server.supervisor import DIED, Standing
+from i2v_lab.server.schemas import PREDICT_NAMES, Health, JobList, ModelAnswer, ModelsAnswer, PlanAnswer, PredictAnswer, limits_of
 from i2v_lab.store import Store
+from i2v_lab.store.jobs import State
 
 KEEP_ALIVE_SECONDS = 15.0  # proxies close a connection that says nothing for half a minute
 

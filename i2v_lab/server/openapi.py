@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from i2v_lab.server.handlers import Clips, Predict
-from i2v_lab.server.queue import STATES
 from i2v_lab.server.schemas import (
     ID_PATTERN,
     ErrorAnswer,
@@ -26,6 +25,7 @@ from i2v_lab.server.schemas import (
     predict_request,
 )
 from i2v_lab.settings import Settings
+from i2v_lab.store.jobs import STATES
 
 _REF = "#/components/schemas/{model}"
 _JSON = "application/json"

@@ -36,16 +36,16 @@ def work_out(plain: Mapping[str, Any], device: str, directory: Path) -> dict[str
     Raises:
         I2VLabError: it cannot be said.
     """
+    from i2v_lab.clip.params import ClipParams
+    from i2v_lab.cost import plan
     from i2v_lab.errors import ModelError, UnsupportedParams
-    from i2v_lab.params import ClipParams
-    from i2v_lab.planner import plan
     from i2v_lab.server.body import without_paths
     from i2v_lab.store import Store
 
     params = ClipParams(**plain)
     try:
         found = plan(params, device=device, store=Store(directory))
-    except ModelError as error:  # a model whose cost nobody can foretell is no fault of the request
+    except ModelError as error:  # a model whose cost nobody can predict is no fault of the request
         unknown = dict.fromkeys(("tier", "peak_gib", "free_gib", "flops", "seconds"))
         fits = False if isinstance(error, UnsupportedParams) else None
         return {**unknown, "fits": fits, "sentence": without_paths(str(error)), "nearest": []}

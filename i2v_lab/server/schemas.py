@@ -16,10 +16,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from i2v_lab import models
-from i2v_lab.image import SAMPLES
-from i2v_lab.params import FPS_MAX, SIDE_MIN, SQUARES, ClipParams, resolution_size
-from i2v_lab.server.queue import State
+from i2v_lab.clip.params import FPS_MAX, SIDE_MIN, SQUARES, ClipParams, resolution_size
+from i2v_lab.clip.picture import SAMPLES
 from i2v_lab.settings import Settings
+from i2v_lab.store.jobs import State
 
 DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
 PICTURE_FORMAT = "picture-data-url"
@@ -255,11 +255,11 @@ class Near(BaseModel):
 
 
 class PlanAnswer(BaseModel):
-    """What a clip would take, before it is made; null where it cannot be foretold."""
+    """What a clip would take, before it is made; null where it cannot be predicted."""
 
     fits: Annotated[bool | None, Field(description="whether it fits into the memory that is free now")]
     sentence: Annotated[str, Field(description="the plan in words")]
-    tier: Annotated[int | None, Field(description="rung of the memory ladder on which it fits")]
+    tier: Annotated[int | None, Field(description="tier of the memory ladder on which it fits")]
     peak_gib: float | None
     free_gib: float | None
     flops: float | None

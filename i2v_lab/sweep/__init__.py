@@ -7,9 +7,9 @@ run_sweep(sweep).table()
 
 from i2v_lab.sweep.definition import Cell, Sweep
 from i2v_lab.sweep.file import load_sweep, open_sweep, parse_sweep, with_options
-from i2v_lab.sweep.forecast import SweepPlan, plan
 from i2v_lab.sweep.loop import SweepResult, open_folder, run_sweep
-from i2v_lab.sweep.standing import Standing, SweepProgress, SweepSwitch
+from i2v_lab.sweep.planning import SweepPlan, plan
+from i2v_lab.sweep.progress import Standing, SweepProgress, SweepSwitch
 
 __all__ = [
     "Cell", "Standing", "Sweep", "SweepPlan", "SweepProgress", "SweepResult", "SweepSwitch", "load_sweep", "open_folder",

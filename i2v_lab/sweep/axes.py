@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import SweepError
-from i2v_lab.params import ClipParams
 
 MOST_VALUES = 10_000  # of one axis
 

@@ -7,8 +7,8 @@ import difflib
 from collections.abc import Callable
 from types import CodeType
 
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import SweepError
-from i2v_lab.params import ClipParams
 
 NAMES = (*ClipParams.model_fields, "height", "width")
 

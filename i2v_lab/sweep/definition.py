@@ -16,13 +16,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ParamsError, SweepError, explain
-from i2v_lab.params import ClipParams
 from i2v_lab.sweep.axes import expand
 from i2v_lab.sweep.condition import condition
 
 COSTLY = ("model", "dtype", "resolution", "num_frames")
-"""Axes that go outermost unless an order is given: a change of these loads a model, or has its kernels chosen anew."""
+"""Axes that go outermost unless an order is given: a change of these loads a model, or has its kernels chosen again."""
 MOST_CELLS = 100_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 

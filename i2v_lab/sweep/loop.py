@@ -12,18 +12,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from i2v_lab.clip.progress import Progress
+from i2v_lab.clip.record import RunRecord
+from i2v_lab.devices.turns import turn
 from i2v_lab.errors import Stop, StoreError, SweepError
-from i2v_lab.membership import Member
 from i2v_lab.metrics import side
-from i2v_lab.progress import Progress
-from i2v_lab.record import RunRecord
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
+from i2v_lab.store.sweeps import Member
 from i2v_lab.sweep.definition import Cell, Sweep
-from i2v_lab.sweep.forecast import Planned, SweepPlan, params_json, plan, work
-from i2v_lab.sweep.standing import Standing, Watch
-from i2v_lab.turns import turn
+from i2v_lab.sweep.planning import Planned, SweepPlan, params_json, plan, work
+from i2v_lab.sweep.progress import Standing, Watch
 
 if TYPE_CHECKING:
     import pandas as pd

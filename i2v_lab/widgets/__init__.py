@@ -1,1 +1,1 @@
-"""What is seen in a notebook or a page: grids of clips that play in step."""
+"""Widgets of a notebook: the studio, compare, choosing clips, blind votes."""

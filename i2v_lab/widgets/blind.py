@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import ipywidgets
 
 from i2v_lab.errors import I2VLabError, InputError
+from i2v_lab.report.player.grid import Cell, Grid, plain_values, text_of, value_texts
+from i2v_lab.report.player.view import View, differing
 from i2v_lab.statistics import ranking
-from i2v_lab.widgets.grid import Cell, Grid, plain_values, text_of, value_texts
-from i2v_lab.widgets.live import ClipPlayer
-from i2v_lab.widgets.view import View, differing
+from i2v_lab.widgets.clip_player import ClipPlayer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from i2v_lab.opinions import Opinions
+    from i2v_lab.store.opinions import Opinions
 
 _WORDS = {"left": "Left is better", "equal": "Equal", "right": "Right is better"}
 SIDES = ((("clip", "left"),), (("clip", "right"),))

@@ -10,12 +10,12 @@ import pandas as pd
 import traitlets
 
 from i2v_lab.errors import InputError
-from i2v_lab.widgets.assets import joined
-from i2v_lab.widgets.grid import plain_values
-from i2v_lab.widgets.view import FIELDS, TOLD, differing
+from i2v_lab.report.player.assets import joined
+from i2v_lab.report.player.grid import plain_values
+from i2v_lab.report.player.view import FIELDS, TOLD, differing
 
 if TYPE_CHECKING:
-    from i2v_lab.widgets.live import ClipPlayer
+    from i2v_lab.widgets.clip_player import ClipPlayer
 
 CHOSEN_FIRST = 6  # runs that are chosen at the beginning: the newest done
 
@@ -28,8 +28,8 @@ class RunTable(anywidget.AnyWidget):  # type: ignore[misc]
         selected: numbers of the chosen rows, from 0.
     """
 
-    _esm = joined("player_base.js", "table.js")
-    _css = joined("player.css", "table.css")
+    _esm = joined("player_base.js") + "\n" + joined("table.js", package="i2v_lab.widgets")
+    _css = joined("player.css") + "\n" + joined("table.css", package="i2v_lab.widgets")
     data = traitlets.Dict().tag(sync=True)
     selected = traitlets.List(traitlets.Int()).tag(sync=True)
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from i2v_lab.errors import InputError
-from i2v_lab.widgets.facts import BestIs
-from i2v_lab.widgets.view import View, clip_view, differing
+from i2v_lab.report.player.facts import BestIs
+from i2v_lab.report.player.view import View, clip_view, differing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from i2v_lab.widgets.live import ClipPlayer, KeepsOpinions
+    from i2v_lab.widgets.clip_player import ClipPlayer, KeepsOpinions
 
 __all__ = ["View", "clip_view", "compare", "differing"]
 
@@ -49,7 +49,7 @@ def compare(
     """
     view = clip_view(runs, axes=axes, rows=rows, columns=columns, best=best, best_is=best_is)
     try:
-        from i2v_lab.widgets.live import ClipPlayer
+        from i2v_lab.widgets.clip_player import ClipPlayer
     except ImportError as error:
         raise InputError(
             f"compare: the notebook's widgets are not installed ({error}): pip install 'i2v_lab[lab]', or use i2v_lab.report.clip_grid"

@@ -14,8 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from i2v_lab import measure, video
-from i2v_lab.image import open_picture
+from i2v_lab import measure
+from i2v_lab.clip import video
+from i2v_lab.clip.picture import open_picture
 from i2v_lab.metrics import side
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store

@@ -9,9 +9,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from i2v_lab.models import cost_cache
-from i2v_lab.params import ClipParams
-from i2v_lab.planner import Budget, Planner, plan
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.cost import Budget, Planner, plan
+from i2v_lab.models.memory import cost_cache
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep

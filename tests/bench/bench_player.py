@@ -20,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from browser.servers import jupyter_server
 from playwright.sync_api import Browser, sync_playwright
 
-from i2v_lab import compare, video
-from i2v_lab.widgets.player import clip_grid
+from i2v_lab import compare
+from i2v_lab.clip import video
+from i2v_lab.report.player.page import clip_grid
 
 CLIPS, DISTINCT = 100, 10
 # Every clip that is seen at least in part has its file, and shows a frame.

@@ -27,11 +27,11 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from checkpoints import SIZES, make_checkpoint
 
-from i2v_lab.image import open_picture
-from i2v_lab.models.i2vgen_xl import I2VGenXL
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import open_picture
+from i2v_lab.clip.progress import Progress
+from i2v_lab.models.i2vgen_xl.model import I2VGenXL
 from i2v_lab.models.sampling import make_scheduler
-from i2v_lab.params import ClipParams
-from i2v_lab.progress import Progress
 
 MIDDLE = {
     **SIZES["small"],
@@ -46,7 +46,7 @@ MIDDLE = {
 
 
 def stock_pipeline(model: I2VGenXL, scheduler: str) -> Any:
-    """diffusers' pipeline over the same components, mended so that it runs: its text tower has lost an attribute."""
+    """diffusers' pipeline over the same components, fixed so that it runs: its text tower has lost an attribute."""
     import diffusers
 
     diffusers.utils.logging.set_verbosity_error()

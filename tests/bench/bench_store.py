@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from i2v_lab.meter import versions
-from i2v_lab.params import ClipParams
-from i2v_lab.store import RunRecord, Store, new_id
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.record import RunRecord, new_id
+from i2v_lab.devices.hardware import versions
+from i2v_lab.store import Store
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 

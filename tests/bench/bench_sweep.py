@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from i2v_lab import notebook
-from i2v_lab.record import RunRecord, new_id
+from i2v_lab.clip.record import RunRecord, new_id
+from i2v_lab.report import notebook
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store

@@ -17,7 +17,7 @@ import numpy as np
 import skimage
 from PIL import Image
 
-from i2v_lab import video
+from i2v_lab.clip import video
 
 ROUNDS = 9
 

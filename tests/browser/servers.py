@@ -71,7 +71,7 @@ class Server:
         return f"{self.url}lab/workspaces/w{secrets.token_hex(4)}/tree/{path}?token={self.token}"
 
     def voila_url(self, path: str) -> str:
-        """The notebook as Voilà shows it: executed anew, without its code."""
+        """The notebook as Voilà shows it: executed again, without its code."""
         return f"{self.url}voila/render/{path}?token={self.token}"
 
     def write(self, path: str, cells: Sequence[str]) -> str:

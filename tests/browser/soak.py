@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sweeps import make_sweep
 
-from i2v_lab.widgets.player import clip_grid
+from i2v_lab.report.player.page import clip_grid
 
 RATES = ("8", "12", "24", "24000/1001")
 LENGTHS = (12, 16, 24, 40)  # frames

@@ -16,9 +16,10 @@ from playwright.sync_api import Frame, Locator, Page
 from sweeps import EVIL, clip_frames, colour, grey, make_sweep
 
 from browser import soak
-from i2v_lab import Store, video
-from i2v_lab.opinions import Opinions
-from i2v_lab.widgets.player import clip_grid
+from i2v_lab import Store
+from i2v_lab.clip import video
+from i2v_lab.report.player.page import clip_grid
+from i2v_lab.store.opinions import Opinions
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 CELLS = [{"guidance_scale": guidance, "seed": seed, "num_frames": 16} for guidance, seed in product((4.5, 9.0, 12.0), range(3))]

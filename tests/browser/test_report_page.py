@@ -28,7 +28,7 @@ SHOWN = """() => [...document.querySelectorAll("video")].map((video) => {
   return Math.round((red - 20) / 6);
 })"""
 
-# Watches the clips at every frame of the screen: how often they began anew, how long they have all been in step since.
+# Watches the clips at every frame of the screen: how often they began again, how long they have all been in step since.
 WATCH = """() => {
   const videos = [...document.querySelectorAll("video")];
   window.watch = { loops: 0, instep: 0, worst: 0, before: 0 };

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from browser.servers import Server
 from browser.studio_page import EXECUTE, WAIT, cell, in_lab, in_voila
 from i2v_lab import Store
-from i2v_lab.turns import turn
+from i2v_lab.devices.turns import turn
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 # Where the kernel's worker is; a kernel that a cell keeps busy answers nothing of this.

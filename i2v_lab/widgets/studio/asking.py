@@ -11,9 +11,9 @@ import ipywidgets as widgets
 from PIL import Image
 
 from i2v_lab import models
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import SAMPLES, Picture, open_picture
 from i2v_lab.errors import I2VLabError, PictureError
-from i2v_lab.image import SAMPLES, Picture, open_picture
-from i2v_lab.params import ClipParams
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.widgets.studio.controls import Controls, preset_of
@@ -45,7 +45,7 @@ class Asking:
         self.controls = Controls(words, self._follow)
         self.preset = widgets.ToggleButtons(options=[("-", "")], value=None, description=words("preset"))
         self.sample = widgets.Dropdown(options=[(words("sample"), ""), *((words.sample(name), name) for name in SAMPLES)])
-        self.anew = widgets.Checkbox(description=words("anew"), indent=False, tooltip=words("anew_help"))
+        self.force = widgets.Checkbox(description=words("again"), indent=False, tooltip=words("anew_help"))
         self.advice, self.outlook = html_line("i2vs-advice"), html_line("i2vs-outlook")
         self.generate = button(words("generate"), words("generate_help"), "i2vs-primary")
         self.stop = button(words("stop"), words("stop_help"), "i2vs-stop")
@@ -68,7 +68,7 @@ class Asking:
         shown = box([fields.pop(name) for name in basic], "i2vs-grid")
         negative, model = fields.pop("negative_prompt"), fields.pop("model")
         fold = widgets.Accordion(
-            children=[box([negative, model, box(list(fields.values()), "i2vs-grid"), self.anew])], titles=(self.words("advanced"),)
+            children=[box([negative, model, box(list(fields.values()), "i2vs-grid"), self.force])], titles=(self.words("advanced"),)
         )  # fmt: skip
         fold.add_class("i2vs-fold")
         source = box([path, self.sample], "i2vs-source", row=True)

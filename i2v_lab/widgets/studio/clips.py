@@ -7,13 +7,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from i2v_lab import video
+from i2v_lab.clip import video
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.record import RunRecord
 from i2v_lab.errors import ClipError, I2VLabError
-from i2v_lab.params import ClipParams
-from i2v_lab.record import RunRecord
+from i2v_lab.report.player import media
 from i2v_lab.store import Store
-from i2v_lab.sweep.forecast import duration
-from i2v_lab.widgets import media
+from i2v_lab.sweep.planning import duration
 from i2v_lab.widgets.studio.strings import Words
 from i2v_lab.widgets.studio.text import escape
 

@@ -13,8 +13,8 @@ from typing import Any
 import ipywidgets as widgets
 
 from i2v_lab import models
+from i2v_lab.clip.params import SQUARES, ClipParams
 from i2v_lab.errors import I2VLabError, ParamsError
-from i2v_lab.params import SQUARES, ClipParams
 from i2v_lab.widgets.studio.strings import Words
 from i2v_lab.widgets.studio.text import escape, html_line
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from i2v_lab import video
+from i2v_lab.clip import video
+from i2v_lab.clip.picture import MAX_FILE_BYTES
 from i2v_lab.errors import ClipError, InputError
-from i2v_lab.image import MAX_FILE_BYTES
 
 FOLDER = "uploads"
 NAME_BYTES_MAX = 120

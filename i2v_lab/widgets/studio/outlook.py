@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import I2VLabError
-from i2v_lab.params import ClipParams
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep.forecast import duration
+from i2v_lab.sweep.planning import duration
 from i2v_lab.widgets.studio.strings import Words
 from i2v_lab.widgets.studio.text import escape
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def outlook(params: ClipParams, store: Store, settings: Settings, words: Words) -> tuple[str, float | None]:
     """(HTML, seconds expected). It may take seconds: not for the kernel's main thread."""
     try:
-        from i2v_lab.planner import plan  # not before it is needed: it imports torch
+        from i2v_lab.cost import plan  # not before it is needed: it imports torch
 
         found: Any = plan(params, device=None if settings.device == "auto" else settings.device, store=store)
     except ImportError:

@@ -7,8 +7,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from i2v_lab.clip.record import RunRecord
 from i2v_lab.errors import ClipError, I2VLabError
-from i2v_lab.record import RunRecord
 from i2v_lab.store import Store
 from i2v_lab.widgets.studio import clips
 from i2v_lab.widgets.studio.follow import Follower

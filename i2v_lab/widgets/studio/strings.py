@@ -54,7 +54,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "preset_extreme": ("extreme", "极致"),
     "advanced": ("More settings", "更多参数"),
     "new_seed": ("Another seed, at random", "随机换一个种子"),
-    "anew": ("Make a clip anew that was made before", "已有相同片段也重新生成"),
+    "again": ("Make a clip again that was made before", "已有相同片段也重新生成"),
     "anew_help": (
         "Otherwise a clip that was made with the very same settings is shown again",
         "否则直接显示以相同参数生成过的片段",
@@ -91,7 +91,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "notes": ("Notes", "备注"),
     "made_before": ("this clip was made before with the same settings: nothing was computed", "之前已用相同参数生成：未重新计算"),
     "small_copy": ("the file is large: a small copy plays here", "文件较大：此处播放缩小的副本"),
-    "clip_gone": ("{clip} is no longer there; Generate makes it anew", "{clip} 已不存在；点“生成”可重新生成"),
+    "clip_gone": ("{clip} is no longer there; Generate makes it again", "{clip} 已不存在；点“生成”可重新生成"),
     "done": ("done", "完成"),
     "failed": ("failed", "失败"),
     "out_of_memory": ("out of memory", "内存不足"),

@@ -58,7 +58,7 @@ async function upload(model, file, told) {
 }
 
 /** ipywidgets' fold takes no keys and its sliders have no names: give them both. */
-function mend(root, signal) {
+function fix(root, signal) {
   const look = () => {
     for (const head of root.querySelectorAll(".jupyter-widget-Collapse-header:not([tabindex])")) {
       const tell = () => head.setAttribute("aria-expanded", String(head.parentElement.classList.contains("jupyter-widget-Collapse-open")));
@@ -133,7 +133,7 @@ function drop({ model, el }) {
   const { signal } = gone;
   inStudio(el, (root) => {
     root.dataset.lmSuppressShortcuts = "true"; // the keys of a control are not JupyterLab's
-    mend(root, signal);
+    fix(root, signal);
     const over = (event) => {
       if (![...event.dataTransfer.types].some((type) => type === "Files" || type === "application/x-i2v-run")) return;
       event.preventDefault();

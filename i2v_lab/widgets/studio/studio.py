@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.record import RunRecord
+from i2v_lab.clip.video import read_settings
+from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import I2VLabError, PictureError
-from i2v_lab.meter import machine
-from i2v_lab.params import ClipParams
-from i2v_lab.record import RunRecord
 from i2v_lab.run import restore
 from i2v_lab.settings import load_settings
 from i2v_lab.store import Store
-from i2v_lab.video import read_settings
 from i2v_lab.widgets.studio import clips
 from i2v_lab.widgets.studio.asking import Asking
 from i2v_lab.widgets.studio.controls import check
@@ -145,7 +145,7 @@ class Studio(widgets.VBox):  # type: ignore[misc]
     def _generate(self) -> None:
         if (params := self._asking.params) is None:
             return
-        job = Job(params, self.store, self._settings, anew=self._asking.anew.value, expected=self._asking.expected)
+        job = Job(params, self.store, self._settings, force=self._asking.force.value, expected=self._asking.expected)
         self._asking.say("")
         self._worker.put(job)
 
@@ -206,7 +206,7 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         if is_clip(path):
             self._restore_clip(path)
             return
-        from i2v_lab.image import open_picture
+        from i2v_lab.clip.picture import open_picture
 
         open_picture(path)  # what is no picture is told here, and the one before stays
         self._asking.set({"image": str(path)})

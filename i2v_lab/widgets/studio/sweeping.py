@@ -8,14 +8,14 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.record import RunRecord
 from i2v_lab.errors import I2VLabError
-from i2v_lab.params import ClipParams
-from i2v_lab.record import RunRecord
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, SweepPlan, plan
 from i2v_lab.sweep.axes import PROMPTS
-from i2v_lab.sweep.forecast import duration
+from i2v_lab.sweep.planning import duration
 from i2v_lab.widgets.studio import clips
 from i2v_lab.widgets.studio.follow import Follower
 from i2v_lab.widgets.studio.front import Strip

@@ -16,16 +16,16 @@ from functools import cache
 from typing import Any, Literal
 
 from i2v_lab import models
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.progress import Preview, Progress
+from i2v_lab.clip.record import RunRecord, new_id
+from i2v_lab.devices.hardware import machine
+from i2v_lab.devices.turns import turn
 from i2v_lab.errors import I2VLabError, Stop
-from i2v_lab.meter import machine
-from i2v_lab.params import ClipParams
-from i2v_lab.progress import Preview, Progress
-from i2v_lab.record import RunRecord, new_id
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Standing, Sweep, SweepProgress, SweepResult, run_sweep
-from i2v_lab.turns import turn
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Job:
     Attributes:
         params: of the clip; of a sweep the base.
         sweep: None for a clip.
-        anew: make the clip even where it was made before.
+        force: make the clip even where it was made before.
         state: waiting (for those before it), running, over.
         note: what it waits for while it runs: the turn of another process.
         stage, step, steps: where the clip is; steps is None where it is not known.
@@ -61,7 +61,7 @@ class Job:
     store: Store
     settings: Settings
     sweep: Sweep | None = None
-    anew: bool = False
+    force: bool = False
     expected: float | None = None
     number: int = field(default_factory=lambda: next(_numbers))
     state: Literal["waiting", "running", "over"] = "waiting"
@@ -177,7 +177,7 @@ def _make_clip(job: Job, tell: Callable[[Job], None]) -> None:
         job.note = ""
         id = new_id()
         job.record = run_clip(
-            job.params, None, job.store, progress=ear, settings=job.settings, anew=job.anew, id=id
+            job.params, None, job.store, progress=ear, settings=job.settings, force=job.force, id=id
         )  # fmt: skip
         job.made_before = job.record.id != id
     ear.ended()

@@ -1,0 +1,359 @@
+"""The command line, i2v-lab: every command a program may read answers on standard output, all else is on standard error.
+
+The options of a clip are made from ClipParams. Exit codes: 0 done; 1 a run failed, and its record says why (a picture that
+cannot be opened too), or something else went wrong; 2 nothing was begun: an option, the settings, or a file is wrong;
+130 stopped.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from i2v_lab.cli.measure import measure
+from i2v_lab.cli.plan import plan
+from i2v_lab.cli.serve import serve
+from i2v_lab.cli.sweep import sweep
+from i2v_lab.cli.terminal import listening, record_json, remark, show_advice, show_record, show_runs, tell
+from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
+from i2v_lab.log import log_path, start_log
+
+if TYPE_CHECKING:
+    from i2v_lab.clip.params import ClipParams
+    from i2v_lab.clip.record import RunRecord
+    from i2v_lab.settings import Settings
+
+log = logging.getLogger(__name__)
+app = typer.Typer(
+    name="i2v-lab", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Find out what the parameters of an image-to-video model do.",
+)  # fmt: skip
+
+OutputDir = Annotated[Path | None, typer.Option("--output-dir", help="folder of clips and records [default: results]")]
+AsJson = Annotated[bool, typer.Option("--json", help="answer as JSON on standard output")]
+Format = Annotated[str | None, typer.Option("--format", help="mp4, webm or gif [default: mp4]")]
+Prefix = Annotated[str | None, typer.Option("--prefix", help="what the clip's name begins with")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N [default: auto]")]
+Force = Annotated[bool, typer.Option("--force", help="make it again even where the same clip was made before")]
+Tier = Annotated[int | None, typer.Option(min=0, max=6, help=(
+    "tier of the memory ladder to begin on, whatever the plan says (docs/models.md) [default: the first on which it fits]"
+))]  # fmt: skip
+
+
+def _option(name: str, about: dict[str, Any]) -> Any:
+    """The option of one field of ClipParams: help with unit, range and default, out of its JSON schema.
+
+    Values are taken as text: ClipParams reads them, and names all that is wrong in one line.
+    """
+    limits = {**about, **about.get("anyOf", [{}])[0]}
+    help = str(about["description"])
+    if "enum" in about:
+        help += f"; one of {', '.join(about['enum'])}"
+    if "minimum" in limits:
+        help += f", {limits['minimum']} " + (f"to {limits['maximum']}" if limits["maximum"] < 2**31 else "or more")
+    if "maxLength" in about and "minLength" not in about:  # a path needs no such remark
+        help += f", up to {about['maxLength']} characters"
+    if about.get("unit"):
+        help += f" ({about['unit']})"
+    if "default" not in about:
+        help += " [required]"
+    elif about["default"] != "":
+        help += f" [default: {about['default']}]"
+    kind = {"integer": "<int>", "number": "<number>"}.get(about.get("type", ""), "<text>")
+    return Annotated[str | None, typer.Option(f"--{name.replace('_', '-')}", help=help, metavar=kind, show_default=False)]
+
+
+def _with_params(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes `**fields` an option for every field of ClipParams."""
+    from i2v_lab.clip.params import ClipParams
+
+    def parameter(name: str, annotation: Any) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
+    options = [parameter(name, _option(name, about)) for name, about in ClipParams.model_json_schema()["properties"].items()]
+    command.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+    command.__annotations__ = {item.name: item.annotation for item in [*options, *own]}
+    return command
+
+
+def _settings(
+    output_dir: Path | None = None, format: str | None = None, prefix: str | None = None, device: str | None = None
+) -> Settings:
+    from i2v_lab.settings import load_settings
+
+    output = {"directory": output_dir, "format": format, "prefix": prefix}
+    return load_settings(output=output, device=device)
+
+
+def _params(fields: dict[str, Any], preset: str | None, settings: Settings) -> ClipParams:
+    """Params from the options given, above the preset, above the defaults."""
+    from i2v_lab import models
+    from i2v_lab.clip.params import ClipParams
+
+    given = {name: value for name, value in fields.items() if value is not None}
+    given.setdefault("model", settings.model)
+    return ClipParams(**{**(models.preset(given["model"], preset) if preset else {}), **given})
+
+
+def _run(params: ClipParams, settings: Settings, *, force: bool, tier: int | None = None) -> tuple[RunRecord, bool]:
+    """Make one clip while the terminal shows progress: (record, whether it was made before)."""
+    from i2v_lab.clip.record import new_id
+    from i2v_lab.run import run_clip
+    from i2v_lab.store import Store
+
+    id, store = new_id(), Store(settings.output.directory)
+    with listening() as progress:
+        record = run_clip(params, None, store, progress=progress, settings=settings, force=force, tier=tier, id=id)
+    return record, record.id != id
+
+
+def _answer(record: RunRecord, settings: Settings, as_json: bool, **more: bool) -> None:
+    directory = settings.output.directory.absolute()
+    if as_json:
+        sys.stdout.write(record_json(record, directory, **more) + "\n")
+        sys.stdout.flush()  # a program that reads hears of each clip of a batch when it is done
+    else:
+        show_record(record, directory, made_before=more.get("made_before", False))
+
+
+def _exit_code(record: RunRecord) -> int:
+    return {"done": 0, "stopped": 130}.get(record.status, 1)
+
+
+@app.command()
+@_with_params
+def generate(
+    *,
+    preset: Annotated[str | None, typer.Option(help="quick, standard, high or extreme; options given win")] = None,
+    force: Force = False,
+    tier: Tier = None,
+    as_json: AsJson = False,
+    output_dir: OutputDir = None,
+    format: Format = None,
+    prefix: Prefix = None,
+    device: Device = None,
+    **fields: Any,
+) -> None:
+    """Make one clip from a picture."""
+    settings = _settings(output_dir, format, prefix, device)
+    start_log(settings.log.directory)
+    params = _params(fields, preset, settings)
+    _advise(params)
+    record, found = _run(params, settings, force=force, tier=tier)
+    _answer(record, settings, as_json, made_before=found)
+    raise typer.Exit(_exit_code(record))
+
+
+def _advise(params: ClipParams) -> None:
+    from i2v_lab import models
+    from i2v_lab.clip.picture import open_picture
+    from i2v_lab.errors import PictureError
+
+    try:
+        picture = open_picture(params.image)
+    except PictureError:
+        picture = None  # told by the run, which records it
+    show_advice(models.advice(params, picture))
+
+
+@app.command()
+def batch(
+    file: Annotated[Path, typer.Argument(help="CSV or JSONL; columns are named like the options (num_frames, ...)")],
+    force: Force = False,
+    tier: Tier = None,
+    as_json: AsJson = False,
+    output_dir: OutputDir = None,
+    format: Format = None,
+    prefix: Prefix = None,
+    device: Device = None,
+) -> None:
+    """Make many clips, one after another; a row that fails is recorded and passed over."""
+    from i2v_lab.clip.record import new_id
+    from i2v_lab.store import Store
+    from i2v_lab.sweep.batch import read_rows, run_row
+
+    settings = _settings(output_dir, format, prefix, device)
+    start_log(settings.log.directory)
+    rows, store, worst = read_rows(file), Store(settings.output.directory), 0
+    for number, row in enumerate(rows, 1):
+        remark(f"{number} of {len(rows)}")
+        id = new_id()
+        with listening() as progress:
+            record = run_row(row, store, settings, progress=progress, force=force, tier=tier, id=id)
+        _answer(record, settings, as_json, made_before=record.id != id)
+        worst = max(worst, _exit_code(record))
+        if record.status == "stopped":
+            break
+    raise typer.Exit(worst)
+
+
+@app.command()
+def runs(
+    status: Annotated[str | None, typer.Option(help="only these: done, failed, out_of_memory, stopped, running")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="show the newest so many")] = 20,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="the whole table as CSV on standard output")] = False,
+    output_dir: OutputDir = None,
+) -> None:
+    """List the runs."""
+    from i2v_lab.clip.record import Status
+    from i2v_lab.store import Store
+
+    if status is not None and status not in get_args(Status):
+        raise ParamsError(f"--status: expected {', '.join(get_args(Status))}, got {status!r}")
+    settings = _settings(output_dir)
+    store = Store(settings.output.directory)
+    chosen: Any = status
+    if as_csv:
+        store.runs(status=chosen).to_csv(sys.stdout, index=False)
+    elif as_json:
+        for record in store.records(status=chosen):
+            sys.stdout.write(record_json(record, store.directory) + "\n")
+    else:
+        records = store.records(status=chosen, limit=limit)
+        if records:
+            show_runs(records)
+        else:
+            remark(f"no such runs in {store.directory}; make one: i2v-lab generate --image sample:coffee --prompt 'zoom in slowly'")
+
+
+@app.command()
+def show(clip: Path, as_json: AsJson = False) -> None:
+    """Show the settings that a clip carries."""
+    from i2v_lab.clip.video import read_settings
+
+    inside = read_settings(clip)
+    if as_json:
+        sys.stdout.write(json.dumps(inside, ensure_ascii=False) + "\n")
+        return
+    for part in ("params", "record"):
+        fields = inside.get(part, {})
+        for name, value in fields.items() if isinstance(fields, dict) else ():
+            tell(f"{name}: {value}")
+
+
+@app.command()
+def again(
+    clip: Path,
+    image: Annotated[str | None, typer.Option(help="the picture, where it cannot be found by its hash")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="the checkpoint's folder or hub id, where it cannot be found by its name")
+    ] = None,
+    tier: Tier = None,
+    as_json: AsJson = False,
+    output_dir: OutputDir = None,
+    format: Format = None,
+    prefix: Prefix = None,
+    device: Device = None,
+) -> None:
+    """Make a clip again from the settings it carries, and say whether the frames are equal."""
+    from i2v_lab.clip.video import FORMATS
+    from i2v_lab.models.memory.tiers import changes_pixels
+    from i2v_lab.run import restore
+    from i2v_lab.store import Store
+
+    own = clip.suffix.lower().removeprefix(".")
+    settings = _settings(output_dir, format or (own if own in FORMATS else None), prefix, device)
+    start_log(settings.log.directory)
+    params, before = restore(clip, Store(settings.output.directory), image, model)
+    if tier is None and before.get("actual_tier") in (5, 6) and changes_pixels(5, params.height, params.width):
+        tier = 5  # decoded in tiles: only so it is the same clip
+    record, _ = _run(params, settings, force=True, tier=tier)
+    if record.status != "done":
+        _answer(record, settings, as_json)
+        raise typer.Exit(_exit_code(record))
+    equal = record.frames_sha256 == before.get("frames_sha256")
+    _answer(record, settings, as_json, frames_equal=equal)
+    if equal:
+        remark("frames are equal to those of the first time")
+    else:
+        old: Any = before.get("versions")
+        other = (
+            [f"{name} {str(old.get(name))[:40]}, now {now}" for name, now in record.versions.items() if old.get(name) != now]
+            if isinstance(old, dict)
+            else []
+        )
+        remark("frames differ from those of the first time" + (f": it was made with {'; '.join(other)}" if other else ""), "yellow")
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List model families and the checkpoints found on this machine."""
+    from i2v_lab import models as registry
+
+    found = registry.local_checkpoints()
+    rows: list[dict[str, Any]] = []
+    for name in registry.LISTED:
+        kind = registry.family(name)
+        rows.append({
+            "model": name, "about": kind.about, "licence": kind.licence, "native_size": list(kind.native_size),
+            "size_multiple": kind.size_multiple, "hub_id": registry.CHECKPOINTS.get(name, ""),
+            "checkpoints": [place for place, family in found.items() if family == name],
+            "presets": {preset: dict(fields) for preset, fields in kind.presets.items()},
+        })  # fmt: skip
+    if as_json:
+        sys.stdout.write(json.dumps(rows) + "\n")
+        return
+    for row in rows:
+        tell(row["model"], "bold")
+        fetch = f"none here; hf download {row['hub_id']} fetches it" if row["hub_id"] else "needs none"
+        for label, value in (
+            ("what", row["about"]), ("licence", row["licence"]), ("checkpoints", ", ".join(row["checkpoints"]) or fetch),
+        ):  # fmt: skip
+            tell(f"  {label}: {value}")
+
+
+@app.command()
+def doctor(as_json: AsJson = False, output_dir: OutputDir = None) -> None:
+    """Check this machine: what is missing, and how to fix it."""
+    from i2v_lab.cli.doctor import examine
+
+    checks = examine(_settings(output_dir))
+    if as_json:
+        sys.stdout.write(json.dumps([check._asdict() for check in checks]) + "\n")
+    else:
+        for check in checks:
+            colour = {"ok": "green", "warning": "yellow", "missing": "red"}[check.state]
+            tell(f"{check.state:8} {check.name}: {check.found}" + (f"; {check.remedy}" if check.remedy else ""), colour)
+    raise typer.Exit(int(any(check.state == "missing" for check in checks)))
+
+
+app.command()(sweep)
+app.command()(serve)
+app.command()(measure)
+app.command()(_with_params(plan))
+
+
+def main() -> None:
+    """The entry point: no traceback reaches a person; the log has it."""
+    logging.getLogger("i2v_lab").addHandler(logging.NullHandler())  # where there is no log, Python would print it
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files are not always text
+    try:
+        app(prog_name="i2v-lab")
+    except InputError as error:
+        _fail(error, 2)
+    except Stop as error:
+        _fail(error, 130)
+    except I2VLabError as error:
+        _fail(error, 1)
+    except Exception as error:
+        where = log_path() or start_log(Path("logs"))
+        log.exception("unexpected error")
+        _fail(f"unexpected {type(error).__name__}: {error}" + (f"; {where} has the details" if where else ""), 1)
+
+
+def _fail(error: I2VLabError | str, code: int) -> None:
+    log.error("%s", error)
+    remark(f"error: {error}", "red")
+    sys.exit(code)

@@ -1,0 +1,114 @@
+"""What this machine has and lacks for making clips, and how to fix it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from i2v_lab import models
+from i2v_lab.clip import ffmpeg
+from i2v_lab.devices.hardware import GIB, machine
+from i2v_lab.errors import I2VLabError
+from i2v_lab.settings import Settings
+
+
+class Check(NamedTuple):
+    """One thing that was looked at: `missing` keeps clips from being made, a `warning` does not."""
+
+    name: str
+    state: Literal["ok", "warning", "missing"]
+    found: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Look at everything that making a clip needs. Takes some seconds: torch is loaded and each encoder tried."""
+    import psutil
+
+    memory = psutil.virtual_memory().available / GIB
+    return [
+        Check("Python", "ok", f"{platform.python_version()} at {sys.executable}"),
+        _packages(),
+        *_devices(settings.device),
+        Check("memory", "ok", f"{memory:.1f} GiB of RAM free")
+        if memory > 2
+        else Check(
+            "memory", "warning", f"{memory:.1f} GiB of RAM free", "a 512p closed-form clip takes about 1 GiB; close other programs"
+        ),
+        *_ffmpeg(settings),
+        _disk(settings.output.directory),
+        _checkpoints(),
+    ]
+
+
+def _packages() -> Check:
+    """All that the package's own metadata asks for."""
+    found, missing = [], []
+    for requirement in importlib.metadata.requires("i2v_lab") or ():
+        match = re.match(r"[\w.-]+", requirement)
+        if match is None or "extra ==" in requirement:
+            continue
+        try:
+            found.append(f"{match[0]} {importlib.metadata.version(match[0])}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(match[0])
+    if missing:
+        return Check("packages", "missing", f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
+    return Check("packages", "ok", ", ".join(found))
+
+
+def _devices(wanted: str) -> list[Check]:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return [Check("device", "missing", f"torch cannot be loaded: {error}", "install it again, as pytorch.org says")]
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        return [Check("device", "missing", f"the settings ask for {wanted}, and torch sees no CUDA device", "set device to auto")]
+    if torch.cuda.is_available():
+        found = machine("cuda:0")
+        return [Check("device", "ok", f"{found['device_name']}, {found['vram_gib']:.1f} GiB of VRAM, CUDA {torch.version.cuda}")]
+    why = "this torch was built without CUDA" if torch.version.cuda is None else "torch sees no CUDA device"
+    return [Check("device", "warning", f"{machine('cpu')['device_name']}; {why}",
+                  "closed-form runs here; I2VGen-XL wants a GPU with 12 GB or more")]  # fmt: skip
+
+
+def _ffmpeg(settings: Settings) -> list[Check]:
+    try:
+        version, encoders = ffmpeg.ffmpeg_version(), ffmpeg.encoders()
+    except I2VLabError as error:
+        return [Check("FFmpeg", "missing", str(error), "pip install --force-reinstall imageio-ffmpeg")]
+    working = ", ".join(name for name, works in encoders.items() if works) or "none"
+    needed = {"mp4": "libx264", "webm": "libvpx-vp9"}.get(settings.output.format)
+    if needed and not encoders.get(needed):
+        return [
+            Check("FFmpeg", "missing", f"{version}; encoders that work: {working}", f"{needed} is needed; reinstall imageio-ffmpeg")
+        ]
+    return [Check("FFmpeg", "ok", f"{version}; encoders that work: {working}")]
+
+
+def _disk(directory: Path) -> Check:
+    folder = next(parent for parent in (directory.absolute(), *directory.absolute().parents) if os.path.lexists(parent))
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # rights alone do not tell: the disk may be read-only
+            pass
+    except OSError as error:
+        why = f"{directory} cannot be written: {error.strerror or error}"
+        return Check("output folder", "missing", why, "choose another with --output-dir")
+    free = shutil.disk_usage(folder).free / GIB
+    state: Literal["ok", "warning"] = "ok" if free > 1 else "warning"
+    return Check("output folder", state, f"{directory.absolute()}, {free:.1f} GiB free", "" if free > 1 else "free some space")
+
+
+def _checkpoints() -> Check:
+    found = models.local_checkpoints()
+    if found:
+        return Check("checkpoints", "ok", ", ".join(found))
+    fetch = f"hf download {models.CHECKPOINTS['i2vgen-xl']}"
+    return Check("checkpoints", "warning", "none of I2VGen-XL here (closed-form needs none)", f"{fetch} fetches it")

@@ -1,0 +1,247 @@
+"""The command `i2v-lab plan`: what clips will take, on this machine or on a card that is not here, before any is made."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from i2v_lab.cli.terminal import out, printable, remark, tell
+from i2v_lab.errors import ParamsError
+
+if TYPE_CHECKING:
+    from i2v_lab.clip.params import ClipParams
+    from i2v_lab.clip.record import RunRecord
+    from i2v_lab.cost import Budget, Plan
+    from i2v_lab.settings import Settings
+    from i2v_lab.store import Store
+
+TABLE_GB = (8, 12, 16, 24, 80)  # the cards of the table of presets
+PUBLISHED_GB = {"quick": 12.1, "standard": 13.8, "high": 17.6, "extreme": 21.3}  # of I2VGen-XL in fp16 on an RTX 4090
+ANY_PICTURE = "sample:coffee"
+SHOWN_RUNS = 20  # of --accuracy
+
+
+def plan(
+    *,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="a sweep file such as experiments/guidance.yaml")] = None,
+    preset: Annotated[str | None, typer.Option(help="quick, standard, high or extreme; options given win")] = None,
+    vram: Annotated[
+        list[str] | None, typer.Option(help="for a card with so many GB (10^9 bytes), which need not be here; 8,12,24 or repeated")
+    ] = None,
+    card: Annotated[list[str] | None, typer.Option(help="for a known card, such as 'RTX 4090'; may be repeated")] = None,
+    tier: Annotated[int | None, typer.Option(help="on this tier of the memory ladder alone, 0 to 6")] = None,
+    accuracy: Annotated[
+        bool, typer.Option("--accuracy", help="what was predicted for earlier runs beside what was measured")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="answer as JSON on standard output")] = False,
+    output_dir: Annotated[Path | None, typer.Option("--output-dir", help="folder of clips and records [default: results]")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N [default: auto]")] = None,
+    **fields: Any,
+) -> None:
+    """Say what a clip, the cells of a sweep, or (without any) the presets of I2VGen-XL take in memory, and what fits where.
+
+    Nothing is loaded and nothing is run. For I2VGen-XL a new shape takes some seconds, the second time milliseconds.
+    """
+    from i2v_lab.settings import load_settings
+    from i2v_lab.store import Store
+
+    settings = load_settings(output={"directory": output_dir}, device=device)
+    store = Store(settings.output.directory) if settings.output.directory.is_dir() else None  # a plan makes no folders
+    given = {name: value for name, value in fields.items() if value is not None}
+    if accuracy:
+        _show_accuracy(store, as_json)
+        return
+    budgets = _budgets(vram or [], card or [])
+    if file is not None:
+        if given or preset:
+            raise ParamsError(f"expected a sweep file or a clip's options, got both: {file} and {', '.join(given) or '--preset'}")
+        clips = _of_sweep(file, settings)
+    elif given or preset:
+        clips = [("", _params(given, preset, settings))]
+    else:
+        clips = _presets()
+        budgets = budgets or _budgets([str(size) for size in TABLE_GB], [])
+    _answer(clips, budgets, settings, store, tier, as_json)
+
+
+def _budgets(vram: list[str], cards: list[str]) -> list[Budget]:
+    from i2v_lab.cost import Budget
+
+    found = []
+    for text in (part for item in vram for part in item.split(",")):
+        try:
+            found.append(Budget.vram(float(text.strip().lower().removesuffix("gb"))))
+        except ValueError:
+            raise ParamsError(f"--vram: expected GB such as 12 or 8,12,24, got {text!r}") from None
+    return found + [Budget.card(name) for name in cards]
+
+
+def _presets() -> list[tuple[str, ClipParams]]:
+    from i2v_lab import models
+    from i2v_lab.clip.params import ClipParams
+
+    presets = models.family("i2vgen-xl").presets
+    return [(name, ClipParams(image=ANY_PICTURE, model="i2vgen-xl", dtype="float16", **presets[name])) for name in PUBLISHED_GB]
+
+
+def _params(given: dict[str, Any], preset: str | None, settings: Settings) -> ClipParams:
+    from i2v_lab import models
+    from i2v_lab.clip.params import ClipParams
+
+    given = {"image": ANY_PICTURE, "model": settings.model, **given}
+    return ClipParams(**{**(models.preset(given["model"], preset) if preset else {}), **given})
+
+
+def _of_sweep(file: Path, settings: Settings) -> list[tuple[str, ClipParams]]:
+    """One clip for each shape among the cells, with the numbers of the cells that have it."""
+    from i2v_lab.sweep import load_sweep
+
+    shapes: dict[Any, tuple[list[int], ClipParams]] = {}
+    for cell in load_sweep(file).with_default_model(settings.model).cells():
+        params = cell.params
+        shape = (params.model, params.dtype, params.resolution, params.num_frames, params.num_inference_steps,
+                 params.guidance_scale > 1, params.scheduler, params.image)  # fmt: skip
+        shapes.setdefault(shape, ([], params))[0].append(cell.number)
+    return [(_numbers(cells), params) for cells, params in shapes.values()]
+
+
+def _numbers(cells: list[int]) -> str:
+    few = ", ".join(map(str, cells[:4]))
+    return f"cell {few}" if len(cells) == 1 else f"cells {few}" + (f" and {len(cells) - 4} more" if len(cells) > 4 else "")
+
+
+def _answer(
+    clips: list[tuple[str, ClipParams]], budgets: list[Budget], settings: Settings, store: Store | None, tier: int | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """The plans for each clip and budget, as a table or as JSON, a line a clip."""
+    from i2v_lab.cost import Budget, Planner
+
+    # A card that is not here is a CUDA device; the clip runs on a CPU only where its family has no other.
+    device = "cuda" if budgets and not settings.device.startswith("cuda") else settings.device
+    unlimited = Planner(device=device, budget=Budget(2**62, "no limit"))
+    planners = [Planner(device=device, budget=budget) for budget in budgets] or [Planner(device=device, store=store)]
+    one = len(clips) == 1
+    rows: list[tuple[str, Plan, list[Plan]]] = []
+    for label, params in clips:
+        plans = [planner.plan(params, tier=tier, advise=one or as_json) for planner in planners]
+        rows.append((label, unlimited.plan(params, tier=tier) if budgets else plans[0], plans))
+        if as_json:
+            sys.stdout.write(json.dumps(_plain(*rows[-1])) + "\n")
+            sys.stdout.flush()
+    if as_json:
+        return
+    _table(rows, budgets)
+    for _, _, plans in rows if one else ():
+        for item in plans:
+            tell(item.sentence())
+    _explain(rows, bool(budgets))
+
+
+def _plain(label: str, whole: Plan, plans: list[Plan]) -> dict[str, Any]:
+    stages = [
+        {"stage": stage.stage, "weights_bytes": stage.weights, "activations_bytes": stage.activations, "flops": stage.flops}
+        for stage in whole.stages
+    ]
+    fits = [
+        {"budget": item.budget.name, "free_gib": item.free_gib, "tier": item.tier, "fits": item.fits, "peak_gib": item.peak_gib,
+         "nearest": [near.plain() for near in item.nearest], "sentence": item.sentence()} for item in plans
+    ]  # fmt: skip
+    found = {"params": whole.params.plain(), "model": whole.model, "device": whole.device, "dtype": whole.dtype, "stages": stages,
+             "tier": whole.last_tier, "process_bytes": whole.base, "peak_gib": whole.peak_gib, "flops": whole.flops,
+             "seconds": whole.seconds, "runs": whole.runs, "budgets": fits}  # fmt: skip
+    return {"preset": label, "published_gb": PUBLISHED_GB[label], **found} if label in PUBLISHED_GB else {"cells": label, **found}
+
+
+def _table(rows: list[tuple[str, Plan, list[Plan]]], budgets: list[Budget]) -> None:
+    from rich.table import Table
+
+    from i2v_lab.cost.budget import GB
+    from i2v_lab.cost.timing import duration
+    from i2v_lab.devices.hardware import GIB
+
+    published = rows[0][0] in PUBLISHED_GB
+    columns = ["clip", "encode", "denoise", "decode", "peak GiB", "= GB", *(["published GB"] if published else []), "TFLOP"]
+    table = Table(*columns, *(budget.name.removesuffix(" of VRAM") for budget in budgets) if budgets else ("fits", "time"))
+    for label, whole, plans in rows:
+        params, peak = whole.params, whole.peak_gib
+        name = " ".join(part for part in (label, f"{params.resolution}·{params.num_frames}") if part)
+        cells = [name, *(f"{stage.total / GIB:.2f}" for stage in whole.stages), f"{peak:.2f}", f"{peak * GIB / GB:.2f}"]
+        if published:
+            cells.append(f"{PUBLISHED_GB[label]}")
+        cells.append(f"{whole.flops / 1e12:.3g}" if whole.flops < 1e15 else f"{whole.flops / 1e12:,.0f}")
+        cells += [_verdict(item) for item in plans]
+        if not budgets:
+            cells.append("not known" if whole.seconds is None else duration(whole.seconds))
+        table.add_row(*map(printable, cells))
+    out.print(table)
+
+
+def _verdict(item: Plan) -> str:
+    if item.tier is None:
+        return "no"
+    return f"tier {item.tier}" if item.tier else "fits"
+
+
+def _explain(rows: list[tuple[str, Plan, list[Plan]]], elsewhere: bool) -> None:
+    from i2v_lab.cost.planning import tier_name
+
+    whole = rows[0][1]
+    weights = ", ".join(f"{stage.stage} {stage.weights / 2**30:.2f}" for stage in whole.stages)
+    remark(f"{whole.model} on {whole.device} in {whole.dtype}, tier {whole.last_tier}; GiB = 2^30 bytes, GB = 10^9 bytes. "
+           f"Each stage with its weights ({weights} GiB)"
+           + (f"; the peak with {whole.base / 2**30:.2f} GiB of Python and its libraries" if whole.base else ""))  # fmt: skip
+    if elsewhere:
+        remark("What fits, fits beside 0.75 GiB and 3 % of the card, which are left for CUDA itself; none of it was run on a GPU")
+    used = sorted({item.tier for _, _, plans in rows for item in plans if item.tier})
+    if used:
+        remark("; ".join(f"tier {number}: {tier_name(number)}" for number in used))
+    if rows[0][0] in PUBLISHED_GB:
+        remark("published: figures in circulation for an RTX 4090 in fp16; how they were measured is not told")
+
+
+def _show_accuracy(store: Store | None, as_json: bool) -> None:
+    """Predicted beside measured memory of earlier runs, by model and device; not of those that needed a second try."""
+    from i2v_lab.cost.planning import climbed
+
+    found: dict[tuple[str, str], list[tuple[RunRecord, float]]] = {}
+    for record in store.records(status="done") if store else ():
+        if (measured := measured_gib(record)) and record.predicted_peak_gib and not climbed(record):
+            found.setdefault((record.model_name, record.device_name), []).append((record, measured))
+    if as_json:
+        for (model, device), pairs in found.items():
+            runs = [{"run": record.id, "tier": record.actual_tier, "predicted_gib": record.predicted_peak_gib, "measured_gib": measured}
+                    for record, measured in pairs]  # fmt: skip
+            sys.stdout.write(json.dumps({"model": model, "device_name": device, "runs": runs}) + "\n")
+        return
+    if not found:
+        remark("no run here has both a predicted and a measured peak yet; make one: i2v-lab generate --image sample:coffee")
+    for (model, device), pairs in found.items():
+        _show_pairs(model, device, pairs)
+
+
+def measured_gib(record: RunRecord) -> float | None:
+    """What a plan's peak is compared with: on CUDA the bytes of tensors, on a CPU the resident memory of the process."""
+    return record.peak_vram_allocated_gib if record.device.startswith("cuda") else record.peak_ram_gib
+
+
+def _show_pairs(model: str, device: str, pairs: list[tuple[RunRecord, float]]) -> None:
+    from rich.table import Table
+
+    errors = [(record.predicted_peak_gib or 0) / measured - 1 for record, measured in pairs]
+    kind = "VRAM allocated" if pairs[0][0].device.startswith("cuda") else "RAM of the process"
+    middle, worst = median(map(abs, errors)), max(errors, key=abs)
+    tell(f"{model} on {device}, {kind}: {len(pairs)} runs, off by {middle:.1%} (median), {worst:+.1%} (worst)")
+    table = Table("made (UTC)", "clip", "tier", "predicted GiB", "measured GiB", "error")
+    for (record, measured), error in list(zip(pairs, errors, strict=True))[-SHOWN_RUNS:]:
+        shape = f"{record.params.resolution}·{record.params.num_frames}" if record.params else ""
+        tier = "" if record.actual_tier is None else str(record.actual_tier)
+        table.add_row(
+            f"{record.created:%m-%d %H:%M}", shape, tier, f"{record.predicted_peak_gib:.2f}", f"{measured:.2f}", f"{error:+.1%}"
+        )
+    out.print(table)

@@ -1,0 +1,197 @@
+"""The command `i2v-lab serve`: the web page and the API, in the foreground, in the background, or ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from i2v_lab.cli.terminal import remark, tell
+from i2v_lab.errors import I2VLabError, SettingsError
+
+if TYPE_CHECKING:
+    from i2v_lab.settings import Settings
+
+log = logging.getLogger(__name__)
+BEGIN_SECONDS = 120  # until the page answers: importing torch takes long on a cold disk
+LOG_VARIABLE = "I2V_SERVE_LOG"  # the log that a start in the background was given; not a setting
+KILL_SECONDS = 60.0  # beyond `stop_seconds`
+
+
+def serve(
+    port: Annotated[int | None, typer.Option(help="port of the page and the API [default: 7860]")] = None,
+    host: Annotated[str | None, typer.Option(help="address to listen on; 0.0.0.0 is all [default: 127.0.0.1]")] = None,
+    background: Annotated[bool, typer.Option("--background", help="return once the page answers")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="end the server of this port; its clip is finished or recorded as stopped")
+    ] = False,
+    no_token: Annotated[bool, typer.Option("--no-token", help="let everybody on this machine in; not on other addresses")] = False,
+    output_dir: Annotated[Path | None, typer.Option("--output-dir", help="folder of clips and records [default: results]")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N [default: auto]")] = None,
+) -> None:
+    """Serve the web page and the API on one port: the studio at /, JupyterLab at /lab, the API at /api."""
+    from i2v_lab.settings import load_settings
+
+    settings = load_settings(output={"directory": output_dir}, device=device, server={"port": port, "host": host})
+    if stop:
+        _stop(settings)
+        return
+    _check_installed()
+    from i2v_lab.server import app
+
+    if no_token and not app.is_loopback(settings.server.host):
+        raise SettingsError(f"--no-token: expected a server on 127.0.0.1, got {settings.server.host}: others could reach it; "
+                            "leave --no-token out, and a token is made")  # fmt: skip
+    settings = app.with_absolute_folders(settings)
+    app.check_port(settings.server.host, settings.server.port)
+    token = "" if no_token else settings.server.token or app.new_token()
+    given = os.environ.pop(LOG_VARIABLE, "")
+    if not given:
+        _check_machine(settings)
+    path = Path(given) if given else _open_log(settings)
+    if background:
+        _start(settings, token, path)
+        return
+    _serve(settings, token, path, quiet=bool(given))
+
+
+def _check_installed() -> None:
+    import importlib.util
+
+    if missing := [name for name in ("jupyter_server", "voila", "jupyterlab") if importlib.util.find_spec(name) is None]:
+        raise I2VLabError(f"the server needs {', '.join(missing)}: pip install 'i2v_lab[lab]'")
+
+
+def _check_machine(settings: Settings) -> None:
+    """What the doctor checks; only what is not well is told."""
+    from i2v_lab.cli.doctor import examine
+
+    missing = False
+    for check in examine(settings):
+        if check.state != "ok":
+            missing = missing or check.state == "missing"
+            remark(f"{check.state}: {check.name}: {check.found}; {check.remedy}", "red" if check.state == "missing" else "yellow")
+    if missing:
+        raise I2VLabError("this machine cannot make clips yet: fix what is missing, and start again")
+
+
+def _open_log(settings: Settings) -> Path:
+    """Make the folders, and the log of this start."""
+    path = settings.log.directory / f"app_{datetime.now():%Y%m%d_%H%M%S}.log"
+    try:
+        for folder in (settings.output.directory, settings.log.directory):
+            folder.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_APPEND, 0o600))
+    except OSError as error:
+        raise I2VLabError(f"{error.filename}: cannot be made ({error.strerror}); choose another folder") from None
+    return path
+
+
+def _show(settings: Settings, token: str, path: Path) -> None:
+    """Where the page is, and how to follow the log."""
+    host, port = settings.server.host, settings.server.port
+    behind = f"/?token={token}" if token else "/"
+    everywhere = host in ("0.0.0.0", "::")  # noqa: S104 - asked about, not listened on
+    tell(f"local address: http://{'127.0.0.1' if everywhere else f'[{host}]' if ':' in host else host}:{port}{behind}")
+    if everywhere:
+        tell(f"network address: http://{_network_name()}:{port}{behind}")
+    else:
+        tell("network address: none; --host 0.0.0.0 lets other machines in, with a token")
+    tell(f"API: docs/api.md, /api/openapi.json; JupyterLab: /lab; log: tail -f {path}")
+
+
+def _network_name() -> str:
+    """The address that other machines reach this one by; nothing is sent to find it."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
+    return socket.gethostname()
+
+
+def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
+    """Serve until told to end. The running clip is finished, or recorded as stopped."""
+    from i2v_lab.server import app
+    from i2v_lab.server.extension import DESK_KEY
+
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler.setLevel(logging.INFO)  # Jupyter says a line a request below that
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.captureWarnings(True)  # libraries of Jupyter announce changes to come; they are not the user's
+    for name in ("i2v_lab", "py.warnings"):
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(logging.INFO)
+    server = app.make(settings, token, handler)
+    app.write_state(settings, path)
+    if not quiet:
+        _show(settings, token, path)
+        tell("Ctrl-C ends it")
+    try:
+        server.start()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending
+        server.web_app.settings[DESK_KEY].close()
+        app.state_file(settings.server.port).unlink(missing_ok=True)
+        log.info("the server has ended")
+
+
+def _start(settings: Settings, token: str, path: Path) -> None:
+    """Start a process of its own that serves, and wait until it answers."""
+    from i2v_lab.server import app
+
+    words = ["serve", "--port", str(settings.server.port), "--host", settings.server.host]
+    words += ["--output-dir", str(settings.output.directory), "--device", settings.device, *([] if token else ["--no-token"])]
+    variables = {**os.environ, LOG_VARIABLE: str(path), **({"I2V_LAB_SERVER__TOKEN": token} if token else {})}
+    with path.open("ab") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "i2v_lab", *words], env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            start_new_session=True,
+        )  # fmt: skip
+    until = time.monotonic() + BEGIN_SECONDS
+    while not _answers(settings):
+        if process.poll() is not None:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+            raise I2VLabError(f"the server ended with {process.returncode}: {lines[-1][:300]}; the log: {path}")
+        if time.monotonic() > until:
+            process.terminate()
+            raise I2VLabError(f"the server did not answer within {BEGIN_SECONDS} s; the log: {path}")
+        time.sleep(0.1)
+    assert app.find_server(settings.server.port) is not None  # noqa: S101 - it wrote so before it answered
+    _show(settings, token, path)
+    tell(f"it runs in the background; i2v-lab serve --stop --port {settings.server.port} ends it")
+
+
+def _answers(settings: Settings) -> bool:
+    import requests
+
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.server.host, settings.server.host)  # noqa: S104
+    try:
+        return requests.get(f"http://{host}:{settings.server.port}/api/health", timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def _stop(settings: Settings) -> None:
+    from i2v_lab.server import app
+
+    port = settings.server.port
+    process: Any = app.find_server(port)
+    if process is None:
+        raise I2VLabError(f"no server of this user was started by i2v-lab serve on port {port}; name its port with --port")
+    import psutil
+
+    process.terminate()
+    try:
+        process.wait(settings.server.stop_seconds + KILL_SECONDS)
+    except psutil.TimeoutExpired:
+        raise I2VLabError(f"process {process.pid} has not ended yet; its clip is being stopped, look at the log") from None
+    tell(f"the server on port {port} has ended")

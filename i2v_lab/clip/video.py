@@ -1,0 +1,400 @@
+"""Clips: frames to MP4, WebM or GIF through the bundled FFmpeg and back, with the settings that made them inside.
+
+A clip is written to a hidden temporary file beside its place, read back, and only then given its name, by a hard link
+that fails where the name is taken. So nothing is overwritten, and nothing half-written ever bears a clip's name.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from i2v_lab.clip import gif_comment
+from i2v_lab.clip.ffmpeg import FFmpeg, ask, encoders, ffmpeg_version, must_be_file, shown, url
+from i2v_lab.errors import ClipError, WriteError
+
+__all__ = [
+    "FORMATS",
+    "Frames",
+    "VideoInfo",
+    "check_format",
+    "encoders",
+    "ffmpeg_version",
+    "probe",
+    "read",
+    "read_settings",
+    "remove_stale",
+    "write",
+]
+
+Frames = npt.NDArray[np.uint8]
+"""A clip in memory: uint8 RGB, (F, H, W, 3)."""
+
+FORMATS = ("mp4", "webm", "gif")
+SETTINGS_LIMIT = 8_000_000  # bytes of JSON inside a clip
+GIF_FPS_MAX = 50  # browsers slow a GIF's delays below 0.02 s down to 0.1 s
+FPS_TERM_MAX = 1_001_000  # FFmpeg rounds rates whose numerator or denominator is larger
+
+# The matrix is converted by the filter and written into the file by setparams: one without the other shifts colours.
+_YUV420 = (
+    "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int+full_chroma_inp+bicubic,format=yuv420p,"
+    "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+)
+_ENCODE = {
+    # A constant quantizer: x264's CRF gives frames of a faster clip worse quality, up to 1.5 dB between 8 and 24 frames/s.
+    "mp4": ["-vf", _YUV420, "-c:v", "libx264", "-preset", "fast", "-qp", "17", "-movflags", "+faststart"],
+    "webm": [
+        "-vf",
+        _YUV420,
+        "-c:v",
+        "libvpx-vp9",
+        "-deadline",
+        "good",
+        "-cpu-used",
+        "4",
+        "-crf",
+        "16",
+        "-b:v",
+        "0",
+        "-row-mt",
+        "1",
+    ],
+    "gif": ["-filter_complex", "[0:v]split[a][b];[a]palettegen[p];[b][p]paletteuse", "-loop", "0"],
+}
+_PARTIAL = re.compile(r"\..*\.([^.]+)-(\d{1,9})-[0-9a-f]{12}\.partial\.\w+", re.DOTALL)
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in "=;#\\\n"})  # as FFmpeg's metadata files want
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a clip's file holds.
+
+    Attributes:
+        path: the file.
+        frames: how many frames it has.
+        width, height: of the file, in pixels, padding included.
+        fps: frames a second that the file really has. MP4: exactly what was asked. WebM: its times are whole
+            milliseconds and its rate whole nanoseconds; FFmpeg's nearest usual ratio, within 0.2 %. GIF: its delays are
+            whole hundredths of a second, so this is the mean (8 asked, 16 frames: delays of 12 and 13, about 8).
+        file_bytes: size of the file.
+        codec: h264, vp9, gif, or what else FFmpeg calls it.
+        padded: (rows, columns), 0 or 1 each, added at the bottom and the right. Known to `write` alone: (0, 0) from `probe`.
+    """
+
+    path: Path
+    frames: int
+    width: int
+    height: int
+    fps: Fraction
+    file_bytes: int
+    codec: str
+    padded: tuple[int, int]
+
+
+def check_format(format: str, fps: Fraction) -> None:
+    """Raise WriteError if no clip of this format can have this rate: ask before the frames are made."""
+    if format not in FORMATS:
+        raise WriteError(f"format: expected {', '.join(FORMATS)}, got {format!r}")
+    if fps <= 0 or max(fps.numerator, fps.denominator) > FPS_TERM_MAX:
+        raise WriteError(f"fps: expected a positive ratio of whole numbers up to {FPS_TERM_MAX}, got {fps}; try 24000/1001")
+    if format == "gif" and fps > GIF_FPS_MAX:
+        raise WriteError(
+            f"fps: browsers play a GIF at {GIF_FPS_MAX} frames a second at most, got {fps}; choose mp4, or at most {GIF_FPS_MAX}"
+        )
+
+
+def write(
+    frames: Iterable[npt.NDArray[np.uint8]],
+    directory: Path,
+    *,
+    stem: str,
+    fps: Fraction,
+    format: str = "mp4",
+    settings: Mapping[str, Any] | None = None,
+) -> VideoInfo:
+    """Write a clip, read it back and give it its name: `stem.format`, or `stem_1.format`, ... where that is taken.
+
+    Nothing is resized. MP4 and WebM hold even sizes only: an odd one repeats its last row or column once. A GIF holds
+    all its frames in FFmpeg's memory while it chooses the colours.
+
+    Args:
+        frames: a stream of uint8 RGB frames (H, W, 3), all of one size; an array (F, H, W, 3) is one too.
+        directory: where the clip goes; made if missing.
+        stem: its name without ending: one plain part, no folders.
+        fps: playback rate in frames a second; exact (24000/1001).
+        format: mp4 (H.264), webm (VP9) or gif (at most 50 frames a second).
+        settings: what JSON can hold, up to 8 MB; kept inside as one JSON text, for `read_settings`.
+
+    Raises:
+        WriteError: nothing was left behind; the text says why and what to do. What `frames` raises passes through.
+        TypeError, ValueError: the settings are not JSON.
+    """
+    fps, directory = Fraction(fps), Path(directory)
+    check_format(format, fps)
+    if Path(stem).name != stem or stem.startswith((".", " ")) or not stem or "\0" in stem or "\\" in stem:
+        raise WriteError(f"a clip's name must be one plain file name, got {stem!r}")
+    comment = None if settings is None else _dump(settings)
+    with _disk(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        remove_stale(directory)
+        partial = _new_partial(directory, stem, format)
+    try:
+        info = _encode(frames, partial, fps, format, comment)
+        with _disk(directory):
+            if comment is not None and format == "gif":
+                gif_comment.insert(partial, comment)
+                info = replace(probe(partial), padded=info.padded)
+            with partial.open("rb") as file:  # some disks tell only now that they are full
+                os.fsync(file.fileno())
+            path = _publish(partial, directory, stem, format)
+    finally:
+        for left in (partial, partial.with_suffix(".txt")):
+            with suppress(OSError):
+                left.unlink()
+    return replace(info, path=path)
+
+
+def remove_stale(directory: Path) -> list[Path]:
+    """Delete the temporary files that processes of this host left in `directory` when they died; returns which.
+
+    Files of living processes and of other hosts, which may share the folder, are not touched.
+    """
+    removed = []
+    with os.scandir(directory) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(".")]
+    for name in names:
+        if (match := _PARTIAL.fullmatch(name)) and match[1] == _host() and not psutil.pid_exists(int(match[2])):
+            with suppress(OSError):  # another process may be cleaning up too
+                (directory / name).unlink()
+                removed.append(directory / name)
+    return removed
+
+
+def probe(path: Path) -> VideoInfo:
+    """What the clip holds; decodes all of it, so a damaged one is an error.
+
+    Raises:
+        ClipError: there is no such file, or it is not a whole MP4, WebM or GIF.
+    """
+    # The same stream twice: as it lies in the file (codec, durations), and decoded (size, frames, rate).
+    streams = ["-map", "0:v:0", "-map", "0:v:0", "-c:v:0", "copy", "-c:v:1", "rawvideo", "-fps_mode:v:1", "passthrough"]
+    text = ask(path, [*streams, "-f", "framecrc", "-"]).decode("ascii", "replace")
+    heads = dict(re.findall(r"^#(\w+ \d): (.+)$", text, re.MULTILINE))
+    packets = [[field.strip() for field in line.split(",")] for line in text.splitlines() if line[:2] in ("0,", "1,")]
+    durations = [int(fields[3]) for fields in packets if fields[0] == "0"]
+    frames = sum(fields[0] == "1" for fields in packets)
+    try:
+        codec, size, base = heads["codec_id 0"], heads["dimensions 1"].split("x"), Fraction(heads["tb 0"])
+        # Times in whole milliseconds say less than the rate that such a file states.
+        stated = codec in ("vp8", "vp9", "av1")
+        fps = 1 / Fraction(heads["tb 1"]) if stated else len(durations) / (sum(durations) * base)
+        width, height = int(size[0]), int(size[1])
+    except (KeyError, ValueError, ZeroDivisionError, IndexError):
+        raise ClipError(f"{shown(path)}: expected a clip with frames that last some time, found none") from None
+    return VideoInfo(Path(path), frames, width, height, fps, Path(path).stat().st_size, codec, (0, 0))
+
+
+def read(path: Path) -> npt.NDArray[np.uint8]:
+    """All frames of a clip: uint8 RGB, (F, H, W, 3), padding included.
+
+    Raises:
+        ClipError: there is no such file, or it is not a whole MP4, WebM or GIF.
+    """
+    # Plain conversion repeats chroma pixels; these flags interpolate them, as players do: 2 dB nearer to the source.
+    smooth = ["-vf", "scale=flags=accurate_rnd+full_chroma_int+full_chroma_inp+bicubic", "-fps_mode", "passthrough"]
+    data = ask(path, ["-map", "0:v:0", *smooth, "-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe", "-"])
+    head = re.match(rb"P6\n(\d+) (\d+)\n255\n", data)  # each frame brings its own size: nothing is guessed
+    if head is None:
+        raise ClipError(f"{shown(path)}: expected a clip, found no frames")
+    width, height = int(head[1]), int(head[2])
+    rows = np.frombuffer(data, np.uint8)
+    if rows.size % (head.end() + height * width * 3):
+        raise ClipError(f"{shown(path)}: expected frames of one size, {width}x{height}; they change within the clip")
+    rows = rows.reshape(-1, head.end() + height * width * 3)
+    return rows[:, head.end() :].reshape(-1, height, width, 3).copy()  # (F, H, W, 3)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings inside a clip. They may come from anywhere: they are parsed and nothing else; validate them.
+
+    Raises:
+        ClipError: no such file, not a clip, no settings inside, or they are not a JSON object of at most 8 MB.
+    """
+    must_be_file(path)
+    try:
+        with Path(path).open("rb") as file:
+            is_gif = file.read(6) in (b"GIF87a", b"GIF89a")
+            text = gif_comment.read(file, SETTINGS_LIMIT) if is_gif else None
+    except OSError as error:
+        raise ClipError(f"{shown(path)}: cannot be read ({error.strerror})") from None
+    if not is_gif:
+        # Escaping at most doubles the text. A longer answer is cut off, and refused below.
+        text = _metadata_comment(ask(path, ["-f", "ffmetadata", "-"], limit=2 * SETTINGS_LIMIT + 100_000))
+    if text is None:
+        raise ClipError(f"{shown(path)}: carries no settings; expected a clip that this package wrote, not re-encoded since")
+    try:
+        if len(text) > SETTINGS_LIMIT:
+            raise ClipError(f"{shown(path)}: its comment is over {SETTINGS_LIMIT} bytes: not the settings of a clip")
+        settings = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ClipError(f"{shown(path)}: its comment is not the settings of a clip (broken JSON)") from None
+    if not isinstance(settings, dict):
+        raise ClipError(f"{shown(path)}: its comment is not the settings of a clip (expected a JSON object)")
+    return settings
+
+
+def _encode(frames: Iterable[npt.NDArray[np.uint8]], partial: Path, fps: Fraction, format: str, comment: str | None) -> VideoInfo:
+    """Send the frames through FFmpeg into `partial` and read it back."""
+    iterator = iter(frames)
+    first = next(iterator, None)
+    if first is None:
+        raise WriteError("there are no frames to write: expected at least one")
+    shape = _check_frame(first, 0, None)
+    rows, columns = (0, 0) if format == "gif" else (shape[0] % 2, shape[1] % 2)
+    height, width = shape[0] + rows, shape[1] + columns
+    arguments = ["-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-framerate", str(fps), "-i", "pipe:0"]
+    if comment is not None and format != "gif":
+        metadata = partial.with_suffix(".txt")  # a file: as an argument, long settings fail (E2BIG)
+        with _disk(partial.parent):
+            metadata.write_text(";FFMETADATA1\ncomment=" + comment.translate(_ESCAPES) + "\n", encoding="utf-8")
+        arguments += ["-f", "ffmetadata", "-i", url(metadata), "-map_metadata", "1"]
+    count = 0
+    with FFmpeg([*arguments, *_ENCODE[format], "-f", format, url(partial)], WriteError, stdin=subprocess.PIPE) as ffmpeg:
+        for frame in itertools.chain([first], iterator):
+            _check_frame(frame, count, shape)
+            even = np.pad(frame, ((0, rows), (0, columns), (0, 0)), mode="edge") if rows or columns else frame
+            if not ffmpeg.feed(np.ascontiguousarray(even)):
+                break
+            count += 1
+        else:
+            if ffmpeg.finish() == 0:
+                return _read_back(VideoInfo(partial, count, width, height, fps, 0, format, (rows, columns)))
+        failure = ffmpeg.failure()
+        raise WriteError(_disk_full(partial.parent) if ffmpeg.disk_full else f"no clip was written: {failure}")
+
+
+def _check_frame(frame: Any, index: int, shape: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    """The frame's shape, (H, W, 3); `shape` is that of the frames before it."""
+    if isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3 and frame.size:
+        found = (frame.shape[0], frame.shape[1], 3)
+        if shape in (None, found):
+            return found
+    came = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+    raise WriteError(f"frame {index}: expected uint8 RGB {shape or '(height, width, 3)'}, got {came}")
+
+
+def _read_back(asked: VideoInfo) -> VideoInfo:
+    """What the file at `asked.path` holds, once it is what was asked."""
+    try:
+        info = probe(asked.path)
+    except ClipError as error:
+        raise WriteError(f"the clip could not be read back after it was written: {error}") from None
+    # How many seconds it may be longer or shorter: a GIF's delays are rounded to 0.01 s, the last one twice.
+    slack = {"mp4": Fraction(0), "webm": asked.frames / asked.fps / 500, "gif": Fraction(2, 100)}[asked.path.suffix[1:]]
+    same = (info.frames, info.width, info.height) == (asked.frames, asked.width, asked.height)
+    if not same or abs(info.frames / info.fps - asked.frames / asked.fps) > slack:
+        raise WriteError(
+            f"the clip is not the one asked for: expected {asked.frames} frames of {asked.width}x{asked.height} at {asked.fps} "
+            f"frames/s, read back {info.frames} of {info.width}x{info.height} at {info.fps}; try another format or rate"
+        )
+    return replace(info, padded=asked.padded)
+
+
+def _disk_full(directory: Path) -> str:
+    free = shutil.disk_usage(directory).free / 1e6 if directory.is_dir() else 0.0
+    return (
+        f"the disk that holds {shown(directory)} is full ({free:.1f} MB free): "
+        "free some space on it, or choose another folder with --output-dir"
+    )
+
+
+@contextmanager
+def _disk(directory: Path) -> Iterator[None]:
+    """Turn the operating system's errors on `directory` into one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise WriteError(_disk_full(directory)) from None
+        raise WriteError(
+            f"cannot write into {shown(directory)} ({error.strerror or error}): choose another folder with --output-dir"
+        ) from None
+
+
+def _host() -> str:
+    # No dot, so that the host's part of a temporary name cannot be confused with the stem's.
+    return re.sub(r"[./\\\s]", "_", socket.gethostname()) or "host"
+
+
+def _new_partial(directory: Path, stem: str, format: str) -> Path:
+    """Make an empty temporary file. The stem is shortened: the whole name must fit where the final one does."""
+    name = f".{stem[:30]}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.partial.{format}"
+    path = directory.absolute() / name
+    path.open("xb").close()
+    return path
+
+
+def _publish(partial: Path, directory: Path, stem: str, format: str) -> Path:
+    for number in itertools.count():
+        final = directory / (f"{stem}_{number}.{format}" if number else f"{stem}.{format}")
+        try:
+            os.link(partial, final)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if not _claim_without_links(partial, final):
+                continue
+        return final
+    raise AssertionError("unreachable")
+
+
+def _claim_without_links(partial: Path, final: Path) -> bool:
+    """Where the file system has no hard links: take the name with an empty file that only one can make, then replace it."""
+    try:
+        final.open("xb").close()
+    except FileExistsError:
+        return False
+    try:
+        partial.replace(final)
+    except OSError:
+        final.unlink()
+        raise
+    return True
+
+
+def _dump(settings: Mapping[str, Any]) -> str:
+    # ASCII: what no container, player or GIF reader can get wrong. Escapes hold all of unicode.
+    text = json.dumps(dict(settings), allow_nan=False)
+    if len(text) > SETTINGS_LIMIT:
+        raise WriteError(f"settings: a clip holds up to {SETTINGS_LIMIT} bytes of them, got {len(text)}")
+    return text
+
+
+def _metadata_comment(dump: bytes) -> str | None:
+    """The comment among FFmpeg's key=value lines, in which a backslash keeps the next character from meaning something."""
+    # The patterns are possessive: others take a gigabyte for a long comment.
+    for key, value in re.findall(r"^((?:[^\\=\n]++|\\.)*+)=((?:[^\\\n]++|\\.)*+)$", dump.decode("utf-8", "replace"), re.M | re.S):
+        if key.lower() == "comment":
+            return re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)
+    return None

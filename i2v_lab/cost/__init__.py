@@ -1,0 +1,11 @@
+"""Memory, FLOPs and time of a clip before it runs; what fits, and on which tier of the memory ladder.
+
+from i2v_lab.cost import Budget, plan
+print(plan(params).sentence())
+plan(params, device="cuda", budget=Budget.vram(12)).tier
+"""
+
+from i2v_lab.cost.budget import CARDS, Budget
+from i2v_lab.cost.planning import Plan, Planner, plan
+
+__all__ = ["CARDS", "Budget", "Plan", "Planner", "plan"]

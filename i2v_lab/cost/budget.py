@@ -1,0 +1,143 @@
+"""The memory that a clip may take: what is free now, or what a card has that is not here.
+
+GB are 10^9 bytes, as vendors and file managers count; GiB are 2^30 bytes, as torch and `nvidia-smi` count.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import psutil
+
+from i2v_lab.devices.hardware import GIB, machine
+from i2v_lab.errors import ParamsError
+
+GB = 10**9
+
+# What is left free. On a CPU: for the other programs. On CUDA: for the device's context and the workspaces of its kernels,
+# which no tensor shows, and a share for what the allocator cannot use because it is in pieces. Not measured on a GPU.
+RAM_MARGIN = GIB // 2
+VRAM_MARGIN, VRAM_SHARE = 3 * GIB // 4, 0.03
+
+CARDS: Mapping[str, int] = MappingProxyType({
+    "GTX 1660 6 GB": 6, "RTX 3060 12 GB": 12, "RTX 3080 10 GB": 10, "RTX 3090 24 GB": 24, "RTX 4060 8 GB": 8,
+    "RTX 4060 Ti 16 GB": 16, "RTX 4070 12 GB": 12, "RTX 4080 16 GB": 16, "RTX 4090 24 GB": 24, "RTX 5090 32 GB": 32,
+    "T4 16 GB": 16, "V100 16 GB": 16, "V100 32 GB": 32, "L4 24 GB": 24, "A10 24 GB": 24, "L40S 48 GB": 48, "A6000 48 GB": 48,
+    "A100 40 GB": 40, "A100 80 GB": 80, "H100 80 GB": 80, "H200 141 GB": 141,
+})  # fmt: skip
+"""Published sizes, counted as GB, which is a little less than most of them have."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Memory that a clip may take.
+
+    Attributes:
+        bytes: as much as that, the margin already taken off.
+        name: what it is, in words: "free VRAM of cuda:0", "12 GB of VRAM".
+    """
+
+    bytes: int
+    name: str
+
+    @classmethod
+    def free(cls, device: str) -> Budget:
+        """What is free on a device now, together with what this process holds of it already.
+
+        A loaded model's weights lie there and are part of every plan, so they must not count twice: on CUDA all that
+        torch's allocator holds is added to the free memory; on a CPU, the resident memory of this process.
+
+        Args:
+            device: "cpu", "cuda", "cuda:1".
+        """
+        if not device.startswith("cuda"):
+            return cls(max(0, _available_ram() + _own_ram() - RAM_MARGIN), "free RAM")
+        free = _free_vram(int(device.partition(":")[2] or 0))
+        # A plan for a device that is not there must not read as if it were full.
+        return cls(_less_margin(free), f"free VRAM of {device}" + ("" if free else " (there is no such device here)"))
+
+    @classmethod
+    def vram(cls, gigabytes: float) -> Budget:
+        """That of a card with so many GB (10^9 bytes) and nothing else on it. ParamsError unless 1 to 10000."""
+        if not 1 <= gigabytes <= 10_000:
+            raise ParamsError(f"vram: expected 1 to 10000 GB, got {gigabytes:g}")
+        return cls(_less_margin(int(gigabytes * GB)), f"{gigabytes:g} GB of VRAM")
+
+    @classmethod
+    def card(cls, name: str) -> Budget:
+        """That of a known card, by its name or a part of it: "RTX 4090". ParamsError where it is unknown or names several."""
+        asked = name.casefold().replace(" ", "")
+        found = [card for card in CARDS if asked and asked in card.casefold().replace(" ", "")]
+        exact = [card for card in found if card.rpartition(" ")[0].rpartition(" ")[0].casefold().replace(" ", "") == asked]
+        found = exact if len(exact) == 1 else found
+        if len(found) != 1:
+            listed = ", ".join(found or CARDS)
+            raise ParamsError(f"card: expected {'one of ' if found else ''}{listed}; got {name!r}; or give --vram in GB")
+        return cls(_less_margin(CARDS[found[0]] * GB), found[0])
+
+
+def _less_margin(size: int) -> int:
+    return max(0, int(size * (1 - VRAM_SHARE)) - VRAM_MARGIN)
+
+
+def _free_vram(index: int) -> int:
+    """Bytes free on a CUDA device, and what torch holds of it in this process; 0 without a device."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():  # it counts as CUDA_VISIBLE_DEVICES says, and the driver does not
+        if index >= torch.cuda.device_count():
+            return 0
+        return int(torch.cuda.mem_get_info(index)[0] + torch.cuda.memory_reserved(index))
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return 0  # no driver
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(index)).free)
+    except pynvml.NVMLError:
+        return 0
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _own_ram() -> int:
+    """Resident bytes of this process, without files in memory (libraries, weights that are mapped): those are available."""
+    info = psutil.Process().memory_info()
+    return int(info.rss - getattr(info, "shared", 0))  # psutil has it on Linux
+
+
+def _available_ram() -> int:
+    """What programs can still take without swapping; of a container with a limit, what is left of that."""
+    available = int(psutil.virtual_memory().available)
+    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            left = int(_cgroup(limit)) - int(_cgroup(used)) + _reclaimable()
+            available = min(available, left)
+    return max(0, available)
+
+
+def _cgroup(name: str) -> str:
+    return (Path("/sys/fs/cgroup") / name).read_text()
+
+
+def _reclaimable() -> int:
+    """Bytes of files in memory that a container is charged for and that are dropped when they are in the way.
+
+    Those that were read more than once (active) among them: a checkpoint that was loaded twice would fill the container else.
+    """
+    for name, prefix in (("memory.stat", ""), ("memory/memory.stat", "total_")):
+        with suppress(OSError, ValueError):
+            found = dict(line.split() for line in _cgroup(name).splitlines())
+            return sum(int(found.get(f"{prefix}{kind}_file", 0)) for kind in ("inactive", "active"))
+    return 0
+
+
+def default_device() -> str:
+    """The device of "auto": the first CUDA device, or the CPU where there is none. torch is not imported for it."""
+    return "cuda:0" if machine()["vram_gib"] else "cpu"

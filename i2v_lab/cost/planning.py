@@ -1,0 +1,336 @@
+"""plan: what a clip takes, whether it fits, and on which tier; and what would fit where it does not."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import psutil
+
+from i2v_lab import models
+from i2v_lab.clip.params import SIDE_MIN, ClipParams
+from i2v_lab.clip.record import RunRecord
+from i2v_lab.cost.budget import Budget, default_device
+from i2v_lab.cost.timing import Rates, Row, duration, row_of
+from i2v_lab.devices.hardware import GIB, machine
+from i2v_lab.errors import I2VLabError, ParamsError
+from i2v_lab.models.base import StageCost, VideoModel
+from i2v_lab.store import Store
+
+# What a process of ours takes on a CPU before the first clip: Python, torch, diffusers. Measured on Linux x86-64.
+PROCESS_BYTES = 352 * 2**20
+RUNS_CORRECTING = 50  # newest runs whose measured memory corrects a plan on CUDA
+CORRECTION = (0.5, 2.0)  # beyond these a measurement is not believed
+TRIES = 4  # shapes that are looked at around the one that arithmetic calls the nearest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a clip will take.
+
+    Attributes:
+        params: the clip.
+        model: family. device, dtype: where and in which numbers it would run.
+        tier: the first tier of the memory ladder on which it fits; None: on none.
+        stages: what each stage takes on that tier; where it fits on none, on the last.
+        base: bytes that the process takes besides: on a CPU Python and the libraries, as `peak_ram_gib` of a run has them
+            in it too; 0 on CUDA.
+        correction: measured over predicted memory of earlier runs on this device, already in `peak_gib`; 1 on a CPU.
+        budget: the memory that it may take.
+        flops: floating-point operations of the whole clip.
+        seconds: expected, without loading the model; None where no run of this model on this device is known.
+        runs: how many runs `seconds` is drawn from.
+        last_tier: the tier that `stages` are of.
+        nearest: where it fits on no tier, the nearest smaller resolution alone, and the nearest number of frames alone,
+            that fit on the last one. They are advice: nothing is changed by itself.
+    """
+
+    params: ClipParams
+    model: str
+    device: str
+    dtype: str
+    tier: int | None
+    stages: tuple[StageCost, ...]
+    base: int
+    correction: float
+    budget: Budget
+    flops: int
+    seconds: float | None
+    runs: int
+    last_tier: int
+    nearest: tuple[ClipParams, ...] = ()
+
+    @property
+    def peak_gib(self) -> float:
+        """The most memory that it takes at once, GiB: of the device, or of the process on a CPU."""
+        return _peak(self.stages, self.base, self.correction) / GIB
+
+    @property
+    def free_gib(self) -> float:
+        """The memory that it may take, GiB."""
+        return self.budget.bytes / GIB
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits on some tier."""
+        return self.tier is not None
+
+    def sentence(self) -> str:
+        """The plan in a user's words, on one line."""
+        highest = max(self.stages, key=lambda stage: stage.total)
+        made = f"{self.params.resolution}, {self.params.num_frames} frames on {self.device} in {self.dtype}"
+        peak = f"{self.peak_gib:.1f} GiB ({highest.stage})"
+        free = f"{self.free_gib:.1f} GiB, {self.budget.name}"
+        if self.tier is None:
+            where = f" even on tier {self.last_tier} ({tier_name(self.last_tier)})" if self.last_tier else ""
+            return f"{made} does not fit: it takes {peak}{where}, of {free}; {self.advice()}"
+        fits = f"fits on tier {self.tier} ({tier_name(self.tier)})" if self.tier else "fits"
+        time = f"about {duration(self.seconds)}" if self.seconds is not None else f"{_flops(self.flops)}, time not known yet here"
+        return f"{made} {fits}: {peak}, of {free}; {time}"
+
+    def advice(self) -> str:
+        """What would fit, in words."""
+        if not self.nearest:
+            return "no smaller one of these fits either; use another device, or close other programs"
+        told = [
+            f"{near.resolution}" if near.num_frames == self.params.num_frames else f"{near.num_frames} frames"
+            for near in self.nearest
+        ]
+        return f"nearest that fits: {', or '.join(told)}"
+
+
+def _flops(flops: int) -> str:
+    return f"{flops / 1e12:.3g} TFLOP"
+
+
+def _peak(stages: tuple[StageCost, ...], base: int, correction: float) -> float:
+    return base + max(stage.total for stage in stages) * correction
+
+
+def tier_name(number: int) -> str:
+    """What a tier of the memory ladder is called."""
+    from i2v_lab.models.memory.tiers import TIERS
+
+    return TIERS[number].name
+
+
+def plan(
+    params: ClipParams,
+    model: VideoModel | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    budget: Budget | None = None,
+    store: Store | None = None,
+    tier: int | None = None,
+) -> Plan:
+    """Predict a clip's memory, FLOPs and time, and the tier on which it fits. Nothing is loaded, run or changed.
+
+    Args:
+        model: loaded: its own configs, device and dtype count, and its weights, which lie in memory already, are part of
+            the plan as of the budget (see Budget.free). None: what `params.model` names, by its configs if it is on this
+            machine, otherwise by the published ones.
+        device: "cpu", "cuda", "cuda:N"; None or "auto": the first CUDA device, or the CPU. It need not be here if a budget is
+            given.
+        dtype: instead of the one of params.
+        budget: None: what is free on the device now, less a margin.
+        store: whose runs tell how fast this device is; None: time is not known.
+        tier: this tier alone.
+
+    Raises:
+        ModelError: no such model, or it cannot be predicted. UnsupportedParams: it cannot make this clip.
+    """
+    return Planner(device=device, budget=budget, store=store).plan(params, model, dtype=dtype, tier=tier)
+
+
+class Planner:
+    """Plans many clips: what they share (the budget, what runs took, the cost of a shape) is looked up once."""
+
+    def __init__(self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None) -> None:
+        """Args: as `plan`. The memory that is free is looked at once a device."""
+        self.device = None if device == "auto" else device
+        self.budget, self.store = budget, store
+        self._budgets: dict[str, Budget] = {}
+        self._rates: dict[tuple[str, ...], Rates] = {}
+        self._corrections: dict[tuple[str, ...], float] = {}
+        self._costs: dict[Any, tuple[StageCost, ...]] = {}
+
+    def plan(
+        self, params: ClipParams, model: VideoModel | None = None, *, dtype: str | None = None, tier: int | None = None,
+        advise: bool = True,
+    ) -> Plan:  # fmt: skip
+        """As the function `plan`.
+
+        Args:
+            advise: look for what would fit, where it does not: some seconds for a large network.
+        """
+        case = _Case(self, params, model, dtype)
+        tiers = case.family.tiers(case.device)
+        if tier is not None and tier not in tiers:
+            raise ParamsError(
+                f"tier: expected one of {', '.join(map(str, tiers))} for {case.family.name} on {case.device}, got {tier}"
+            )
+        tried = (tier,) if tier is not None else tiers
+        fits, last, stages = None, tried[0], case.cost(params, tried[0])
+        for number in tried:
+            last, stages = number, case.cost(params, number)
+            if case.fits(stages):
+                fits = number
+                break
+        rates = self._rates_of(case, last)
+        return Plan(
+            params, case.family.name, case.device, case.dtype, fits, stages, case.base, case.correction, case.budget,
+            sum(stage.flops for stage in stages), rates.seconds(row_of(params), stages) if rates else None,
+            rates.runs if rates else 0, last, case.nearest(last) if fits is None and advise else (),
+        )  # fmt: skip
+
+    def budget_of(self, device: str) -> Budget:
+        """The memory that clips may take on a device."""
+        if self.budget:
+            return self.budget
+        if device not in self._budgets:
+            self._budgets[device] = Budget.free(device)
+        return self._budgets[device]
+
+    def _rates_of(self, case: _Case, tier: int) -> Rates | None:
+        """What runs of this network took, in this dtype, and offloaded alike: others take other times for the same FLOPs."""
+        if self.store is None or self.budget is not None:  # of a card that is not here nothing is known
+            return None
+        offload = tier if tier >= 3 and case.device.startswith("cuda") else 0
+        fingerprint = case.model.fingerprint if case.model is not None else ""
+        key = (case.family.name, case.device, case.dtype, case.params.model, fingerprint, str(offload))
+        if key not in self._rates:
+
+            def cost(row: Row) -> tuple[StageCost, ...]:
+                resolution, frames, steps, guidance, scheduler = row
+                then = case.params.replace(resolution=resolution, num_frames=frames, num_inference_steps=steps,
+                                           guidance_scale=guidance, scheduler=scheduler)  # fmt: skip
+                return case.cost(then, case.family.tiers(case.device)[0])
+
+            self._rates[key] = Rates(
+                self.store, case.family.name, str(machine(case.device)["device_name"]), cost,
+                dtype=case.dtype, model=case.params.model, fingerprint=fingerprint, offload=offload,
+            )  # fmt: skip
+        return self._rates[key]
+
+    def correction_of(self, case: _Case) -> float:
+        """The median of measured over predicted memory of the newest runs of a model on a CUDA device; 1 without any.
+
+        What was predicted is computed again: the figure in a record was corrected by the runs before it. A run that went up
+        the ladder shows the memory of the try that failed, and one of another checkpoint is not of this model's configs.
+        """
+        if not case.device.startswith("cuda") or self.store is None or self.budget is not None:
+            return 1.0
+        key = (case.family.name, case.device, case.model.fingerprint if case.model is not None else "")
+        if key not in self._corrections:
+            self._corrections[key] = 1.0  # while it is found
+            device_name, ratios = str(machine(case.device)["device_name"]), []
+            for record in self.store.records(status="done", limit=RUNS_CORRECTING):
+                measured = record.peak_vram_allocated_gib
+                if not measured or not record.params or (record.model_name, record.device_name) != (case.family.name, device_name):
+                    continue
+                if climbed(record) or (case.model is not None and record.model_fingerprint != case.model.fingerprint):
+                    continue
+                with suppress(I2VLabError):  # what this version does not make any more
+                    stages = case.cost(record.params, record.actual_tier or 0, record.dtype)
+                    ratios.append(measured * GIB / max(stage.total for stage in stages))
+            if ratios:
+                self._corrections[key] = min(max(median(ratios), CORRECTION[0]), CORRECTION[1])
+        return self._corrections[key]
+
+
+def climbed(record: RunRecord) -> bool:
+    """Whether a run ran out of memory on the tier that its memory was predicted for: what was measured is of both tries."""
+    return record.requested_tier is not None and record.actual_tier != record.requested_tier
+
+
+class _Case:
+    """One clip, and what a plan of it needs to know: family, device, dtype, budget."""
+
+    def __init__(self, planner: Planner, params: ClipParams, model: VideoModel | None, dtype: str | None) -> None:
+        self.planner, self.params, self.model = planner, params, model
+        self.family: type[VideoModel]
+        self.family, self.checkpoint = (type(model), "") if model is not None else models.find(params.model)
+        known: Any = model if model is not None else self.family  # a family for one device alone says so before it is loaded
+        self.device: str = getattr(known, "device", "") or planner.device or default_device()
+        asked = dtype or params.dtype
+        if asked == "auto":
+            asked = getattr(known, "dtype", "") or ("float16" if self.device.startswith("cuda") else "float32")
+        self.dtype: str = asked
+        self.budget = planner.budget_of(self.device)
+        self.correction = planner.correction_of(self)
+        self.base = 0 if self.device.startswith("cuda") else self._base()
+
+    def _base(self) -> int:
+        """Bytes of this process without the model; as many as a fresh one has, where this one has not loaded all of it yet."""
+        if self.model is None or self.planner.budget is not None:
+            return PROCESS_BYTES
+        weights = self.cost(self.params, 0)[0].weights
+        return max(PROCESS_BYTES, psutil.Process().memory_info().rss - weights)
+
+    def cost(self, params: ClipParams, tier: int, dtype: str = "") -> tuple[StageCost, ...]:
+        """As VideoModel.cost, for this case's model; each shape is asked once."""
+        dtype = dtype or self.dtype
+        key = (id(self.model), params.model, params.image, self.device, dtype, tier, *row_of(params))
+        if key not in self.planner._costs:
+            found = self.family.cost(
+                params, checkpoint=self.checkpoint, device=self.device, dtype=dtype, tier=tier, loaded=self.model
+            )
+            self.planner._costs[key] = found
+        return self.planner._costs[key]
+
+    def fits(self, stages: tuple[StageCost, ...]) -> bool:
+        return _peak(stages, self.base, self.correction) <= self.budget.bytes
+
+    def nearest(self, tier: int) -> tuple[ClipParams, ...]:
+        """The nearest smaller resolution alone, and the nearest fewer frames alone, that fit on a tier."""
+        return tuple(near for near in (self._nearest(self._smaller(), tier), self._nearest(self._shorter(), tier)) if near)
+
+    def _smaller(self) -> list[ClipParams]:
+        """The clip in all smaller resolutions of about its shape, the largest first."""
+        params, own = self.params, self.family.size_multiple
+        step = 64 if not params.height % 64 and not params.width % 64 and not 64 % own else max(own, 8 // own * own)
+        long, short = max(params.height, params.width), min(params.height, params.width)
+        sizes = []
+        for side in range(long - step, SIDE_MIN - 1, -step):
+            other = max(SIDE_MIN, round(side * short / long / step) * step)
+            sizes.append((side, other) if params.height >= params.width else (other, side))
+        return [params.replace(resolution=f"{height}x{width}") for height, width in sizes if height * width]
+
+    def _shorter(self) -> list[ClipParams]:
+        return [self.params.replace(num_frames=frames) for frames in range(self.params.num_frames - 1, 1, -1)]
+
+    def _nearest(self, candidates: list[ClipParams], tier: int) -> ClipParams | None:
+        """The first of the candidates, the largest first, that fits. Memory is about linear in pixels and in frames."""
+
+        def room(params: ClipParams) -> float:
+            try:
+                self.family.check(params)
+            except I2VLabError:
+                return -1.0
+            return self.budget.bytes - _peak(self.cost(params, tier), self.base, self.correction)
+
+        if not candidates or room(candidates[-1]) < 0:
+            return None
+        low, high = 0, len(candidates) - 1  # `high` fits; below `low` nothing does
+        sizes = [params.height * params.width * params.num_frames for params in candidates]
+        left, right = (_size(self.params), room(self.params)), (sizes[high], room(candidates[high]))
+        for _ in range(TRIES):
+            if low == high:
+                break
+            slope = (left[1] - right[1]) / (left[0] - right[0])
+            wanted = right[0] - right[1] / slope if slope else right[0]
+            guess = next((number for number, size in enumerate(sizes) if size <= wanted), high)
+            guess = min(max(guess, low), high - 1)
+            found = room(candidates[guess])
+            if found >= 0:
+                high, right = guess, (sizes[guess], found)
+            else:
+                low, left = guess + 1, (sizes[guess], found)
+        return candidates[high]
+
+
+def _size(params: ClipParams) -> int:
+    return params.height * params.width * params.num_frames

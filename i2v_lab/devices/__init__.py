@@ -1,0 +1,1 @@
+"""What the device is, what a run used of it, and whose turn it is."""

@@ -1,0 +1,1 @@
+"""The queue of clips that were asked for, and the worker that makes them."""

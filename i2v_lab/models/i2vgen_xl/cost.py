@@ -1,0 +1,275 @@
+"""What I2VGen-XL takes, predicted: its own methods are run once, on fake tensors, with no weights and no GPU.
+
+A model is built from configs under torch's FakeTensorMode and followed by a Tracker. Each part (text tower, vision tower,
+VAE encoder, UNet, VAE decoder) is run by itself and its result kept on disk, so what two clips share is run once. Stages
+are then put together as `I2VGenXL._generate` puts them together: what it still refers to counts.
+
+The tensors are fake CPU tensors, whatever the device: a torch without CUDA has no others. Shapes, types and lifetimes are
+those of any device; workspaces of its kernels (cuDNN, oneDNN) are not seen.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.errors import ModelError
+from i2v_lab.models.base import StageCost, VideoModel
+from i2v_lab.models.checkpoint import DTYPES, one_line, quiet_libraries, read_json
+from i2v_lab.models.i2vgen_xl import networks
+from i2v_lab.models.i2vgen_xl.networks import CELL, CLIP_TOKENS, Conditions, Networks, prompts
+from i2v_lab.models.memory import tiers, tracker
+from i2v_lab.models.memory.cost_cache import Part, kept
+from i2v_lab.models.memory.tracker import Tracker
+
+# The published checkpoint, part by part. An empty config for the UNet: the class's defaults are the real thing.
+CONFIGS: Mapping[str, Mapping[str, Any]] = {
+    "unet": {},
+    "vae": {
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "sample_size": 768,
+    },
+    "text_encoder": {
+        "vocab_size": 49408,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "hidden_act": "gelu",
+        "projection_dim": 512,
+    },
+    "image_encoder": {
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "patch_size": 14,
+        "image_size": 224,
+        "hidden_act": "gelu",
+        "projection_dim": 1024,
+    },
+}
+Configs = Mapping[str, Mapping[str, Any]]
+
+# float32 latents that are alive while the UNet runs, beside those it is given: the first noise, and what a scheduler
+# remembers of the steps before.
+_REMEMBERED = {"dpm++-2m": 3, "dpm++-2s": 3, "unipc": 4, "heun": 3, "kdpm2": 2, "kdpm2-a": 2, "lms": 5}
+_TWICE = ("heun", "kdpm2", "kdpm2-a")  # schedulers that ask the network twice a step, but for the last
+
+
+def cost(
+    params: ClipParams, *, checkpoint: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
+) -> tuple[StageCost, ...]:
+    """See `VideoModel.cost`. Some 2 s for a new shape, milliseconds for one whose parts are on disk."""
+    return _Clip(params, _Runner(find_configs(checkpoint, loaded), dtype), tier, device).stages()
+
+
+def find_configs(checkpoint: str, loaded: VideoModel | None = None) -> Configs:
+    """The configs of the four networks: of the loaded model, of the checkpoint if it is here, or the published ones."""
+    if loaded is not None:
+        return {part: _plain(getattr(loaded, part).config) for part in CONFIGS}
+    folder = Path(checkpoint).expanduser()
+    if not checkpoint or not folder.is_dir():
+        if not checkpoint:
+            return CONFIGS
+        from huggingface_hub import try_to_load_from_cache
+
+        found = [try_to_load_from_cache(checkpoint, f"{part}/config.json") for part in CONFIGS]
+        if not all(isinstance(path, str) for path in found):
+            return CONFIGS
+        return {part: read_json(Path(str(path))) for part, path in zip(CONFIGS, found, strict=True)}
+    return {part: read_json(folder / part / "config.json") for part in CONFIGS}
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return dict(config.to_dict() if hasattr(config, "to_dict") else config)
+
+
+def make_network(part: str, config: Mapping[str, Any]) -> torch.nn.Module:
+    """One of the four networks from its config, in torch's default dtype; weights as its class draws them."""
+    import diffusers
+    import transformers
+
+    # The dtype of the file is not that of the run, and transformers would take it for parts of the network.
+    own = {key: value for key, value in config.items() if not key.startswith("_") and key not in ("dtype", "torch_dtype")}
+    if part == "unet":
+        made = diffusers.I2VGenXLUNet.from_config(own)
+    elif part == "vae":
+        made = diffusers.AutoencoderKL.from_config({"latent_channels": 4, "scaling_factor": 0.18215, **own})
+    elif part == "text_encoder":
+        words = own.get("vocab_size", 49408)
+        made = transformers.CLIPTextModel(
+            transformers.CLIPTextConfig(**{"bos_token_id": words - 2, "eos_token_id": words - 1, **own})
+        )
+    else:
+        made = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**own))
+    network: torch.nn.Module = made
+    return network
+
+
+@dataclass
+class _Fake:
+    """Networks of fake tensors, and the mode that they live in."""
+
+    model: Networks
+    mode: Any
+
+    def weights(self) -> list[torch.Tensor]:
+        networks = (getattr(self.model, part) for part in CONFIGS)
+        return [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
+
+
+@functools.lru_cache(maxsize=2)
+def _fake(configs: str, dtype: str) -> _Fake:
+    """Build it; half a second for the full size.
+
+    Args:
+        configs: as JSON.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    mode, before = FakeTensorMode(), torch.get_default_dtype()
+    # New modules take the default dtype: `.to(dtype)` cannot swap the data of a fake parameter.
+    torch.set_default_dtype(DTYPES[dtype])
+    try:
+        with mode, quiet_libraries():
+            made: dict[str, Any] = {
+                part: make_network(part, config).eval().requires_grad_(False) for part, config in json.loads(configs).items()
+            }
+    except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        raise ModelError(
+            f"expected configs of an I2VGen-XL, got such as no network can be built of ({one_line(error)}); fetch it again"
+        ) from None
+    finally:
+        torch.set_default_dtype(before)
+    return _Fake(Networks(**made, tokenizer=None, feature_extractor=None, scheduler_config={}, fingerprint="fake"), mode)
+
+
+@functools.cache
+def _code() -> str:
+    """A hash of the code that is run, and the versions of the libraries that it runs through."""
+    digest = hashlib.sha256()
+    for module in (networks, tiers, tracker):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    for package in ("torch", "diffusers", "transformers"):
+        digest.update(importlib.metadata.version(package).encode())
+    return digest.hexdigest()
+
+
+class _Runner:
+    """Runs the parts of one model on fake tensors, or reads from disk what they gave before."""
+
+    def __init__(self, configs: Configs, dtype: str) -> None:
+        self.configs, self.dtype = json.dumps(configs, sort_keys=True, default=str), dtype
+        self.tokens = min(CLIP_TOKENS, int(configs["text_encoder"].get("max_position_embeddings", CLIP_TOKENS)))
+
+    def part(self, name: str, tier: int, *shape: int) -> Part:
+        """What a part takes at a shape, in the code that it runs on this tier."""
+        code = tiers.code(tier)  # of which a part sees some: the UNet chunks, the VAE tiles, the towers neither
+        code = {"predict": min(code, 2) // 2 * 2, "latents": code // 5 * 5, "decode": code // 5 * 5}.get(name, 0)
+
+        def run() -> Part:
+            fake = _fake(self.configs, self.dtype)
+            work: Callable[..., torch.Tensor] = getattr(self, f"_{name}")
+            try:
+                fake.model.use_tier(code)
+                with fake.mode, torch.no_grad(), Tracker(fake.weights()) as tracked:
+                    out = work(fake.model, *shape).untyped_storage().nbytes()
+            except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+                raise ModelError(f"expected a network that can be run, got one whose {name} fails ({one_line(error)})") from None
+            return Part(tracked.peak, out, tracked.flops)
+
+        return kept([_code(), self.configs, self.dtype, name, code, shape], run)
+
+    def weights(self, tier: int, stage: str, device: str) -> int:
+        """Bytes of weights that lie on the device at most in a stage."""
+        kind = device.partition(":")[0]
+
+        def run() -> Part:
+            return Part(tiers.resident(_fake(self.configs, self.dtype).model, stage, tier, kind), 0, 0)
+
+        return kept([_code(), self.configs, self.dtype, "weights", tier, stage, kind], run).peak
+
+    # The parts: each makes its arguments, as fake as the model, and returns what goes on to the next.
+
+    def _text(self, model: Networks, batch: int) -> torch.Tensor:
+        return model.encode_prompt(torch.zeros(batch, self.tokens, dtype=torch.int64))
+
+    def _look(self, model: Networks) -> torch.Tensor:
+        side = model.image_encoder.config.image_size
+        return model.look(torch.zeros(1, 3, side, side, dtype=model.torch_dtype))
+
+    def _latents(self, model: Networks, height: int, width: int) -> torch.Tensor:
+        noise = torch.zeros(1, model.unet.config.in_channels, height // CELL, width // CELL)
+        return model.to_latents(torch.zeros(1, 3, height, width, dtype=model.torch_dtype), noise)
+
+    def _predict(self, model: Networks, batch: int, frames: int, height: int, width: int) -> torch.Tensor:
+        size, dtype, channels = (height // CELL, width // CELL), model.torch_dtype, model.unet.config.in_channels
+        conditions = Conditions(
+            torch.zeros(batch, self.tokens, model.text_encoder.config.hidden_size, dtype=dtype),
+            torch.zeros(batch, 1, model.image_encoder.config.projection_dim, dtype=dtype),
+            torch.zeros(batch, channels, frames, *size, dtype=dtype),
+            torch.zeros(batch, dtype=torch.int64),
+        )
+        return model.predict(conditions, torch.zeros(frames, channels, *size), torch.zeros((), dtype=torch.int64))
+
+    def _decode(self, model: Networks, frames: int, height: int, width: int) -> torch.Tensor:
+        return model.decode_frame(torch.zeros(frames, model.unet.config.in_channels, height // CELL, width // CELL))
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """The stages of one clip, out of the parts."""
+
+    params: ClipParams
+    runner: _Runner
+    tier: int
+    device: str
+
+    def stages(self) -> tuple[StageCost, ...]:
+        params, runner, tier = self.params, self.runner, self.tier
+        batch, frames, (height, width) = len(prompts(params)), params.num_frames, (params.height, params.width)
+        text, seen = runner.part("text", tier, batch), runner.part("look", tier)
+        first = runner.part("latents", tier, height, width)
+        network = runner.part("predict", tier, batch, frames, height, width)
+        vae = runner.part("decode", tier, 1, height, width)
+
+        noise = 4 * frames * first.out // DTYPES[runner.dtype].itemsize  # float32, (F, 4, h, w)
+        timed = frames * first.out  # the picture's latents over time, (1, 4, F, h, w)
+        told = text.out + batch * seen.out + batch * timed  # Conditions
+        encode = max(
+            text.peak,
+            text.out + seen.peak,
+            text.out + (1 + batch) * seen.out + first.peak,
+            told + timed + first.out,
+        )
+        denoise = network.peak + noise * _REMEMBERED.get(params.scheduler, 2)
+        calls = 2 * params.num_inference_steps - 1 if params.scheduler in _TWICE else params.num_inference_steps
+        return (
+            self._stage("encode", encode, text.flops + seen.flops + first.flops),
+            self._stage("denoise", denoise, network.flops * calls),
+            self._stage("decode", told + 2 * noise + self._frames(vae), vae.flops * frames),
+        )
+
+    def _frames(self, vae: Part) -> int:
+        """Bytes of decoding, beside what stays from before: one frame at work, and those that are done; see `decode`."""
+        clip = 3 * self.params.height * self.params.width * self.params.num_frames  # as bytes of uint8
+        if self.tier == 0:  # all frames in float32 from the beginning; at the end they and two copies in uint8
+            return 4 * clip + max(vae.peak, 2 * clip)
+        return vae.peak + (0 if self.device.startswith("cuda") else clip)
+
+    def _stage(self, name: str, activations: int, flops: int) -> StageCost:
+        return StageCost(name, self.runner.weights(self.tier, name, self.device), activations, flops)

@@ -1,0 +1,173 @@
+"""I2VGen-XL as a VideoModel: loaded from a checkpoint, it makes clips by the networks in networks.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from i2v_lab.clip.params import Advice, ClipParams
+from i2v_lab.clip.picture import Picture
+from i2v_lab.clip.progress import Progress
+from i2v_lab.clip.video import Frames
+from i2v_lab.errors import OutOfMemory, UnsupportedParams
+from i2v_lab.models.base import StageCost, VideoModel, check_size
+from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_checkpoint
+from i2v_lab.models.i2vgen_xl.cost import cost
+from i2v_lab.models.i2vgen_xl.networks import CELL, CLIP_TOKENS, Networks, prompts
+from i2v_lab.models.i2vgen_xl.parts import estimate_tokens, load_components
+from i2v_lab.models.memory.ladder import is_out_of_memory, one_line
+from i2v_lab.models.memory.tiers import TIERS, release, tiers_on
+from i2v_lab.models.sampling import make_scheduler, set_steps
+
+LAYOUT = Layout(
+    pipeline="I2VGenXLPipeline",
+    weights=("image_encoder", "text_encoder", "unet", "vae"),
+    files=("feature_extractor/preprocessor_config.json", "scheduler/scheduler_config.json"),
+)
+
+
+class I2VGenXL(Networks):
+    """I2VGen-XL, loaded. Make one with `load`; it satisfies `VideoModel`.
+
+    Attributes:
+        tokenizer, text_encoder, feature_extractor, image_encoder, unet, vae: the components.
+        scheduler_config: the noise schedule that the checkpoint was trained with, as diffusers keeps it.
+    """
+
+    layout: ClassVar[Layout] = LAYOUT
+    name: ClassVar[str] = "i2vgen-xl"
+    about: ClassVar[str] = "A picture and a prompt to a clip, by a video diffusion network of 1.4 billion parameters."
+    licence: ClassVar[str] = "MIT (ali-vilab/i2vgen-xl)"
+    native_size: ClassVar[tuple[int, int]] = (704, 1280)
+    size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"resolution": "512p", "num_frames": 8, "num_inference_steps": 30},
+        "standard": {"resolution": "512p", "num_frames": 16, "num_inference_steps": 50},
+        "high": {"resolution": "768p", "num_frames": 24, "num_inference_steps": 80},
+        "extreme": {"resolution": "1024p", "num_frames": 32, "num_inference_steps": 100},
+    }
+
+    @classmethod
+    def load(
+        cls, folder_or_hub_id: str | Path, *, device: str | None = None, dtype: str = "auto", progress: Progress | None = None,
+        tier: int = 0,
+    ) -> I2VGenXL:  # fmt: skip
+        """Load a checkpoint, a component at a time.
+
+        Args:
+            folder_or_hub_id: a local folder in diffusers layout, or a hub id: `ali-vilab/i2vgen-xl`. What lies in the
+                hub's cache is used without network; otherwise it is fetched (4.6 GB), with a progress bar.
+            device: "cpu", "cuda", "cuda:1"; None: CUDA if there is one, else the CPU.
+            dtype: "float32", "float16", "bfloat16"; "auto": float16 on CUDA, otherwise float32.
+            progress: hears the stage "load" and a step for each of its four components with weights.
+            tier: the tier of the memory ladder to begin on; those that offload need no room for all weights on the GPU.
+
+        Raises:
+            ModelError: not found, unreachable, incomplete, damaged, not an I2VGen-XL, or no such device.
+            OutOfMemory: the weights do not fit.
+        """
+        progress = progress or Progress()
+        where = choose_device(device)
+        number = choose_dtype(dtype, where)
+        checkpoint = open_checkpoint(folder_or_hub_id, LAYOUT)
+        progress.stage("load", len(LAYOUT.weights))
+        failed = None
+        try:
+            place = torch.device("cpu") if TIERS[tier].number >= 3 else where
+            parts = load_components(checkpoint, place, number, progress)
+            model = cls(**parts, fingerprint=checkpoint.fingerprint(), device=where)
+            model.use_tier(tier)
+            return model
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            failed = one_line(error)
+        raise OutOfMemory(
+            f"{folder_or_hub_id} does not fit into the memory of {where} as {str(number).removeprefix('torch.')}: {failed}; "
+            "close other programs, or use float16 on a device with 8 GB or more"
+        )
+
+    @classmethod
+    def check(cls, params: ClipParams) -> None:
+        check_size(params, cls.size_multiple, cls.name)
+
+    @classmethod
+    def advice(cls, params: ClipParams) -> list[Advice]:
+        found = []
+        steps, (height, width) = params.num_inference_steps, (params.height, params.width)
+        if params.scheduler == "ddim" and steps < 50:
+            found.append(Advice("num_inference_steps", f"{steps} is below 50", "DDIM leaves noise and smears", "use 50 or more"))
+        if params.scheduler == "lcm":
+            found.append(Advice("scheduler", "lcm", "it is made for distilled networks; on this one clips lose detail", "try ddim"))
+        if params.num_frames > 16:
+            found.append(Advice("num_frames", f"{params.num_frames} is above 16", "motion fades towards the end", "use 16"))
+        if height % 64 or width % 64:
+            near = "x".join(str(max(64, round(side / 64) * 64)) for side in (height, width))
+            found.append(Advice("resolution", f"{height}x{width} is not made of 64s", "the authors ask for that", f"use {near}"))
+        if height > width:
+            found.append(Advice("resolution", f"{height}x{width} is taller than wide", "it was trained on wide clips",
+                                f"turn it, {width}x{height}, or crop the picture"))  # fmt: skip
+        if not params.prompt:
+            found.append(Advice("prompt", "empty", "the motion is left to chance", "say what should happen in the clip"))
+        for field in ("prompt", "negative_prompt"):
+            if (tokens := estimate_tokens(getattr(params, field))) > CLIP_TOKENS:
+                found.append(Advice(field, f"about {tokens} tokens", f"the network reads the first {CLIP_TOKENS} and no more",
+                                    "put first what matters, and shorten it"))  # fmt: skip
+        return found
+
+    @classmethod
+    def tiers(cls, device: str) -> tuple[int, ...]:
+        return tiers_on(device)
+
+    @classmethod
+    def cost(
+        cls, params: ClipParams, *, checkpoint: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
+    ) -> tuple[StageCost, ...]:  # fmt: skip
+        cls.check(params)
+        return cost(params, checkpoint=checkpoint, device=device, dtype=dtype, tier=tier, loaded=loaded)
+
+    def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        """Make the clip: stages encode, denoise, decode. See `VideoModel.generate`.
+
+        One generator on the CPU, seeded with `params.seed`, draws float32 numbers in this order, whatever the device
+        and dtype: the sample of the picture's latents (1, 4, h, w); the noise (F, 4, h, w); what a stochastic scheduler
+        adds, step by step.
+        """
+        self.check(params)
+        if params.dtype not in ("auto", self.dtype):
+            raise UnsupportedParams(f"dtype: this model was loaded as {self.dtype}, got {params.dtype}; nearest: {self.dtype}")
+        # The error of a failed try keeps its frames, and they all that it computed: a new one is raised outside `except`.
+        try:
+            return self._generate(image, params, progress)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            failed = one_line(error)
+        if self.torch_device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise OutOfMemory(
+            f"{params.num_frames} frames of {params.height}x{params.width} in {self.dtype} do not fit into the memory of "
+            f"{self.device} ({failed}); make fewer frames or a smaller resolution"
+        )
+
+    @torch.no_grad()  # and not inference_mode: weights that are moved under it could not be moved again outside
+    def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        scheduler = make_scheduler(params.scheduler, self.scheduler_config)
+        set_steps(scheduler, params.num_inference_steps)  # a number of steps that cannot be made is told at once
+        generator = torch.Generator().manual_seed(params.seed)
+        pixels = image.crop(params.height, params.width)  # (H, W, 3)
+        release(self, *self.offloaders)  # what the clip before left on the device
+
+        progress.stage("encode", 3)
+        text = self.encode_prompt(self.tokenize(prompts(params)))
+        progress.step()
+        conditions = self.encode_picture(pixels, text, params, generator, progress)
+        shape = (params.num_frames, self.unet.config.in_channels, params.height // CELL, params.width // CELL)
+        noise = torch.randn(shape, generator=generator).to(self.torch_device)  # (F, 4, h, w)
+        release(self, "vae")
+        latents = self.denoise(noise, conditions, scheduler, params=params, generator=generator, progress=progress)
+        release(self, "unet")
+        return self.decode(latents, progress)

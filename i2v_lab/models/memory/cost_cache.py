@@ -1,0 +1,89 @@
+"""Results of runs on fake tensors, kept on disk: a small JSON file each, in the user's cache folder."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+log = logging.getLogger(__name__)
+
+
+class Part(NamedTuple):
+    """What one part of a model takes.
+
+    Attributes:
+        peak: bytes at the highest point, what it is given and what it returns included, weights not.
+        out: bytes of what it returns.
+        flops: floating-point operations.
+    """
+
+    peak: int
+    out: int
+    flops: int
+
+
+_memory: dict[str, Part] = {}
+
+
+def kept(key: Sequence[Any], run: Callable[[], Part]) -> Part:
+    """The result that was kept under this key; the first time, that of `run`.
+
+    Args:
+        key: everything that the result depends on, as JSON takes it.
+    """
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    if name not in _memory:
+        _memory[name] = _read(name) or _write(name, run())
+    return _memory[name]
+
+
+def forget() -> None:
+    """Let go of what is kept in this process; what is on disk stays."""
+    _memory.clear()
+
+
+@functools.cache
+def _home() -> Path | None:
+    with suppress(RuntimeError):  # a user without a home
+        return Path.home()
+    return None
+
+
+def folder() -> Path | None:
+    """Where results are kept: $XDG_CACHE_HOME/i2v_lab/costs, or that below ~/.cache; None for a user without a home."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    home = _home()
+    base = Path(given) if Path(given).is_absolute() else home and home / ".cache"
+    return base / "i2v_lab" / "costs" if base else None
+
+
+def _read(name: str) -> Part | None:
+    place = folder()
+    with suppress(OSError, ValueError, TypeError):  # not there, or damaged: it is run again
+        if place:
+            found = Part(**json.loads((place / f"{name}.json").read_text("utf-8")))
+            if all(isinstance(value, int) and value >= 0 for value in found):
+                return found
+    return None
+
+
+def _write(name: str, found: Part) -> Part:
+    if place := folder():
+        part = place / f".{name[:16]}-{secrets.token_hex(4)}.part"
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(found._asdict()), "utf-8")
+            part.replace(place / f"{name}.json")
+        except OSError as error:
+            log.info("%s was not kept: %s", part, error)  # it will be run again, no more
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+    return found

@@ -1,0 +1,329 @@
+"""The whole grid of a sweep as one labelled video, all clips in step: something to send to somebody."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+from PIL import Image, ImageDraw
+
+from i2v_lab.clip import ffmpeg, video
+from i2v_lab.clip.params import parse_fps
+from i2v_lab.errors import ClipError, InputError, WriteError
+from i2v_lab.report.player.fonts import drawable, font, wrap
+from i2v_lab.report.player.grid import Cell, Grid, Label, arrange, in_words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDTH_MAX = 1920  # pixels
+HEIGHT_AIM, HEIGHT_MAX = 2160, 8192  # clips get smaller down to CLIP_MIN to stay below the first; beyond the second: an error
+CLIP_MIN = 96  # pixels: narrower clips show nothing, unless they were made so
+HEAD_MIN = 110  # pixels that a label has at least
+GAP = 12
+TEXT, SMALL = 18, 14  # pixels
+BACK, FRONT, MUTED, BAD, PANEL = "#ffffff", "#1b1f24", "#57606a", "#a40e26", "#f0f2f5"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cell in the picture: (left, top) and the size of its box, and of its clip there, in pixels."""
+
+    cell: Cell
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Words:
+    """A text in the picture: its lines, and the box that it must stay in, in pixels."""
+
+    lines: tuple[str, ...]
+    left: int
+    top: int
+    width: int
+    height: int
+    size: int = TEXT
+    centred: bool = True
+    colour: str = FRONT
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where all stands. `width` and `height` are even."""
+
+    width: int
+    height: int
+    places: tuple[Place, ...]
+    words: tuple[Words, ...]
+
+
+def grid_video(
+    table: pd.DataFrame,
+    axes: Sequence[str],
+    path: Path,
+    *,
+    where: str | Mapping[str, Any] | None = None,
+    fps: Fraction | float | str | None = None,
+) -> Path:
+    """Write the whole grid as one video: every clip in step by time, with row and column labels.
+
+    A clip that is shorter than the longest holds its last frame; clips of other rates show the frame of the moment. Clips
+    are made smaller to fit, never a clip again. Cells without a clip show their status and reason. Many columns go on in a
+    second band below.
+
+    Args:
+        table: one row a run.
+        axes: the swept columns, outermost first; arranged as the page arranges them.
+        path: an .mp4, .webm or .gif; replaced, in one instant, where it exists.
+        where: the runs to show: a query as pandas has it ("seed == 0"), or values by column ({"seed": 0, "fps": [8, 24]}).
+        fps: frames a second of the video; None: that of the fastest clip.
+
+    Returns:
+        `path`, absolute.
+
+    Raises:
+        InputError: no run is left, an axis or column is unknown, or the grid is too large for one video.
+        WriteError: it could not be written; what stood at `path` before is still there.
+    """
+    path = Path(path).absolute()
+    grid = arrange(_selected(table, where), axes)
+    if not grid.cells:
+        raise InputError("grid video: expected at least one run in the table, got none" + (f" where {where}" if where else ""))
+    infos = [_probe(cell) for cell in grid.cells]
+    clips = [info for info in infos if isinstance(info, video.VideoInfo)]
+    rate = _rate(fps, clips)
+    layout = lay_out(grid, infos)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(path)
+    # Beside its place, so that it can take it in one instant; the dot and the process's number tell what it is.
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent) as folder:
+        decoded = [_decode(info, place, Path(folder)) for info, place in zip(infos, layout.places, strict=True)]
+        still = _draw(layout, infos)
+        frames = _frames(still, layout, decoded, infos, rate)
+        made = video.write(frames, Path(folder), stem="grid", fps=rate, format=path.suffix[1:].lower())
+        try:
+            made.path.replace(path)
+        except OSError as error:
+            raise WriteError(f"{path}: cannot be replaced ({error.strerror or error}); close what has it open") from None
+        del decoded
+    return path
+
+
+def _remove_stale(path: Path) -> None:
+    """Delete what processes that were killed left behind beside `path`."""
+    for folder in path.parent.glob(f".{path.name}.*.*"):
+        number = folder.name.removeprefix(f".{path.name}.").partition(".")[0]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _selected(table: pd.DataFrame, where: str | Mapping[str, Any] | None) -> pd.DataFrame:
+    if where is None:
+        return table
+    if isinstance(where, str):
+        try:
+            return table.query(where)
+        except Exception as error:  # noqa: BLE001 - pandas raises whatever the expression does
+            raise InputError(f"where: expected a condition on the table such as 'seed == 0', got {where!r} ({error})") from None
+    for name, value in where.items():
+        if name not in table.columns:
+            raise InputError(f"where: expected columns of the table, got {name!r}")
+        table = table[table[name].isin(value if isinstance(value, (list, tuple, set)) else [value])]
+    return table
+
+
+def _probe(cell: Cell) -> video.VideoInfo | str:
+    """The cell's clip, or why there is none."""
+    if not cell.clip:
+        return cell.reason
+    try:
+        return video.probe(Path(cell.clip))
+    except ClipError as error:
+        return str(error)
+
+
+def _rate(fps: Fraction | float | str | None, clips: Sequence[video.VideoInfo]) -> Fraction:
+    try:
+        return max((info.fps for info in clips), default=Fraction(8)) if fps is None else parse_fps(fps)
+    except ValueError as error:
+        raise InputError(f"fps: {error}") from None
+
+
+# Places
+
+
+def _label_lines(label: Label, width: int) -> list[str]:
+    return [line for name, value in label for line in wrap(drawable(f"{name} {value}"), width, TEXT)]
+
+
+def _natural(labels: Sequence[Label]) -> int:
+    """Pixels that the longest line of the labels takes when nothing is wrapped."""
+    texts = [drawable(f"{name} {value}") for label in labels for name, value in label]
+    return max((int(font(TEXT, text).getlength(text)) + 1 for text in texts), default=0)
+
+
+def _tall(lines: Sequence[str] | int, size: int = TEXT) -> int:
+    return (lines if isinstance(lines, int) else len(lines)) * (size * 5 // 4)
+
+
+def lay_out(grid: Grid, infos: Sequence[video.VideoInfo | str]) -> Layout:
+    """Find the largest size of the clips with which the grid fits, and where all stands then.
+
+    Raises:
+        InputError: it does not fit at any size.
+    """
+    clips = [info for info in infos if isinstance(info, video.VideoInfo)]
+    widest = max((info.width for info in clips), default=240)
+    shape = max((info.height / info.width for info in clips), default=0.5)
+    head = 0 if grid.wraps else min(_natural(grid.rows), WIDTH_MAX // 5)
+    width = min(widest, WIDTH_MAX - head - 3 * GAP)
+    while True:
+        layout = _at_width(grid, head, width, round(width * shape))
+        if layout.height <= HEIGHT_AIM or width <= CLIP_MIN:
+            break
+        width = max(CLIP_MIN, width * 9 // 10)
+    if layout.height > HEIGHT_MAX:
+        raise InputError(
+            f"grid video: {len(grid.rows)} x {len(grid.columns)} cells do not fit into one video, even {CLIP_MIN} pixels wide; "
+            "choose some of them with where, such as seed == 0"
+        )
+    return layout
+
+
+def _at_width(grid: Grid, head: int, width: int, height: int) -> Layout:
+    """The layout with clips in boxes of this size."""
+    labels = [cell.label for cell in grid.cells] if grid.wraps else grid.columns
+    pitch = max(width, min(_natural(labels), 2 * HEAD_MIN), HEAD_MIN if any(labels) else 0)  # room for a column and its label
+    left = head + 2 * GAP if head else GAP
+    many = max(1, min(len(grid.columns), (WIDTH_MAX - left) // (pitch + GAP)))
+    if grid.wraps:  # lines of about one length
+        many = -(-len(grid.columns) // -(-len(grid.columns) // many))
+    by_place = {(cell.row, cell.column): cell for cell in grid.cells}
+    places: list[Place] = []
+    words: list[Words] = []
+    total = left + many * (pitch + GAP)
+    top = GAP
+    if grid.common:
+        lines = wrap(drawable("in all: " + in_words(grid.common)), total - 2 * GAP, SMALL)
+        words.append(Words(tuple(lines), GAP, top, total - 2 * GAP, _tall(lines, SMALL), SMALL, False, MUTED))
+        top += _tall(lines, SMALL) + GAP
+    for start in range(0, len(grid.columns), many):
+        band = range(start, min(start + many, len(grid.columns)))
+        heads = [_label_lines(grid.columns[column], pitch) for column in band]
+        tallest = max(map(_tall, heads))
+        for place, lines in enumerate(heads):
+            words.append(Words(tuple(lines), left + place * (pitch + GAP), top + tallest - _tall(lines), pitch, _tall(lines)))
+        top += tallest + (GAP // 2 if tallest else 0)
+        for row, label in enumerate(grid.rows):
+            lines = _label_lines(label, head)
+            room = max(height, _tall(lines))
+            words.append(Words(tuple(lines), GAP, top + (room - _tall(lines)) // 2, head, _tall(lines), centred=False))
+            for place, column in enumerate(band):
+                if cell := by_place.get((row, column)):
+                    x = left + place * (pitch + GAP) + (pitch - width) // 2
+                    places.append(Place(cell, x, top + (room - height) // 2, width, height))
+            top += room + GAP
+    order = {id(cell): number for number, cell in enumerate(grid.cells)}
+    places.sort(key=lambda place: order[id(place.cell)])
+    return Layout(total + total % 2, top + top % 2, tuple(places), tuple(word for word in words if word.lines))
+
+
+def _fitted(info: video.VideoInfo, place: Place) -> tuple[int, int]:
+    """(width, height) of the clip within its box: its own shape, the whole box in one direction."""
+    scale = min(place.width / info.width, place.height / info.height)
+    return max(1, round(info.width * scale)), max(1, round(info.height * scale))
+
+
+# Pictures
+
+
+def _draw(layout: Layout, infos: Sequence[video.VideoInfo | str]) -> npt.NDArray[np.uint8]:
+    """All that does not move: uint8 RGB, (height, width, 3)."""
+    image = Image.new("RGB", (layout.width, layout.height), BACK)
+    draw = ImageDraw.Draw(image)
+    for words in layout.words:
+        _write(draw, words)
+    for place, info in zip(layout.places, infos, strict=True):
+        if isinstance(info, str):
+            box = (place.left, place.top, place.left + place.width - 1, place.top + place.height - 1)
+            draw.rectangle(box, fill=PANEL, outline=BAD)
+            for words in reason_words(place, info):
+                _write(draw, words)
+    return np.asarray(image).copy()
+
+
+def _write(draw: ImageDraw.ImageDraw, words: Words) -> None:
+    for number, line in enumerate(words.lines):
+        face = font(words.size, line)
+        indent = (words.width - face.getlength(line)) / 2 if words.centred else 0
+        draw.text((words.left + indent, words.top + _tall(number, words.size)), line, font=face, fill=words.colour)
+
+
+def reason_words(place: Place, reason: str) -> list[Words]:
+    """Status and reason in the box of a cell without a clip; what has no room ends with an ellipsis."""
+    room = place.width - 12
+    status = wrap("no clip" if place.cell.status == "done" else place.cell.status.replace("_", " "), room, SMALL)
+    below = place.top + 6 + _tall(status, SMALL)
+    for size in (SMALL, 12, 10):
+        lines = wrap(drawable(reason), room, size)
+        fits = (place.top + place.height - 6 - below) // _tall(1, size)
+        if len(lines) <= fits:
+            break
+    if len(lines) > fits:
+        lines = [line if number < fits - 1 else line[:-1] + "…" for number, line in enumerate(lines[: max(fits, 0)])]
+    left = place.left + 6
+    return [
+        Words(tuple(status), left, place.top + 6, room, _tall(status, SMALL), SMALL, False, BAD),
+        Words(tuple(lines), left, below, room, _tall(lines, size), size, False, FRONT),
+    ]
+
+
+def _decode(info: video.VideoInfo | str, place: Place, folder: Path) -> npt.NDArray[np.uint8] | None:
+    """The clip at the size that it has in the grid: uint8 RGB, (F, H, W, 3), on disk; None where there is none.
+
+    On disk, so that memory does not grow with the clips: all of them together are as large as the video's own frames.
+    """
+    if isinstance(info, str):
+        return None
+    width, height = _fitted(info, place)
+    raw = folder / f"{place.cell.row}-{place.cell.column}.raw"
+    scale = (
+        f"scale={width}:{height}:flags=accurate_rnd+full_chroma_int+full_chroma_inp+{'area' if width < info.width else 'bicubic'}"
+    )
+    plain = ["-c:v", "rawvideo", "-pix_fmt", "rgb24", "-f", "rawvideo", ffmpeg.url(raw)]
+    ffmpeg.ask(info.path, ["-map", "0:v:0", "-vf", scale, "-fps_mode", "passthrough", *plain])
+    return np.memmap(raw, np.uint8, "r", shape=(info.frames, height, width, 3))
+
+
+def _frames(
+    still: npt.NDArray[np.uint8],
+    layout: Layout,
+    decoded: Sequence[npt.NDArray[np.uint8] | None],
+    infos: Sequence[video.VideoInfo | str],
+    rate: Fraction,
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The frames of the video, one at a time: uint8 RGB, (height, width, 3)."""
+    seconds = max((info.frames / info.fps for info in infos if isinstance(info, video.VideoInfo)), default=2 / rate)
+    for number in range(max(1, -(-(seconds * rate).numerator // (seconds * rate).denominator))):
+        moment = (number + Fraction(1, 2)) / rate  # in the middle: on the border, either frame would be right
+        frame = still.copy()
+        for place, clip, info in zip(layout.places, decoded, infos, strict=True):
+            if clip is None or isinstance(info, str):
+                continue
+            picture = clip[min(int(moment * info.fps), info.frames - 1)]  # (H, W, 3)
+            top = place.top + (place.height - picture.shape[0]) // 2
+            left = place.left + (place.width - picture.shape[1]) // 2
+            frame[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+        yield frame

@@ -1,0 +1,124 @@
+"""Quality and cost: what no setting beats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+
+from i2v_lab import statistics
+from i2v_lab.errors import InputError
+from i2v_lab.report.player.fonts import drawable, font_file
+from i2v_lab.report.player.grid import plain_values, value_order, value_texts
+from i2v_lab.report.style import STYLES, NotebookFigure, metric_label, plot_name, shown_axes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+QUALITIES = ("prompt_agreement", "drift_ssim", "input_ssim", "smoothness")  # the first that has values is held against cost
+_LABELS = 8  # settings that are named in the plot of quality and cost
+
+
+def settings_table(table: pd.DataFrame, axes: Sequence[str], quality: str, cost: str = "seconds") -> pd.DataFrame:
+    """Each setting of a sweep, over its seeds and pictures: what it is worth and what it costs.
+
+    Args:
+        quality: a metric that has a better side. cost: "seconds" or "memory" (GiB).
+
+    Returns:
+        One row a setting: label, mean, low, high (of the quality; the interval is over seeds), cost (mean), clips, front
+        (no setting beats it), run (the index in `table` of its first clip). None where nothing was measured.
+
+    Raises:
+        InputError: a metric or an axis that is not there, a metric without a better side, or another cost.
+    """
+    import pandas as pd
+
+    column = statistics.metric_column(table, quality)
+    better = statistics.more_is_better(column)
+    if better is None or cost not in ("seconds", "memory"):
+        wrong = f"quality: expected a metric of which more or less is better, got {quality!r}"
+        raise InputError(wrong if better is None else f"cost: expected seconds or memory, got {cost!r}")
+    costs = statistics.clip_seconds(table) if cost == "seconds" else statistics.peak_memory(table)[0]
+    named = shown_axes(table, axes)
+    texts = {axis: dict(zip(order, value_texts(axis, order), strict=True)) for axis in named
+             for order in [value_order(axis, plain_values(table, axis))]}  # fmt: skip
+    columns = {axis: plain_values(table, axis) for axis in named}
+    known = ((table["status"] == "done") & table[column].notna() & costs.notna()).tolist()
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place in (place for place, there in enumerate(known) if there):
+        groups.setdefault(tuple(columns[axis][place] for axis in named), []).append(place)
+    rows = []
+    seeds = plain_values(table, "seed") if "seed" in table else [None] * len(table)
+    for key, at in groups.items():
+        amounts = table[column].astype("float64").iloc[at].tolist()
+        low, high = statistics.interval(amounts, [seeds[place] for place in at])
+        label = ", ".join(f"{axis} {texts[axis][value]}" for axis, value in zip(named, key, strict=True))
+        rows.append(
+            (label or "all clips", sum(amounts) / len(at), low, high, float(costs.iloc[at].mean()), len(at), table.index[at[0]])
+        )
+    found = pd.DataFrame(rows, columns=["label", "mean", "low", "high", "cost", "clips", "run"])
+    front = statistics.pareto(found["mean"].tolist(), found["cost"].tolist(), more_is_better=better)
+    return found.assign(front=pd.Series(front, index=found.index, dtype=bool))
+
+
+def _quality(table: pd.DataFrame, quality: str | None) -> str | None:
+    return quality or next(
+        (name for name in QUALITIES if f"metric_{name}" in table and table[f"metric_{name}"].notna().any()), None
+    )
+
+
+def pareto_plot(
+    table: pd.DataFrame,
+    axes: Sequence[str],
+    quality: str | None = None,
+    cost: str = "seconds",
+    settings: pd.DataFrame | None = None,
+) -> Figure | None:
+    """Quality against cost, a point a setting; those that no other beats are joined and named.
+
+    Args:
+        quality: a metric; None: agreement with the prompt, or the next best that was measured.
+        settings: from `settings_table`, where it is there already.
+
+    Returns:
+        The figure, 9 inches wide; None where nothing was measured.
+    """
+    if (name := _quality(table, quality)) is None:
+        return None
+    found = settings_table(table, axes, name, cost) if settings is None else settings
+    if found.empty:
+        return None
+    figure = NotebookFigure(figsize=(9, 3.8), dpi=100, layout="constrained", facecolor="white")
+    panel = figure.subplots()
+    front = found[found["front"]].sort_values("cost")
+    bars = [(found["mean"] - found["low"]).fillna(0).clip(lower=0), (found["high"] - found["mean"]).fillna(0).clip(lower=0)]
+    panel.errorbar(
+        found["cost"], found["mean"], yerr=bars, fmt="o", color="#8c959f", markersize=5, capsize=3, elinewidth=1, label="settings"
+    )
+    panel.plot(
+        front["cost"], front["mean"], color=STYLES[1][0], marker="s", markersize=7, linewidth=1.4, label="no setting beats these"
+    )
+    for number, (_, row) in enumerate(front.iterrows()):
+        if number < _LABELS:
+            text = plot_name(drawable(str(row["label"]))).replace("\n", " ")
+            panel.annotate(text, (row["cost"], row["mean"]), xytext=(8, -12), textcoords="offset points",
+                           fontproperties=FontProperties(fname=font_file(text), size=8))  # fmt: skip
+    panel.set_xlabel("time a clip, model loaded (s)" if cost == "seconds" else f"{statistics.peak_memory(table)[1]} (GiB)")
+    panel.set_ylabel(metric_label(name))
+    panel.set_xlim(0, 1.35 * float(found["cost"].max()) or 1)
+    panel.grid(True, color="#d0d7de", linewidth=0.6)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(loc="best", frameon=False, fontsize=8)
+    return figure
+
+
+def pareto_clips(table: pd.DataFrame, axes: Sequence[str], quality: str | None = None, cost: str = "seconds") -> pd.DataFrame:
+    """The rows of the table to look at beside `pareto_plot`: the first clip of each setting that no other beats."""
+    if (name := _quality(table, quality)) is None:
+        return table.iloc[:0]
+    found = settings_table(table, axes, name, cost)
+    return table.loc[found[found["front"]].sort_values("cost")["run"].tolist()]

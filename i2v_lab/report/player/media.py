@@ -1,0 +1,174 @@
+"""The clips and first frames of a grid: looked at once, and brought into the size in which a page can hold them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from i2v_lab.clip import ffmpeg, video
+from i2v_lab.errors import ClipError
+from i2v_lab.report.player.grid import Cell
+
+LIMIT_BYTES = 60_000_000  # of clips and posters in one page, as the base64 text that they are there
+PROXY_SIDE = 416  # pixels
+POSTER_SIDE = 320
+PIXELS_IN_STEP = 4_500_000  # of all frames that are shown at once: beyond, browsers on a few cores fall out of step
+_PLAYED = {"h264": "video/mp4", "vp8": "video/webm", "vp9": "video/webm", "av1": "video/mp4"}
+_FOURCC = {0x34363248: "h264", 0x34363268: "h264", 0x31637661: "h264"}  # H264, h264, avc1
+
+
+@dataclass(frozen=True)
+class Media:
+    """A clip as a page holds it.
+
+    Attributes:
+        info: the clip's file.
+        poster: JPEG of its first frame.
+        data: the file's bytes; None where only the poster is shown.
+        mime: of `data`.
+        said: what is told over the picture.
+    """
+
+    info: video.VideoInfo
+    poster: bytes
+    data: bytes | None
+    mime: str
+    said: str = ""
+
+
+def collect(cells: Sequence[Cell], limit: int) -> tuple[list[Media | str], list[str]]:
+    """For each cell its clip, or why there is none; and what to tell of the choice."""
+    found = look_at_all(cells, look)
+    infos = [item.info for item in found if isinstance(item, Media)]
+    whole = sum(info.file_bytes for info in infos) * 4 // 3
+    pixels = sum(info.width * info.height for info in infos)
+    left, proxies, posters, bare = limit, 0, 0, 0
+    for place, item in enumerate(found):  # posters first: a cell without a clip should at least have its picture
+        if isinstance(item, Media) and (left := left - len(item.poster) * 8 // 3) < 0:  # twice: without scripts it is shown too
+            found[place] = f"not in this page, which holds {limit / 1e6:g} MB at most: {item.info.path.name}"
+            bare += 1
+    full, many = whole > left, pixels > PIXELS_IN_STEP
+    for place, item in enumerate(found):
+        if not isinstance(item, Media):
+            continue
+        large = full or (many and max(item.info.width, item.info.height) > PROXY_SIDE)
+        data, copied = bytes_of(item.info, large, left * 3 // 4)
+        if data is None:
+            found[place] = replace(item, said="poster only: the page is full")
+            posters += 1
+        else:
+            left -= len(data) * 4 // 3
+            proxies += copied
+            found[place] = replace(item, data=data, mime="video/mp4" if copied else mime_of(item.info))
+    notes = []
+    if proxies:
+        notes.append(
+            f"{proxies} of {len(infos)} clips are shown as copies, up to {PROXY_SIDE} px wide or high; the files are as made."
+        )
+    if posters + bare:
+        notes.append(
+            f"This page holds {limit / 1e6:g} MB of clips at most: {posters + bare} of {len(infos)} clips do not play here"
+            + (f", and {bare} of them have no picture." if bare else "; their first frame is shown.")
+        )
+    return found, notes
+
+
+def look_at_all(cells: Sequence[Cell], look: Callable[[Path], Media]) -> list[Media | str]:
+    """For each cell its clip, without its bytes, or why there is nothing to show. Many at once: each waits for FFmpeg."""
+
+    def one(cell: Cell) -> Media | str:
+        if not cell.clip:
+            return cell.reason
+        try:
+            return look(Path(cell.clip))
+        except ClipError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        return list(pool.map(one, cells))
+
+
+def look(path: Path) -> Media:
+    """The clip and its first frame; decodes all of it.
+
+    Raises:
+        ClipError: it is not a whole clip.
+    """
+    return Media(video.probe(path), poster(path), None, "")
+
+
+def glance(path: Path) -> Media:
+    """As `look`, but an MP4 is taken by the word of its head, a fifth of the time: a page with a hundred clips opens soon.
+
+    Raises:
+        ClipError: there is no such file, or it is not a clip.
+    """
+    import cv2
+
+    ffmpeg.must_be_file(path)
+    with path.open("rb") as file:
+        if file.read(12)[4:8] != b"ftyp":
+            return look(path)
+    capture = cv2.VideoCapture(str(path))
+    try:
+        found, frame = capture.read()
+        rate, count = float(capture.get(cv2.CAP_PROP_FPS)), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        codec = _FOURCC.get(int(capture.get(cv2.CAP_PROP_FOURCC)))
+    finally:
+        capture.release()
+    if not found or codec is None or count < 1 or not 0 < rate < 1000:
+        return look(path)
+    height, width = frame.shape[:2]
+    scale = min(1.0, POSTER_SIDE / max(height, width))
+    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
+    jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+    fps = Fraction(rate).limit_denominator(1001)
+    return Media(video.VideoInfo(path, count, width, height, fps, path.stat().st_size, codec, (0, 0)), jpeg, None, "")
+
+
+def bytes_of(info: video.VideoInfo, large: bool, room: int) -> tuple[bytes | None, bool]:
+    """What a page holds of a clip in up to `room` bytes, None where that is too little; and whether it is a copy.
+
+    A clip that browsers do not play is copied, and a large one where that makes it smaller.
+    """
+    played = info.codec in _PLAYED
+    if room <= 0:
+        return None, False
+    if large or not played:
+        data = proxy(info)
+        if not played or len(data) < info.file_bytes:
+            return (data if len(data) <= room else None), True
+    return (info.path.read_bytes() if info.file_bytes <= room else None), False
+
+
+def mime_of(info: video.VideoInfo) -> str:
+    return "video/webm" if info.path.suffix == ".webm" else _PLAYED[info.codec]
+
+
+def _fit(side: int) -> str:
+    """FFmpeg's filter that brings the longer side down to `side` pixels; sides stay even."""
+    return f"scale=w='min({side},iw)':h='min({side},ih)':force_original_aspect_ratio=decrease:force_divisible_by=2:flags=bicubic"
+
+
+def poster(path: Path) -> bytes:
+    """JPEG of the first frame."""
+    picture = ["-map", "0:v:0", "-frames:v", "1", "-vf", f"{_fit(POSTER_SIDE)},format=yuvj420p"]
+    return ffmpeg.ask(path, [*picture, "-c:v", "mjpeg", "-q:v", "4", "-f", "image2pipe", "-"])
+
+
+def proxy(info: video.VideoInfo) -> bytes:
+    """A small MP4 of the same frames at the same rate (a GIF's at its mean rate), quick to seek in."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "proxy.mp4"
+        encode = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "26", "-g", "8", "-bf", "0", "-pix_fmt", "yuv420p"]
+        # Frame n at n seconds over the rate, exactly: the base of times is a frame.
+        rate, base = info.fps, f"{info.fps.denominator}/{info.fps.numerator}"
+        regular = ["-vf", f"{_fit(PROXY_SIDE)},settb={base},setpts=N", "-fps_mode", "cfr", "-r", str(rate)]
+        plain = ["-map_metadata", "-1", "-movflags", "+faststart", "-f", "mp4"]
+        ffmpeg.ask(info.path, ["-map", "0:v:0", *regular, *encode, *plain, ffmpeg.url(out)])
+        return out.read_bytes()

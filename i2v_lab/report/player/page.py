@@ -1,0 +1,199 @@
+"""Clips in step: a grid of clips as one self-contained page, which a notebook shows and a file keeps.
+
+The page is the player's script and style and the clips, inside one document that asks the network for nothing. In a
+notebook it stands in a sandboxed frame over a plain table of posters: where frames and scripts are taken out, the posters
+stay.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from i2v_lab.report.player.assets import joined, player_script
+from i2v_lab.report.player.facts import BestIs, axes_data, check_best, number_columns, numbers_of
+from i2v_lab.report.player.grid import Cell, Grid, Label, arrange, in_words
+from i2v_lab.report.player.media import LIMIT_BYTES, PROXY_SIDE, Media, collect
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["LIMIT_BYTES", "PROXY_SIDE", "ClipGrid", "clip_grid"]
+
+_BORDER = "border:1px solid #8888;border-radius:6px;margin-bottom:12px"
+_FRAME_STYLE = "position:absolute;top:0;left:0;width:100%;height:100%;border:0;background:Canvas"
+
+
+@dataclass(frozen=True)
+class ClipGrid:
+    """A grid of clips that play in step: displays itself in a notebook; `page()` is a whole HTML document.
+
+    Attributes:
+        grid: which clip stands where.
+        data: what player.js mounts; see there.
+    """
+
+    grid: Grid
+    data: dict[str, Any]
+
+    def page(self) -> str:
+        """A self-contained HTML document: opens from disk, needs no network, and may use none."""
+        found = "JSON.parse(document.getElementById('data').textContent)"
+        script = f"{player_script()}\nmount(document.getElementById('player'), {found});\n"
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy = (
+            f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+            "img-src data: blob:; media-src data: blob:; base-uri 'none'; form-action 'none'"
+        )
+        style = "html,body{margin:0;height:100%}#player{height:100vh}"
+        return (
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            '<meta name="color-scheme" content="light dark">\n'
+            f"<title>Clips in step</title>\n<style>{joined('player.css')}{style}</style>\n</head>\n<body>\n"
+            f'<div id="player">{poster_table(self.grid, self.data)}</div>\n'
+            f'<script type="application/json" id="data">{_json(self.data)}</script>\n'
+            f'<script type="module">{script}</script>\n</body>\n</html>\n'
+        )
+
+    def _repr_html_(self) -> str:
+        frame = html.escape(self.page(), quote=True)
+        return (
+            f'<div style="position:relative;height:{height_of(self.grid, self.data)}px;overflow:auto;{_BORDER}">{poster_table(self.grid, self.data)}'
+            f'<iframe sandbox="allow-scripts" allow="fullscreen" title="clips in step" style="{_FRAME_STYLE}" srcdoc="{frame}">'
+            "</iframe></div>"
+        )
+
+    def __repr__(self) -> str:
+        clips = sum("base64" in cell for cell in self.data["cells"])
+        return f"ClipGrid({len(self.grid.rows)} x {len(self.grid.columns)}, {clips} clips)"
+
+
+def clip_grid(
+    table: pd.DataFrame,
+    axes: Sequence[str],
+    *,
+    rows: str | Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
+    limit_bytes: int = LIMIT_BYTES,
+    best: str = "",
+    best_is: BestIs | None = None,
+) -> ClipGrid:
+    """The clips of a sweep in a labelled grid, playing in step, with every file inside.
+
+    Many or large clips are shown as proxies, 416 px at the longer side; what does not fit into `limit_bytes` is a poster,
+    and then nothing. The page tells either. Cells without a clip show their status and reason.
+
+    Args:
+        table, axes, rows, columns: as `arrange` takes them.
+        limit_bytes: of clips and posters in the page.
+        best: a column of numbers, or a metric without its metric_; the clip with the best value is marked.
+        best_is: which of its values is the best: lowest or highest; by default as the metric has it, and the lowest cost.
+
+    Raises:
+        InputError: an axis is not one of the table's columns, or `best` is no column of numbers.
+    """
+    grid = arrange(table, axes, rows=rows, columns=columns)
+    marked = check_best(table, best, best_is)
+    media, notes = collect(grid.cells, limit_bytes)
+    data = player_data(table, axes, grid, media, notes, marked)
+    for cell, found in zip(data["cells"], media, strict=True):
+        if isinstance(found, Media) and found.data is not None:
+            cell |= {"mime": found.mime, "base64": base64.b64encode(found.data).decode()}
+    return ClipGrid(grid, data | {"standalone": True})
+
+
+def player_data(
+    table: pd.DataFrame,
+    axes: Sequence[str],
+    grid: Grid,
+    media: Sequence[Media | str],
+    notes: Sequence[str],
+    best: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """What player.js mounts, but for the clips themselves. `media` are those of the grid's cells, in order."""
+    numbers = number_columns(table)
+    cells = [_cell_data(cell, found) for cell, found in zip(grid.cells, media, strict=True)]
+    for number, cell in enumerate(cells):
+        cell |= {"number": number, "values": numbers_of(grid.cells[number].run, numbers)}
+    told = [*grid.notes, *notes]
+    if len({cell["frames"] / cell["fps"] for cell in cells if "fps" in cell}) > 1:
+        told.append("Clips differ in length: shorter ones hold their last frame until the longest ends.")
+    return {
+        "rows": grid.rows,
+        "columns": grid.columns,
+        "wraps": grid.wraps,
+        "common": grid.common,
+        "notes": told,
+        "axes": axes_data(table, axes),
+        "fields": numbers,
+        "best": best,
+        "cells": cells,
+    }
+
+
+def height_of(grid: Grid, data: dict[str, Any]) -> int:
+    """Pixels of the frame in a notebook of some 900 px: the whole grid, or what a screen shows; the rest scrolls."""
+    shapes = [(cell["width"], cell["height"]) for cell in data["cells"] if cell.get("width")]
+    many = min(len(grid.columns), 4) if grid.wraps else len(grid.columns)
+    room = (860 - (0 if grid.wraps else 150)) / max(many, 1) - 10
+    width = max(96, min(room, max([320, *(width for width, _ in shapes)]), 420))
+    height = max((width * tall / wide for wide, tall in shapes), default=80)
+    lines = -(-len(grid.columns) // many) if grid.wraps and many else len(grid.rows)
+    caption = 60 if grid.wraps else 0
+    notes = 24 * (len(data["notes"]) + bool(data["common"])) + 46 * (len(data["cells"]) > 1)
+    return round(min(max(130 + notes + lines * (height + caption + 12), 240), 720))
+
+
+def _cell_data(cell: Cell, found: Media | str) -> dict[str, Any]:
+    """The cell as player.js takes it."""
+    data: dict[str, Any] = {
+        "row": cell.row,
+        "column": cell.column,
+        "label": cell.label,
+        "status": cell.status,
+        "reason": cell.reason,
+    }
+    if isinstance(found, str):
+        return data | {"reason": found, "status": "no clip" if cell.status == "done" else cell.status}
+    info = found.info
+    data |= {"width": info.width, "height": info.height, "frames": info.frames, "fps": float(info.fps), "said": found.said}
+    data["poster"] = "data:image/jpeg;base64," + base64.b64encode(found.poster).decode()
+    return data
+
+
+def _json(data: Any) -> str:
+    """JSON that can stand in a script element: no </script> and no comment can begin in it."""
+    text = json.dumps(data, ensure_ascii=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def poster_table(grid: Grid, data: dict[str, Any]) -> str:
+    """The grid without scripts: a table of first frames."""
+    cells = {(cell["row"], cell["column"]): cell for cell in data["cells"]}
+
+    def label(pairs: Label) -> str:
+        return "<br>".join(f"{html.escape(name)} <b>{html.escape(value)}</b>" for name, value in pairs)
+
+    def content(cell: dict[str, Any] | None) -> str:
+        if cell is None:
+            return ""
+        if "poster" in cell:
+            return f'<img src="{cell["poster"]}" width="160" alt="{html.escape(in_words(cell["label"]), quote=True)}">'
+        return f"<b>{html.escape(cell['status'].replace('_', ' '))}</b><br>{html.escape(cell['reason'])}"
+
+    if grid.wraps:  # a list: four to a line
+        places = [f"<td>{content(cells.get((0, index)))}<br>{label(head)}</td>" for index, head in enumerate(grid.columns)]
+        lines = ["".join(places[start : start + 4]) for start in range(0, len(places), 4)]
+    else:
+        lines = ["<td></td>" + "".join(f"<th>{label(head)}</th>" for head in grid.columns)]
+        for row, head in enumerate(grid.rows):
+            found = "".join(f"<td>{content(cells.get((row, column)))}</td>" for column in range(len(grid.columns)))
+            lines.append(f"<th>{label(head)}</th>{found}")
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"

@@ -1,0 +1,147 @@
+"""What is to be seen together: any table of runs, or any clips' files, with the axes in which they differ."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from i2v_lab.clip import ffmpeg, video
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.errors import ClipError, InputError, ParamsError
+from i2v_lab.report.player.facts import BestIs, check_best
+from i2v_lab.report.player.grid import Grid, Label, arrange, plain_values, text_of, value_texts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CELLS_MAX = 1000  # clips that one view shows
+FIELDS = tuple(ClipParams.model_fields)
+# Said once for all, where they are the same in all.
+TOLD = [name for name, field in ClipParams.model_fields.items() if (field.json_schema_extra or {}).get("basic")]  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class View:
+    """Clips with their places.
+
+    Attributes:
+        table: one row a clip.
+        axes: the columns in which they differ.
+        grid: which clip stands where.
+        notes: what a reader should be told.
+        best: the column that the best clip is marked by, as player.js takes it.
+        plain: without tools, and without notes on the clips: nothing tells which is which.
+    """
+
+    table: pd.DataFrame
+    axes: tuple[str, ...]
+    grid: Grid
+    notes: tuple[str, ...] = ()
+    best: Mapping[str, str] | None = None
+    plain: bool = False
+
+
+def clip_view(
+    runs: pd.DataFrame | Sequence[Any],
+    *,
+    axes: Sequence[str] | None = None,
+    rows: str | Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
+    best: str = "",
+    best_is: BestIs | None = None,
+) -> View:
+    """The view of a table of runs or of some files; arguments as `compare` takes them."""
+    table, notes = _table(runs), []
+    marked = check_best(table, best, best_is)
+    if not len(table):
+        notes.append("There are no runs yet: make a clip in studio.ipynb, or with i2v-lab generate.")
+    if len(table) > CELLS_MAX:
+        notes.append(f"The newest {CELLS_MAX} of {len(table)} runs are shown: choose fewer of them.")
+        table = table.tail(CELLS_MAX)
+    table = table.reset_index(drop=True)
+    found = differing(table) if axes is None else list(axes)
+    if unknown := [axis for axis in found if axis not in table.columns]:
+        raise InputError(f"axes: expected columns of the table, got {', '.join(map(repr, unknown))}")
+    if axes is None and _repeated(table, found):
+        name = "file" if "file" in table.columns else "run"
+        table, found = table.assign(**{name: _names(table)}), [*found, name]
+    if rows is None and columns is None and _sparse(table, found):
+        columns = found  # one after the other
+    grid = arrange(table, found, rows=rows, columns=columns)
+    if not grid.common:
+        grid = replace(grid, common=_common(table, found))
+    return View(table, tuple(found), grid, tuple(notes), marked)
+
+
+def differing(table: pd.DataFrame) -> list[str]:
+    """The parameters that have more than one value in the table, in the order of ClipParams."""
+    return [name for name in FIELDS if name in table.columns and len(set(plain_values(table, name))) > 1]
+
+
+def _table(runs: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    if isinstance(runs, pd.DataFrame):
+        if "clip" not in runs.columns:
+            raise InputError(
+                f"compare: expected a table with a column clip, such as runs() gives; got {', '.join(map(str, runs.columns)) or 'none'}"
+            )
+        return runs
+    if isinstance(runs, (str, os.PathLike)):
+        runs = [runs]
+    if not isinstance(runs, Sequence):
+        raise InputError(f"compare: expected a table of runs or a list of clips' files, got {type(runs).__name__}")
+    if wrong := [item for item in runs if not isinstance(item, (str, os.PathLike))]:
+        raise InputError(f"compare: expected files of clips, got {str(wrong[0])[:80]!r}")
+    paths = [Path(os.fspath(item)) for item in runs]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise InputError(
+            f"compare: {ffmpeg.shown(missing[0])}: there is no such file"
+            + (f", nor {len(missing) - 1} others" * (len(missing) > 1))
+        )
+    return pd.DataFrame([_file_row(path) for path in paths], columns=None if paths else ["clip"])
+
+
+def _file_row(path: Path) -> dict[str, Any]:
+    """A clip's file as a row: the params that it carries, where it carries any that this version takes."""
+    row: dict[str, Any] = {"file": path.name, "clip": str(path.absolute()), "status": "done", "reason": ""}
+    with suppress(ClipError, ParamsError, TypeError):
+        inside = video.read_settings(path)
+        row |= ClipParams(**inside["params"]).plain() if isinstance(inside.get("params"), dict) else {}
+    return row
+
+
+def _repeated(table: pd.DataFrame, axes: Sequence[str]) -> bool:
+    """Whether two rows have the same values on all axes."""
+    keys = list(zip(*(plain_values(table, axis) for axis in axes), strict=True)) if axes else [()] * len(table)
+    return len(set(keys)) < len(keys)
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    """A name for each row: its file's, or its run's, with a number where that is not its alone."""
+    columns = [plain_values(table, name) for name in ("clip", "id") if name in table.columns]
+    names = [next((Path(text_of(value)).name for value in found if text_of(value)), "run") for found in zip(*columns, strict=True)]
+    return [name if names.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(names)]
+
+
+def _sparse(table: pd.DataFrame, axes: Sequence[str]) -> bool:
+    """Whether rows and columns would be mostly gaps."""
+    grid = arrange(table, axes)
+    return not grid.wraps and len(grid.cells) < 0.6 * len(grid.rows) * len(grid.columns)
+
+
+def _common(table: pd.DataFrame, axes: Sequence[str]) -> Label:
+    """The parameters that say most of a clip and are the same in all, where there are some to compare."""
+    if not len(table):
+        return ()
+    told = []
+    for name in TOLD:
+        if name in table.columns and name not in axes:
+            (value, *others) = dict.fromkeys(plain_values(table, name))
+            if not others and value not in (None, ""):
+                told.append((name, value_texts(name, [value])[0]))
+    return tuple(told)

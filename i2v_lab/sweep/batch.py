@@ -1,0 +1,93 @@
+"""A batch: a table of clips, made one after another. A row that is wrong or fails is recorded, and the rest goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from i2v_lab.clip.params import ClipParams, from_mapping
+from i2v_lab.clip.progress import Progress
+from i2v_lab.clip.record import RunRecord, new_id
+from i2v_lab.errors import InputError, ParamsError
+from i2v_lab.run import run_clip
+from i2v_lab.settings import Settings
+from i2v_lab.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def read_rows(path: Path) -> list[Mapping[str, Any] | str]:
+    """The rows of a CSV (with a header) or JSONL file; columns are fields of ClipParams.
+
+    Returns:
+        A row each: its fields; or, where the row cannot be read, why.
+
+    Raises:
+        InputError: the file cannot be read, is empty, or (CSV) has a column that is no parameter.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"expected a CSV or JSONL file in UTF-8, got {path}: {error}") from None
+    if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
+        rows: list[Mapping[str, Any] | str] = [
+            _json_row(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()
+        ]
+    else:
+        # Not splitlines(): a prompt in quotes may hold line breaks.
+        table = csv.DictReader(io.StringIO(text, newline=""), restkey="more columns than the header")
+        try:
+            _check_header(path, table.fieldnames or [])
+            rows = list(table)
+        except csv.Error as error:
+            raise InputError(f"expected a CSV file, got {path}: line {table.line_num}: {error}") from None
+    if not rows:
+        raise InputError(f"expected at least one row, got none in {path}")
+    return rows
+
+
+def _check_header(path: Path, names: Any) -> None:
+    if twice := sorted({name for name in names if list(names).count(name) > 1}):
+        raise InputError(f"expected each column once, got {', '.join(map(repr, twice))} twice in {path}; drop one")
+    unknown = [name for name in names if name not in ClipParams.model_fields]
+    if unknown:
+        known = ", ".join(ClipParams.model_fields)
+        raise InputError(f"expected columns of {known}, got {', '.join(map(repr, unknown))} in {path}; rename or drop them")
+
+
+def _json_row(line: str, number: int) -> Mapping[str, Any] | str:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return f"line {number} is not JSON: {error}"
+    return row if isinstance(row, dict) else f'line {number}: expected an object such as {{"image": ...}}, got {type(row).__name__}'
+
+
+def run_row(
+    row: Mapping[str, Any] | str,
+    store: Store,
+    settings: Settings,
+    *,
+    progress: Progress,
+    force: bool,
+    tier: int | None = None,
+    id: str = "",
+) -> RunRecord:
+    """Make the clip of one row; a row that is no clip is a failed record without params. `tier` and `id` as in `run_clip`."""
+    try:
+        if isinstance(row, str):
+            raise ParamsError(row)
+        params = from_mapping({**row, "model": row.get("model") or settings.model})
+    except ParamsError as error:
+        now = datetime.now(UTC)
+        record = RunRecord(id=id or new_id(now), status="failed", reason=str(error), created=now, finished=now)
+        store.save(record)
+        log.info("run %s: failed: %s", record.id, record.reason)
+        return record
+    return run_clip(params, None, store, progress=progress, settings=settings, force=force, tier=tier, id=id)

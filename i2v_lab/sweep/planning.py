@@ -1,0 +1,316 @@
+"""The plan of a sweep: what is done, what is to do, what cannot run and why; the time and the disk it will take."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from i2v_lab import models
+from i2v_lab.clip.key import clip_key
+from i2v_lab.clip.params import ClipParams, resolution_size
+from i2v_lab.clip.picture import Picture, open_picture
+from i2v_lab.cost import Plan, Planner
+from i2v_lab.cost.timing import duration as duration  # noqa: PLC0414 - those who show a plan find it here
+from i2v_lab.cost.timing import row_of
+from i2v_lab.devices.hardware import machine
+from i2v_lab.errors import I2VLabError
+from i2v_lab.models.memory.tiers import changes_pixels, pixel_changes
+from i2v_lab.settings import Settings, load_settings
+from i2v_lab.store import Store
+from i2v_lab.sweep.definition import Cell, Sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+State = Literal["done", "to do", "cannot run", "failed", "out_of_memory", "stopped"]
+TWO_PASSES = ("heun", "kdpm2", "kdpm2-a")  # schedulers that ask the network twice a step
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A cell of the plan.
+
+    Attributes:
+        cell: which one.
+        key: of its clip; "" where it is known only once the model is loaded, or where the cell cannot run.
+        state: done (here or by another sweep); to do; cannot run; or how it ended the last time.
+        reason: why it cannot run, or did not end with a clip.
+        run: the id of the run that made the clip, or failed to; "" where there is none.
+        seconds: expected wall seconds without loading the model; None where no run was measured here.
+        file_bytes: expected size of the clip; None likewise.
+        peak_gib: the most memory that it will take, GiB; None where that cannot be predicted.
+        tier: the tier of the memory ladder on which it fits; None where it fits on none, or that cannot be predicted.
+    """
+
+    cell: Cell
+    key: str
+    state: State
+    reason: str = ""
+    run: str = ""
+    seconds: float | None = None
+    file_bytes: float | None = None
+    peak_gib: float | None = None
+    tier: int | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class SweepPlan:
+    """What a sweep will do, before it does it. A notebook shows it as a table.
+
+    Attributes:
+        sweep: what is planned.
+        cells: a Planned for each cell, in order.
+        devices: where the cells that are to do will run ("cpu", "cuda:0").
+    """
+
+    sweep: Sweep
+    cells: tuple[Planned, ...]
+    devices: tuple[str, ...] = ()
+
+    def to_run(self, retry: Sequence[str] = ()) -> list[Planned]:
+        """The cells that a run of the sweep takes up: those to do, and those that cannot run (so that it is recorded).
+
+        Args:
+            retry: statuses (failed, out_of_memory, stopped); where given, cells that ended so are taken, and no others.
+        """
+        wanted = tuple(retry) or ("to do", "cannot run")
+        return [planned for planned in self.cells if planned.state in wanted]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """{state: how many cells}."""
+        return dict(Counter(planned.state for planned in self.cells))
+
+    def expected(self, retry: Sequence[str] = ()) -> tuple[float | None, float | None]:
+        """(seconds, bytes on disk) of the cells that will run; None where no run was measured here yet."""
+        chosen = [planned for planned in self.to_run(retry) if planned.state != "cannot run"]
+        if any(planned.seconds is None for planned in chosen):
+            return None, None
+        return sum(planned.seconds or 0.0 for planned in chosen), sum(planned.file_bytes or 0.0 for planned in chosen)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a cell: number, the swept params, state, reason, seconds, memory (and tier, if it takes one) and MB expected."""
+        import pandas as pd
+
+        names = self.sweep.axis_names
+        rows = [
+            {"cell": planned.cell.number, **{name: planned.cell.labels[name] for name in names}, "state": planned.state,
+             "reason": planned.reason, "expected s": planned.seconds, "GiB": planned.peak_gib, "tier": planned.tier or None,
+             "expected MB": None if planned.file_bytes is None else planned.file_bytes / 1e6}
+            for planned in self.cells
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def summary(self, retry: Sequence[str] = ()) -> str:
+        """The plan in a line: `24 cells: 20 to do, 4 done; about 3 min and 12 MB for what is to do`."""
+        told = ", ".join(f"{count} {state}" for state, count in self.counts.items())
+        number = f"{len(self.cells)} cell{'s' if len(self.cells) != 1 else ''}"
+        if not self.to_run(retry):
+            return f"{number}: {told}; nothing to run"
+        seconds, size = self.expected(retry)
+        if seconds is None or size is None:
+            return f"{number}: {told}; no run measured here yet, so the time is not known"
+        return f"{number}: {told}; about {duration(seconds)} and {size / 1e6:.3g} MB for the {len(self.to_run(retry))} to run"
+
+    def __repr__(self) -> str:
+        return f"SweepPlan({self.sweep.name}: {self.summary()})"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        table = self.table.replace("", None).dropna(
+            axis="columns", how="all"
+        )  # nothing expected yet, nothing in the way: no column
+        shown = table.to_html(index=False, max_rows=60, na_rep="", float_format=lambda value: f"{value:.3g}", escape=True)
+        return f"<p>{html.escape(self.summary())}</p>{shown}"
+
+
+def plan(sweep: Sweep, store: Store | None = None, settings: Settings | None = None, *, sweep_id: str = "") -> SweepPlan:
+    """Look at every cell without running any: cheap, and nothing is written.
+
+    A cell that does not fit into the memory that is free now, on any tier, is one that cannot run, and says why.
+
+    Args:
+        store: where finished clips are looked for; None: the output folder of the settings.
+        settings: default model, device; None reads config.yaml and the environment.
+        sweep_id: the sweep begun before whose failures count; "": the newest of this name.
+    """
+    settings = settings or load_settings()
+    store = store or Store(settings.output.directory)
+    sweep = sweep.with_default_model(settings.model)
+    look = _Look(settings)
+    cells = sweep.cells()
+    keys, faults = {}, {}
+    for cell in cells:
+        try:
+            keys[cell.number] = look.key(cell.params)
+        except I2VLabError as error:
+            faults[cell.number] = str(error)
+    ending = f".{settings.output.format}"
+    done = {key: run.id for key, run in store.find_all_done(keys.values(), ending).items()}
+    known = [sweep_id] if sweep_id else [found.id for found in store.find_sweeps(sweep.name)[:1]]
+    before = store.cell_states(known[0]) if known else {}
+    guess, planner = _Guess(store), _Forecast(store, settings)
+    planned = []
+    for cell in cells:
+        key = keys.get(cell.number, "")
+        run, status, reason = before.get(params_json(cell.params), ("", "", ""))
+        if key in done:
+            state, reason, run = "done", "", done[key]
+        elif status in ("failed", "out_of_memory", "stopped"):
+            state = status
+        elif cell.number in faults:
+            state, reason, run = "cannot run", faults[cell.number], ""
+        else:
+            state, reason, run = "to do", "", ""
+        found = planner.of(cell.params)
+        if found and state == "to do" and not found.fits:
+            state, reason = "cannot run", found.sentence()
+        elif found and key and state == "to do" and changes_pixels(found.tier or 0, cell.params.height, cell.params.width):
+            key = look.key(cell.params, found.tier or 0)  # the clip that it will be, and perhaps was before
+            if made := store.find_done(key, ending):
+                state, run = "done", made.id
+        size = guess.of(cell.params, look.where(cell.params))
+        memory = (found.seconds, size, found.peak_gib, found.tier) if found else (None, size, None, None)
+        planned.append(Planned(cell, key, cast(State, state), reason, run, *memory))
+    devices = dict.fromkeys(look.where(item.cell.params)[1] for item in planned if item.state != "done")
+    return SweepPlan(sweep, tuple(planned), tuple(devices))
+
+
+def params_json(params: ClipParams) -> str:
+    """The params as the store keeps them for a cell."""
+    return params.model_dump_json()
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Of a picture that was opened, what a key needs; the pixels are let go."""
+
+    sha256: str
+
+
+@dataclass
+class _Look:
+    """Opens each picture once and finds each model once, however many cells share them."""
+
+    settings: Settings
+    pictures: dict[str, _Seen | I2VLabError] = field(default_factory=dict)
+    identities: dict[tuple[str, str], models.Identity | I2VLabError | None] = field(default_factory=dict)
+
+    def key(self, params: ClipParams, tier: int = 0) -> str:
+        """The key of the clip, made on a tier of the memory ladder; "" where it takes the model to know it.
+
+        Raises:
+            I2VLabError: the cell cannot run; why.
+        """
+        picture = self.picture(params.image)
+        models.find(params.model)[0].check(params)
+        identity = self.identity(params)
+        return (
+            clip_key(params, cast(Picture, picture), identity, pixel_changes(tier, params.height, params.width)) if identity else ""
+        )
+
+    def picture(self, image: str) -> _Seen:
+        if image not in self.pictures:
+            try:
+                self.pictures[image] = _Seen(open_picture(image).sha256)
+            except I2VLabError as error:
+                self.pictures[image] = error
+        found = self.pictures[image]
+        if isinstance(found, I2VLabError):
+            raise found
+        return found
+
+    def identity(self, params: ClipParams) -> models.Identity | None:
+        asked = (params.model, params.dtype)
+        if asked not in self.identities:
+            try:
+                self.identities[asked] = models.identity(params.model, self.settings.device, params.dtype)
+            except I2VLabError as error:
+                self.identities[asked] = error
+        found = self.identities[asked]
+        if isinstance(found, I2VLabError):
+            raise found
+        return found
+
+    def where(self, params: ClipParams) -> tuple[str, str]:
+        """(model family, device) of a cell; the device of the settings where the model cannot tell."""
+        found = self.identities.get((params.model, params.dtype))
+        if isinstance(found, models.Identity):
+            return found.name, found.device
+        device = self.settings.device
+        return "", ("cuda:0" if machine()["vram_gib"] else "cpu") if device == "auto" else device
+
+
+def work(params: ClipParams) -> float:
+    """How much there is to compute, in no unit: passes x frames x pixels, and the frames to write beside the passes."""
+    return _work(params.resolution, params.num_frames, params.num_inference_steps, params.guidance_scale, params.scheduler)
+
+
+def _work(resolution: str, frames: int, steps: int, guidance: float, scheduler: str) -> float:
+    height, width = resolution_size(resolution)
+    passes = steps * (2 if guidance > 1 else 1) * (2 if scheduler in TWO_PASSES else 1)
+    return float(height * width * frames * (passes + 2))
+
+
+class _Forecast:
+    """The plan of each cell; cells of one shape share it."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.planner = Planner(device=settings.device, store=store)
+        self.plans: dict[tuple[Any, ...], Plan | None] = {}
+
+    def of(self, params: ClipParams) -> Plan | None:
+        """None where nothing can be predicted: why is told where the model is looked for."""
+        shape = (params.model, params.dtype, params.image, *row_of(params)[:3], params.guidance_scale > 1, params.scheduler)
+        if shape not in self.plans:
+            try:
+                self.plans[shape] = self.planner.plan(params)
+            except I2VLabError:
+                self.plans[shape] = None
+        return self.plans[shape]
+
+
+class _Guess:
+    """Expected size of clips, from runs of the same model on the same device."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.measured: dict[tuple[str, str], dict[tuple[Any, ...], list[float]]] = {}
+        self.answers: dict[tuple[Any, ...], float | None] = {}
+
+    def of(self, params: ClipParams, where: tuple[str, str]) -> float | None:
+        """Bytes: the median of runs of this very shape, or that of the nearest shape, scaled by the pixels."""
+        shape = (params.resolution, params.num_frames, params.num_inference_steps, params.guidance_scale > 1, params.scheduler)
+        if (where, shape) not in self.answers:
+            self.answers[where, shape] = self._answer(params, where, shape)
+        return self.answers[where, shape]
+
+    def _answer(self, params: ClipParams, where: tuple[str, str], shape: tuple[Any, ...]) -> float | None:
+        known = self._known(where)
+        if not known:
+            return None
+        wanted = work(params)
+        nearest = shape if shape in known else min(known, key=lambda other: abs(math.log(self._work(other) / wanted)))
+        height, width = resolution_size(nearest[0])
+        return statistics.median(known[nearest]) * params.height * params.width * params.num_frames / (height * width * nearest[1])
+
+    @staticmethod
+    def _work(shape: tuple[Any, ...]) -> float:
+        resolution, frames, steps, guided, scheduler = shape
+        return _work(resolution, frames, steps, 2.0 if guided else 1.0, scheduler)
+
+    def _known(self, where: tuple[str, str]) -> dict[tuple[Any, ...], list[float]]:
+        if where not in self.measured:
+            found: dict[tuple[Any, ...], list[float]] = {}
+            name, device = where
+            rows = self.store.timings(name, str(machine(device)["device_name"])) if name else []
+            for resolution, frames, steps, guidance, scheduler, _, size in rows:
+                found.setdefault((resolution, frames, steps, guidance > 1, scheduler), []).append(size or 0)
+            self.measured[where] = found
+        return self.measured[where]

@@ -1,0 +1,178 @@
+"""The player as a widget of a notebook: first frames at once, and each clip from the kernel when it comes into view.
+
+Clips travel over the kernel's own connection, one answer each, so that nothing needs to be known of the server's folders
+and addresses: it is the same in JupyterLab, Notebook, VS Code and Voilà. A page keeps up to 256 MB of those that left view.
+Beside the widget stands a table of first frames, for pages where scripts may not run.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anywidget
+import traitlets
+
+from i2v_lab.errors import I2VLabError
+from i2v_lab.report.player.assets import joined, player_script
+from i2v_lab.report.player.grid import Cell, text_of
+from i2v_lab.report.player.media import PIXELS_IN_STEP, PROXY_SIDE, Media, bytes_of, glance, look_at_all, mime_of
+from i2v_lab.report.player.page import height_of, player_data, poster_table
+from i2v_lab.report.player.view import View, clip_view
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CLIP_LIMIT_BYTES = 32_000_000  # a file that is larger is sent as a small copy
+POSTERS_LIMIT_BYTES = 8_000_000  # of first frames that are there before any clip
+
+
+class KeepsOpinions(Protocol):
+    """What keeps stars and notes: i2v_lab.opinions.Opinions."""
+
+    def rate(self, id: str, stars: int | None) -> None: ...
+    def note(self, id: str, text: str) -> None: ...
+    def table(self) -> pd.DataFrame: ...
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A cell's clip, and whether the grid shows a small copy of it."""
+
+    media: Media
+    copied: bool
+
+
+class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
+    """Clips in step, in a notebook.
+
+    Attributes:
+        view: what is shown; see `View`.
+        opinions: what keeps stars and notes; None where none are asked for.
+
+    Clips are sent by the kernel, which does one thing at a time: while a cell runs, those that are not there yet wait.
+    """
+
+    _esm = player_script() + "\n" + joined("clip_player.js", package="i2v_lab.widgets")
+    _css = joined("player.css")
+    data = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, view: View, opinions: KeepsOpinions | None = None, **more: Any) -> None:
+        self.opinions = opinions
+        self.view = view
+        self._shown: list[_Shown | None] = []
+        self._table = ""
+        super().__init__(data=self._made(view), **more)
+        self.on_msg(self._heard)
+
+    def show(self, runs: pd.DataFrame | Sequence[Any] | View, **more: Any) -> None:
+        """Show other clips in the same place; arguments as `compare` takes them, or a View.
+
+        Raises:
+            InputError: as `compare`; what was shown stays.
+        """
+        view = runs if isinstance(runs, View) else clip_view(runs, **more)
+        self.data = self._made(view)
+
+    def _made(self, view: View) -> dict[str, Any]:
+        """What player.js mounts."""
+        found = look_at_all(view.grid.cells, glance)
+        pixels = sum(item.info.width * item.info.height for item in found if isinstance(item, Media))
+        self.view = view
+        self._shown = [_shown(item, pixels > PIXELS_IN_STEP) for item in found]
+        data = player_data(view.table, view.axes, view.grid, found, [*view.notes, *self._notes()], _plain(view.best))
+        self._add_opinions(data, view.grid.cells)
+        left = POSTERS_LIMIT_BYTES
+        for cell in data["cells"]:
+            if "poster" in cell:
+                cell["lazy"] = True
+                left -= len(cell["poster"])
+                if left < 0:
+                    cell["poster"] = ""
+        told = "".join(f"<p>{html.escape(note)}</p>" for note in data["notes"])
+        self._table = told + poster_table(view.grid, data)
+        data |= {"height": height_of(view.grid, data), "plain": view.plain}
+        return data | ({"notes": []} if view.plain else {})
+
+    def _notes(self) -> list[str]:
+        copied = sum(item.copied for item in self._shown if item)
+        if not copied:
+            return []
+        return [f"{copied} of {sum(map(bool, self._shown))} clips are shown as copies, up to {PROXY_SIDE} px wide or high, until two are "
+                f"chosen; files over {CLIP_LIMIT_BYTES / 1e6:g} MB always are. The files are as made."]  # fmt: skip
+
+    def _add_opinions(self, data: dict[str, Any], cells: Sequence[Cell]) -> None:
+        if self.opinions is None:
+            return
+        known = self.opinions.table()
+        stars, notes = known["stars"].dropna().to_dict(), known["note"].to_dict()
+        data["opinions"] = True
+        for cell, shown in zip(cells, data["cells"], strict=True):
+            if id := text_of(cell.run.get("id")):
+                shown |= {"named": True, "stars": stars.get(id), "note": notes.get(id, "")}
+
+    def _heard(self, _: Any, message: Any, buffers: Any) -> None:
+        """Answer a page: nothing of what it says is taken for granted but the number of a cell."""
+        if not isinstance(message, dict):
+            return
+        cell = message.get("cell")
+        if not isinstance(cell, int) or not 0 <= cell < len(self._shown):
+            return
+        acts: dict[str, Callable[[], None]] = {
+            "clip": lambda: self._send_clip(cell, message.get("request"), bool(message.get("whole"))),
+            "stars": lambda: self._keep(cell, "stars", message.get("value")),
+            "note": lambda: self._keep(cell, "note", message.get("value")),
+        }
+        acts.get(str(message.get("type")), lambda: None)()
+
+    def _send_clip(self, number: int, request: Any, whole: bool) -> None:
+        answer = {"type": "clip", "request": request}
+        shown = self._shown[number]
+        try:
+            if shown is None:
+                raise I2VLabError("there is no clip")
+            info = shown.media.info
+            # A copy is made only where it is smaller; without room nothing would be sent, and a copy always has it.
+            large = (shown.copied and not whole) or info.file_bytes > CLIP_LIMIT_BYTES
+            data, copied = bytes_of(info, large, CLIP_LIMIT_BYTES)
+            if data is None:
+                raise I2VLabError(f"over {CLIP_LIMIT_BYTES / 1e6:g} MB, even as a copy: open the file in a player of its own")
+            self.send(answer | {"mime": "video/mp4" if copied else mime_of(info)}, buffers=[data])
+        except (I2VLabError, OSError) as error:
+            self.send(answer | {"text": str(error)})
+
+    def _keep(self, number: int, what: str, value: Any) -> None:
+        """Keep an opinion, and show it in the pages to come."""
+        id = text_of(self.view.grid.cells[number].run.get("id"))
+        if self.opinions is None or not id:
+            return
+        try:
+            if what == "stars":
+                self.opinions.rate(id, value)
+            else:
+                self.opinions.note(id, str(value))
+        except I2VLabError as error:
+            self.send({"type": "problem", "text": str(error)})
+            return
+        self.data["cells"][number][what] = value
+
+    def _repr_mimebundle_(self, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        bundle, about = super()._repr_mimebundle_(**more)
+        return {**bundle, "text/html": self._table, "text/plain": repr(self)}, about
+
+    def __repr__(self) -> str:
+        return f"ClipPlayer({len(self.view.grid.rows)} x {len(self.view.grid.columns)}, {sum(map(bool, self._shown))} clips)"
+
+
+def _shown(item: Media | str, many: bool) -> _Shown | None:
+    if not isinstance(item, Media):
+        return None
+    info = item.info
+    large = many and max(info.width, info.height) > PROXY_SIDE
+    return _Shown(item, large or info.codec not in ("h264", "vp8", "vp9", "av1") or info.file_bytes > CLIP_LIMIT_BYTES)
+
+
+def _plain(best: Any) -> dict[str, str] | None:
+    return dict(best) if best else None
