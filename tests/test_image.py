@@ -315,7 +315,7 @@ def test_bomb_takes_no_memory(tmp_path: Path) -> None:
     path.write_bytes(BOMB)
     # In a process of its own that may take 200 MB more than it begins with; decoding would take 3.6 GB.
     script = (
-        "import resource, sys\nfrom pathlib import Path\nfrom i2v_lab.image import open_picture\n"
+        "import resource, sys\nfrom pathlib import Path\nfrom i2v_lab.clip.picture import open_picture\n"
         "most = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize() + 200 * 2**20\n"
         "resource.setrlimit(resource.RLIMIT_AS, (most, most))\n"
         "try: open_picture(sys.argv[1])\nexcept Exception as error: print(type(error).__name__, error)\n"
@@ -339,7 +339,9 @@ def test_samples_are_sharp_photographs_and_blur_is_seen(name: str) -> None:
 
 
 def test_samples_need_no_import_of_scikit_image() -> None:
-    script = "import sys, i2v_lab.image as i; i.open_picture('sample:coffee'); print({'skimage', 'scipy'} & set(sys.modules))"
+    script = (
+        "import sys, i2v_lab.clip.picture as i; i.open_picture('sample:coffee'); print({'skimage', 'scipy'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "set()"
 

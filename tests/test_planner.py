@@ -104,7 +104,7 @@ def test_a_model_in_the_seam_has_tiers_and_a_cost() -> None:
     for family in (FakeModel, ClosedForm):
         assert isinstance(family(), VideoModel)
         assert family.tiers("cpu") == (0,)
-        found = family.cost(clip(), name=family.name, device="cpu", dtype="float32")
+        found = family.cost(clip(), checkpoint="", device="cpu", dtype="float32")
         assert [stage.stage for stage in found] == ["encode", "denoise", "decode"]
         with pytest.raises(ValueError, match="tier 0 alone"):
             family().use_tier(1)
@@ -123,12 +123,12 @@ def test_each_stage_of_a_network_takes_what_was_foretold(model: I2VGenXL) -> Non
 
 
 def test_the_full_network_takes_what_its_configs_say() -> None:
-    encode, denoise, decode = I2VGenXL.cost(clip("256p 8"), name="i2vgen-xl", device="cuda", dtype="float16")
+    encode, denoise, decode = I2VGenXL.cost(clip("256p 8"), checkpoint="", device="cuda", dtype="float16")
     assert encode.weights == denoise.weights == decode.weights
     assert 2.48e9 * 2 < encode.weights < 2.50e9 * 2  # 2.49 billion parameters of two bytes
     assert denoise.activations / GIB == pytest.approx(0.33, rel=0.02)
     assert denoise.flops / 2 == pytest.approx(4.95e12, rel=0.01)  # a step
-    free = I2VGenXL.cost(clip("256p 8", guidance_scale=1), name="i2vgen-xl", device="cuda", dtype="float16")[1]
+    free = I2VGenXL.cost(clip("256p 8", guidance_scale=1), checkpoint="", device="cuda", dtype="float16")[1]
     assert free.flops * 2 == pytest.approx(denoise.flops, rel=0.01)
     assert free.activations < 0.6 * denoise.activations
 
@@ -156,9 +156,9 @@ def test_flops_count_every_call_of_the_network(model: I2VGenXL) -> None:
         scheduler = make_scheduler(name, model.scheduler_config)
         denoise(predict, torch.randn(2, 4, 8, 8), scheduler, params, torch.Generator(), Progress())
         one = model.cost(
-            params.replace(scheduler="ddim", num_inference_steps=1), name="", device="cpu", dtype="float32", loaded=model
+            params.replace(scheduler="ddim", num_inference_steps=1), checkpoint="", device="cpu", dtype="float32", loaded=model
         )
-        many = model.cost(params, name="", device="cpu", dtype="float32", loaded=model)
+        many = model.cost(params, checkpoint="", device="cpu", dtype="float32", loaded=model)
         assert many[1].flops == len(calls) * one[1].flops, name
 
 
@@ -205,13 +205,13 @@ def test_configs_that_make_no_network_are_an_error_in_words(folder: Path, tmp_pa
 
 def test_the_first_tier_that_fits_is_taken(folder: Path) -> None:
     params = clip("512p 6", model=str(folder))
-    tiers = I2VGenXL.tiers("cuda")
-    assert tiers == tuple(tier.number for tier in tiers.TIERS)
-    peaks = {tier: plan(params, device="cuda", budget=Budget(2**40, "all"), tier=tier).peak_gib for tier in tiers}
+    numbers = I2VGenXL.tiers("cuda")
+    assert numbers == tuple(tier.number for tier in tiers.TIERS)
+    peaks = {tier: plan(params, device="cuda", budget=Budget(2**40, "all"), tier=tier).peak_gib for tier in numbers}
     assert len(set(peaks.values())) > 3
     for peak in peaks.values():
         found = plan(params, device="cuda", budget=Budget(math.ceil(peak * GIB), "as much"))
-        assert found.tier == next(tier for tier in tiers if peaks[tier] <= peak)
+        assert found.tier == next(tier for tier in numbers if peaks[tier] <= peak)
         assert found.peak_gib == peaks[found.tier]
         assert found.dtype == "float16"
     none = plan(params, device="cuda", budget=Budget(int(min(peaks.values()) * GIB) - 1, "too little"))
@@ -289,7 +289,7 @@ def test_time_is_told_from_earlier_runs_on_this_device(tmp_path: Path, folder: P
 
     def took(params: ClipParams, seconds: float, device_name: str = name, dtype: str = "float32") -> None:
         store.save(RunRecord(id=new_id(), status="done", params=params, seconds={"load": 99.0, "total": 99 + seconds},
-                             model_name="i2vgen-xl", device="cpu", device_name=device_name, dtype=dtype))  # fmt: skip
+                             model_checkpoint="", device="cpu", device_name=device_name, dtype=dtype))  # fmt: skip
 
     rate = 2e-9
     for shape in ("128x128 2", "64x64 8", "128x128 8"):
@@ -312,11 +312,11 @@ def test_on_cuda_what_was_measured_corrects_what_comes(tmp_path: Path, folder: P
     plain = plan(params, device="cuda:0", budget=Budget(2**40, "all"))
     device_name = str(machine("cuda:0")["device_name"])
     for ratio in (1.2, 1.3, 1.9):
-        store.save(RunRecord(id=new_id(), status="done", params=params, model_name="i2vgen-xl", device="cuda:0", dtype="float16",
+        store.save(RunRecord(id=new_id(), status="done", params=params, model_checkpoint="", device="cuda:0", dtype="float16",
                              device_name=device_name, predicted_peak_gib=plain.peak_gib * 1.3,
                              peak_vram_allocated_gib=plain.peak_gib * ratio))  # fmt: skip
     for _ in range(4):  # the try that failed had filled the device
-        store.save(RunRecord(id=new_id(), status="done", params=params, model_name="i2vgen-xl", device="cuda:0", dtype="float16",
+        store.save(RunRecord(id=new_id(), status="done", params=params, model_checkpoint="", device="cuda:0", dtype="float16",
                              device_name=device_name, requested_tier=0, actual_tier=2,
                              peak_vram_allocated_gib=plain.peak_gib * 1.9))  # fmt: skip
     found = plan(clip("64x64 4", model=str(folder)), device="cuda:0", store=store)

@@ -9,7 +9,6 @@ statistics.ranking(opinions.votes())
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -25,13 +24,6 @@ STARS = range(1, 6)
 NOTE_MAX = 10_000  # characters
 ID_MAX = 500
 
-_TABLES = ("opinions", "votes")
-_CREATE = (
-    "CREATE TABLE IF NOT EXISTS opinions (run TEXT PRIMARY KEY NOT NULL, stars INTEGER, note TEXT NOT NULL DEFAULT '', "
-    "changed TEXT NOT NULL)",
-    'CREATE TABLE IF NOT EXISTS votes (number INTEGER PRIMARY KEY, "left" TEXT NOT NULL, "right" TEXT NOT NULL, '
-    "better TEXT NOT NULL, created TEXT NOT NULL)",
-)
 _OPINION = (
     "INSERT INTO opinions (run, {0}, changed) VALUES (?, ?, ?) "
     "ON CONFLICT (run) DO UPDATE SET {0} = excluded.{0}, changed = excluded.changed"
@@ -46,14 +38,7 @@ class Opinions:
     """
 
     def __init__(self, store: Store) -> None:
-        self.store = store
-
-        def prepare(connection: sqlite3.Connection) -> bool:
-            found = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            return found.issuperset(_TABLES)
-
-        if not store._do(prepare):
-            store._write(lambda connection: [connection.execute(statement) for statement in _CREATE])
+        self._database = store.database
 
     def rate(self, id: str, stars: int | None) -> None:
         """Give a clip 1 to 5 stars; None takes them back.
@@ -77,7 +62,7 @@ class Opinions:
 
     def _set(self, column: str, id: str, value: Any) -> None:
         row = (_checked(id), value, stamp(datetime.now(UTC)))
-        self.store._write(lambda connection: connection.execute(_OPINION.format(column), row))
+        self._database.write(lambda connection: connection.execute(_OPINION.format(column), row))
 
     def vote(self, left: str, right: str, better: Better) -> None:
         """Enter which of two clips somebody found better; each vote counts, also the second one on the same pair.
@@ -91,14 +76,14 @@ class Opinions:
             raise InputError(f"a vote: expected two clips, got {left!r} twice")
         row = (_checked(left), _checked(right), better, stamp(datetime.now(UTC)))
         command = 'INSERT INTO votes ("left", "right", better, created) VALUES (?, ?, ?, ?)'
-        self.store._write(lambda connection: connection.execute(command, row))
+        self._database.write(lambda connection: connection.execute(command, row))
 
     def table(self) -> pd.DataFrame:
         """One row a clip with stars or a note. Index: the run's id; columns: stars (Int64, NA where none), note (str)."""
         import pandas as pd
 
         query = "SELECT run, stars, note FROM opinions WHERE stars IS NOT NULL OR note <> '' ORDER BY run"
-        rows = self.store._do(lambda connection: connection.execute(query).fetchall())
+        rows = self._database.read(lambda connection: connection.execute(query).fetchall())
         found = pd.DataFrame({"stars": pd.array([row[1] for row in rows], dtype="Int64"), "note": [row[2] for row in rows]})
         found.index = pd.Index([row[0] for row in rows], name="id", dtype=object)
         return found
@@ -108,7 +93,7 @@ class Opinions:
         import pandas as pd
 
         query = 'SELECT "left", "right", better, created FROM votes ORDER BY number'
-        rows = self.store._do(lambda connection: connection.execute(query).fetchall())
+        rows = self._database.read(lambda connection: connection.execute(query).fetchall())
         found = pd.DataFrame(rows, columns=["left", "right", "better", "created"])
         return found.assign(created=pd.to_datetime(found["created"], utc=True))
 

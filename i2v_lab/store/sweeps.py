@@ -11,14 +11,6 @@ from typing import Any, NamedTuple
 
 from i2v_lab.clip.record import COLUMNS, SQL_TYPES
 
-TABLES = ("sweeps", "cells")
-CREATE = (
-    "CREATE TABLE IF NOT EXISTS sweeps (id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, definition TEXT NOT NULL, "
-    "created TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS cells (sweep TEXT NOT NULL, number INTEGER NOT NULL, key TEXT NOT NULL, params TEXT NOT NULL, "
-    "run TEXT, PRIMARY KEY (sweep, number)) WITHOUT ROWID",
-)
-
 
 class Member(NamedTuple):
     """A cell of a sweep, as it is kept.

@@ -1,0 +1,58 @@
+"""The tables of runs.db, all of them, and what an older version of them is turned into."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from i2v_lab.clip.record import COLUMNS, SQL_TYPES
+
+VERSION = 2  # raise it where an older package could no longer read what this one writes
+
+_RUNS = ", ".join(
+    f'"{column.name}" {SQL_TYPES[column.kind]}' + (" PRIMARY KEY NOT NULL" if column.name == "id" else "") for column in COLUMNS
+)
+TABLES = {
+    "runs": f"CREATE TABLE IF NOT EXISTS runs ({_RUNS})",
+    "sweeps": "CREATE TABLE IF NOT EXISTS sweeps (id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, definition TEXT NOT NULL, "
+    "created TEXT NOT NULL)",
+    "cells": "CREATE TABLE IF NOT EXISTS cells (sweep TEXT NOT NULL, number INTEGER NOT NULL, key TEXT NOT NULL, "
+    "params TEXT NOT NULL, run TEXT, PRIMARY KEY (sweep, number)) WITHOUT ROWID",
+    "opinions": "CREATE TABLE IF NOT EXISTS opinions (run TEXT PRIMARY KEY NOT NULL, stars INTEGER, note TEXT NOT NULL DEFAULT '', "
+    "changed TEXT NOT NULL)",
+    "votes": 'CREATE TABLE IF NOT EXISTS votes (number INTEGER PRIMARY KEY, "left" TEXT NOT NULL, "right" TEXT NOT NULL, '
+    "better TEXT NOT NULL, created TEXT NOT NULL)",
+}
+_INDEXES = (
+    "CREATE INDEX IF NOT EXISTS runs_created ON runs (created, id)",
+    "CREATE INDEX IF NOT EXISTS runs_key ON runs (key)",
+    "CREATE INDEX IF NOT EXISTS runs_sweep ON runs (sweep)",
+    "CREATE INDEX IF NOT EXISTS runs_clip ON runs (clip) WHERE clip <> ''",
+    "CREATE INDEX IF NOT EXISTS runs_running ON runs (host) WHERE status = 'running'",
+)
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """The version of the tables in a database; 0 in a new one."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def is_current(connection: sqlite3.Connection) -> bool:
+    """Whether nothing is left to do for `prepare`."""
+    there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return version(connection) == VERSION and there.issuperset(TABLES) and not _missing_columns(connection)
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make the tables, or bring those of an older version up to date. Inside a transaction: another process may do the same."""
+    for statement in TABLES.values():
+        connection.execute(statement)
+    for name, kind in _missing_columns(connection):
+        connection.execute(f'ALTER TABLE runs ADD COLUMN "{name}" {kind}')
+    for statement in _INDEXES:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _missing_columns(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    found = {row[1] for row in connection.execute("PRAGMA table_info(runs)")}
+    return [(column.name, SQL_TYPES[column.kind]) for column in COLUMNS if column.name not in found]
