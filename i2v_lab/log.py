@@ -1,4 +1,4 @@
-"""The log of a start: a file of its own for each process."""
+"""The log of a process: a file of its own for each start."""
 
 from __future__ import annotations
 
@@ -8,30 +8,55 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-class _LogFile(logging.FileHandler):
+
+class LogFile(logging.FileHandler):
+    """Writes to a file, which is made with its first line."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
+        self.setFormatter(logging.Formatter(FORMAT))
+        self.setLevel(logging.INFO)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """A full disk ends the log, not the run, and shows nobody a traceback."""
 
 
-def start_log(directory: Path) -> Path | None:
-    """Log this start to a file of its own, made with its first line. Returns its path, or None where it cannot be written."""
-    path = directory / f"i2v-lab_{datetime.now():%Y%m%d_%H%M%S}_{os.getpid()}.log"
+def start_log(directory: Path, program: str = "i2v-lab") -> Path | None:
+    """Log this process to a file of its own, once.
+
+    Args:
+        directory: the folder of logs; made where it is missing.
+        program: what the file's name begins with.
+
+    Returns:
+        The file; None where it cannot be written, which a line on standard error says.
+    """
+    if path := log_path():
+        return path
+    path = directory / f"{program}_{datetime.now():%Y%m%d_%H%M%S}_{os.getpid()}.log"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+        path.open("a").close()
     except OSError as error:
         sys.stderr.write(f"no log is written: {path}: {error.strerror}\n")
         return None
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger("i2v_lab")
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    root.info("start: %s", " ".join(sys.argv[1:]))
+    log_to(path)
+    logging.getLogger("i2v_lab").info("start: %s", " ".join(sys.argv[1:]))
     return path
 
 
+def log_to(path: Path, *more: logging.Logger) -> LogFile:
+    """Log what this package says, and what the other loggers say, to a file that is given."""
+    handler = LogFile(path)
+    for logger in (logging.getLogger("i2v_lab"), *more):
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    return handler
+
+
 def log_path() -> Path | None:
-    """The log of this start, if one was begun."""
+    """The log of this process, if one was begun."""
     handlers = logging.getLogger("i2v_lab").handlers
-    return next((Path(handler.baseFilename) for handler in handlers if isinstance(handler, _LogFile)), None)
+    return next((Path(handler.baseFilename) for handler in handlers if isinstance(handler, LogFile)), None)

@@ -192,14 +192,14 @@ def test_tiled_clips_are_known_as_such(model: I2VGenXL, picture: Picture, params
     plain = ran(params, model, store)
     assert plain.id != tiled.id  # who did not ask for tiles is not given them
     assert (plain.actual_tier, plain.notes) == (0, ())
-    assert plain.key == clip_key(params, picture, model) != tiled.key
-    tiled_key = clip_key(params, picture, model, tiers.pixel_changes(5, params.height, params.width))
+    assert plain.key == clip_key(params, picture.sha256, model) != tiled.key
+    tiled_key = clip_key(params, picture.sha256, model, tiers.pixel_changes(5, params.height, params.width))
     assert tiled.key == tiled_key
     assert plain.frames_sha256 != tiled.frames_sha256
     assert ran(params, model, store, tier=5).id == tiled.id
     assert ran(params, model, store, tier=2).id == plain.id
     small = params.replace(resolution="64x64")  # one tile: the same clip
-    assert ran(small, model, store, tier=5).key == clip_key(small, picture, model)
+    assert ran(small, model, store, tier=5).key == clip_key(small, picture.sha256, model)
 
 
 # --- out of memory

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.video import Frames
+
+NOT_IN_KEY = ("fps",)  # parameters that decide no pixel
 
 
 class KnownModel(Protocol):
@@ -25,16 +26,17 @@ class KnownModel(Protocol):
     def dtype(self) -> str: ...
 
 
-def clip_key(params: ClipParams, picture: Picture, model: KnownModel, changes: Mapping[str, str] | None = None) -> str:
-    """Identity of a clip: a hash of everything that decides its pixels, wherever picture and checkpoint are.
+def clip_key(params: ClipParams, image_sha256: str, model: KnownModel, changes: Mapping[str, str] | None = None) -> str:
+    """Identity of a clip's frames: a hash of everything that decides their pixels, wherever picture and checkpoint are.
 
     Args:
+        image_sha256: hex digest of the picture's bytes.
         changes: what else changes pixels, such as decoding in tiles (`models.memory.tiers.pixel_changes`). A clip that is
             made so has a key of its own: a user who did not ask for it never gets it.
     """
     decides: dict[str, Any] = {
-        **params.plain(),
-        "image": picture.sha256,
+        **{name: value for name, value in params.plain().items() if name not in NOT_IN_KEY},
+        "image": image_sha256,
         "model": [model.name, model.fingerprint],
         "dtype": model.dtype,
         **(changes or {}),

@@ -32,6 +32,9 @@ class Progress:
     def step(self, preview: Preview | None = None) -> None:
         """One step of the stage is done. `preview` is given where the model can show what it has so far."""
 
+    def waiting(self, line: str) -> None:
+        """Another process has the device; `line` says which. Called several times a second."""
+
 
 class Listeners(Progress):
     """Passes everything on to several listeners, in order."""
@@ -47,6 +50,10 @@ class Listeners(Progress):
         for listener in self.listeners:
             listener.step(preview)
 
+    def waiting(self, line: str) -> None:
+        for listener in self.listeners:
+            listener.waiting(line)
+
 
 class StopSwitch(Progress):
     """Ends the run that it listens to at its next event, once `stop()` was called (from any thread)."""
@@ -61,6 +68,9 @@ class StopSwitch(Progress):
         self._raise_if_asked()
 
     def step(self, preview: Preview | None = None) -> None:
+        self._raise_if_asked()
+
+    def waiting(self, line: str) -> None:
         self._raise_if_asked()
 
     def _raise_if_asked(self) -> None:

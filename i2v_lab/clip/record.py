@@ -1,7 +1,7 @@
-"""RunRecord: what is kept of one try to make a clip; and how records become rows, and rows a DataFrame.
+"""RunRecord: what is kept of one attempt to make a clip; and how records become rows, and rows a DataFrame.
 
 The columns are made from the fields of RunRecord and ClipParams, in the order they are declared there, so a new field
-is a new column and nothing else has to be told.
+is a new column, and no other code changes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -48,7 +48,7 @@ Moment = Annotated[datetime, AfterValidator(_to_utc)]
 
 
 class RunRecord(BaseModel):
-    """One try to make a clip. The order of the fields is the order of the table's columns.
+    """One attempt to make a clip. The order of the fields is the order of the table's columns.
 
     Attributes:
         id: unique, and sorts by time; see `new_id`.
@@ -56,11 +56,12 @@ class RunRecord(BaseModel):
         params: None where they were not valid (a bad row of a batch): `reason` says why.
         seconds: wall seconds of each stage, and "total".
         peak_ram_gib, peak_vram_allocated_gib, peak_vram_reserved_gib, predicted_peak_gib: highest memory, GiB.
-        requested_tier, actual_tier: tier of the memory ladder.
+        requested_tier, actual_tier: tiers of the memory ladder.
         clip: the clip's path relative to the output folder, with /; "" where there is none.
+        retimed_from: the run whose frames the clip shows at another rate; "" where they were made for this one.
         padded_rows, padded_columns: what was added to the frames to make their sides even.
         metrics: what the clip looks like in numbers; None where a metric has no value.
-        notes: what else people should know (first frame of an animation, say).
+        notes: what else a reader should know (first frame of an animation, say).
         key: hash of all that decides the pixels; "" where the params were not valid.
         created, finished: UTC; None where it has not finished.
         device, device_name, dtype: what was really used. In the table `dtype` is what the params asked for, and this
@@ -84,6 +85,7 @@ class RunRecord(BaseModel):
     requested_tier: int | None = None
     actual_tier: int | None = None
     clip: Annotated[str, AfterValidator(_inside)] = ""
+    retimed_from: str = ""
     file_bytes: int | None = None
     frames_sha256: str = ""
     padded_rows: int = 0
@@ -174,6 +176,12 @@ def _plain(value: Any) -> Any:
     return _writable(value) if isinstance(value, str) else value
 
 
+def json_text(value: Any) -> str:
+    """A mapping or a list of plain values, as a column of JSON has it."""
+    plain = {name: _plain(part) for name, part in value.items()} if isinstance(value, Mapping) else [_plain(part) for part in value]
+    return json.dumps(plain, ensure_ascii=False)
+
+
 def to_row(record: RunRecord) -> tuple[Any, ...]:
     """The record as the values of COLUMNS."""
     params: dict[str, Any] = record.params.plain() if record.params else {}
@@ -191,8 +199,7 @@ def to_row(record: RunRecord) -> tuple[Any, ...]:
         if value is None:
             row.append(None)
         elif column.kind == "json":
-            plain = {name: _plain(part) for name, part in value.items()} if isinstance(value, dict) else [_plain(v) for v in value]
-            row.append(json.dumps(plain, ensure_ascii=False))
+            row.append(json_text(value))
         elif column.kind == "time":
             row.append(stamp(value))
         else:

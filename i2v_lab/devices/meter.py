@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -48,6 +49,7 @@ class Meter(Progress):
         self._stage: str | None = None
         self._began = self._border = 0.0
         self._ended: float | None = None
+        self._paused = 0.0
         self._process = psutil.Process()
         self._peak_bytes = 0
         self._lock = threading.Lock()
@@ -85,7 +87,20 @@ class Meter(Progress):
         """Wall seconds from entry to exit; before the exit, until now. 0 before entry."""
         if not self._began:
             return 0.0
-        return (self._ended or time.perf_counter()) - self._began
+        return (self._ended or time.perf_counter()) - self._began - self._paused
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time that passes in the block counts nowhere: the run waits for its turn on the device."""
+        stage = self._stage
+        self._end_stage()
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._border = time.perf_counter()
+            self._paused += self._border - began
+            self._stage = stage
 
     @property
     def seconds_per_step(self) -> float | None:

@@ -1,6 +1,6 @@
-"""Turns: what works on one device goes one after the other (sweeps, studios, servers), also when it is two processes.
+"""Turns: what computes on one device runs one after the other, also when it is two processes.
 
-The lock is the operating system's, on an open file: it is gone with the process that held it, however that ended.
+The lock is the operating system's, on an open file: it is released when the process that held it ends, however it ends.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,22 +23,27 @@ from i2v_lab.errors import I2VLabError
 LOOK_SECONDS = 0.2  # between two looks whether the device is free
 
 
+_held = threading.local()  # .devices: those whose turn this thread has
+
+
 @contextmanager
 def turn(devices: tuple[str, ...], name: str, waiting: Callable[[str], None]) -> Iterator[bool]:
-    """Hold the devices for the time of the block.
+    """Hold the devices for the time of the block. A thread that holds a device already may ask for it again.
 
     Args:
         devices: such as "cpu", "cuda:0".
-        name: of what holds them, for those who wait: "the sweep guidance", "a studio".
-        waiting: called several times a second while another has the device, with a line that says whose turn it
-            is. What it raises (Stop) ends the waiting.
+        name: of what holds them, for those who wait: "the sweep guidance", "a clip".
+        waiting: called several times a second while another has the device, with a line that says which. What it raises
+            (Stop) ends the waiting.
 
     Returns:
         Whether there was a wait: what was known before may be old.
     """
+    mine: set[str] = getattr(_held, "devices", set())
+    wanted = {_name(device) for device in devices} - mine
     waited = False
     with ExitStack() as held:
-        for device in sorted({_name(device) for device in devices}):  # in one order, so that two never wait for each other
+        for device in sorted(wanted):  # in one order, so that two never wait for each other
             lock = FileLock(lock_folder() / f"{device}.lock", thread_local=False)
             holder = lock_folder() / f"{device}.json"
             while True:
@@ -49,7 +55,11 @@ def turn(devices: tuple[str, ...], name: str, waiting: Callable[[str], None]) ->
                     waiting(_whose(holder, device))
                     time.sleep(LOOK_SECONDS)
             holder.write_text(json.dumps({"pid": os.getpid(), "name": name}), encoding="utf-8")
-        yield waited
+        _held.devices = mine | wanted
+        try:
+            yield waited
+        finally:
+            _held.devices = mine
 
 
 def lock_folder() -> Path:

@@ -139,7 +139,7 @@ class Worker:
 
     def _run(self, params: ClipParams, job: Job, progress: JobProgress) -> RunRecord:
         try:
-            known = models.identity(params.model, self.settings.device, params.dtype)
+            known = models.open(params.model, self.settings.device, params.dtype).identity_here
             devices = (known.device,) if known else ()
         except I2VLabError:
             devices = ()  # run_clip meets the same, and records it

@@ -55,10 +55,8 @@ def fill_in(id: str, store: Store) -> RunRecord | None:
         if record is None or record.status != "done":
             return None
         measured = measure_run(record, store)
-        # Read again: what came into the record meanwhile stays.
-        record = (store.get(id) or record).model_copy(update={"metrics": measured.values})
-        store.save(record)
-        return record
+        store.set_metrics(id, measured.values)
+        return record.model_copy(update={"metrics": measured.values})
     except (I2VLabError, MemoryError, OSError) as error:
         log.warning("run %s was not measured: %s", id, error)
     except Exception:  # a fault of ours or of a library must not cost a clip that is made

@@ -5,21 +5,18 @@ from i2v_lab.models.registry import (
     CHECKPOINTS,
     FAMILIES,
     LISTED,
-    PIPELINES,
+    Handle,
     Identity,
     advice,
     family,
-    fetch,
     find,
-    identity,
-    kept,
-    load,
     local_checkpoints,
+    open,
     preset,
     unload,
-)  # fmt: skip
+)
 
 __all__ = [
-    "CHECKPOINTS", "CHECKPOINT_FOLDER", "FAMILIES", "LISTED", "PIPELINES", "Identity", "advice", "family", "fetch", "find", "identity", "kept",
-    "load", "local_checkpoints", "preset", "unload",
+    "CHECKPOINTS", "CHECKPOINT_FOLDER", "FAMILIES", "LISTED", "Handle", "Identity", "advice", "family", "find", "local_checkpoints",
+    "open", "preset", "unload",
 ]  # fmt: skip

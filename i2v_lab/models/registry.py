@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -88,70 +89,109 @@ class Identity(NamedTuple):
     dtype: str
 
 
-def identity(model: str, device: str = "auto", dtype: str = "auto") -> Identity | None:
-    """What `load` would return, as far as the key of a clip goes, without loading it.
+class Handle:
+    """One model as a run needs it: who it is, what it can make, what that costs; and the model itself, loaded when asked for.
 
-    Args: as `load`.
+    Get one from `open`. The model that was loaded last is kept, so that clip after clip pays for loading once.
 
-    Returns:
-        None where the checkpoint is not on this machine: it would have to be fetched.
-
-    Raises:
-        ModelError: it cannot be found.
+    Attributes:
+        family: the class of the model; its attributes say what it is.
+        checkpoint: folder or hub id; "" where the family has none.
     """
-    found, checkpoint = find(model)
-    if not checkpoint:
-        return Identity(found.name, found.fingerprint, found.device, found.dtype)
-    from i2v_lab.models.checkpoint import identify
 
-    layout: Any = found.layout  # type: ignore[attr-defined]
-    known = identify(checkpoint, layout, None if device == "auto" else device, dtype)
-    return Identity(found.name, *known) if known else None
+    def __init__(
+        self, family: type[VideoModel], checkpoint: str, asked: tuple[str, str, str], loaded: VideoModel | None = None
+    ) -> None:  # fmt: skip
+        self.family, self.checkpoint = family, checkpoint
+        self._asked = asked  # model, device, dtype
+        self._given = loaded
+
+    @property
+    def loaded(self) -> VideoModel | None:
+        """The model, if it is in memory already."""
+        return self._given or _loaded.get(self._asked)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Who the model is. A checkpoint that is not on this machine yet is fetched for it.
+
+        Raises:
+            ModelError: it cannot be found or fetched.
+        """
+        if (found := self._identify()) is None:
+            from i2v_lab.models.checkpoint import open_checkpoint
+
+            open_checkpoint(self.checkpoint, self._layout)
+            found = self._identify()
+        if found is None:
+            raise ModelError(f"{self._asked[0]}: was fetched and is not there; try again")
+        return found
+
+    @cached_property
+    def identity_here(self) -> Identity | None:
+        """As `identity`; None where the checkpoint would have to be fetched first."""
+        return self._identify()
+
+    def _identify(self) -> Identity | None:
+        if self._given or not self.checkpoint:
+            known = self._given or self.family
+            return Identity(known.name, known.fingerprint, known.device, known.dtype)
+        from i2v_lab.models.checkpoint import identify
+
+        _, device, dtype = self._asked
+        known_here = identify(self.checkpoint, self._layout, None if device == "auto" else device, dtype)
+        return Identity(self.family.name, *known_here) if known_here else None
+
+    @property
+    def tiers(self) -> tuple[int, ...]:
+        """The tiers of the memory ladder that it has on its device, in the order they are tried."""
+        return self.family.tiers(self.identity.device)
+
+    def check(self, params: ClipParams) -> None:
+        """Raise UnsupportedParams, naming the nearest params that work, if the family cannot make the clip."""
+        self.family.check(params)
+
+    def load(self, progress: Progress | None = None, tier: int = 0) -> VideoModel:
+        """The model, loaded.
+
+        Args:
+            progress: hears the stage "load".
+            tier: the tier of the memory ladder to load it for; a model that is loaded already stays on its own.
+
+        Raises:
+            ModelError: it cannot be found or loaded. OutOfMemory: the weights do not fit.
+        """
+        if self.loaded is None:
+            unload()  # before the next one is loaded: two rarely fit
+            loader: Any = self.family
+            if self.checkpoint:
+                _, device, dtype = self._asked
+                where = None if device == "auto" else device
+                _loaded[self._asked] = loader.load(self.checkpoint, device=where, dtype=dtype, progress=progress, tier=tier)
+            else:
+                _loaded[self._asked] = loader()
+        assert self.loaded is not None  # noqa: S101 - just loaded
+        return self.loaded
+
+    @property
+    def _layout(self) -> Any:
+        return self.family.layout  # type: ignore[attr-defined]
 
 
-def fetch(model: str) -> None:
-    """Get the checkpoint of a model onto this machine, if it has one that is not here, so that `identity` knows it.
-
-    Raises:
-        ModelError: it cannot be found or fetched.
-    """
-    found, checkpoint = find(model)
-    if checkpoint:
-        from i2v_lab.models.checkpoint import open_checkpoint
-
-        layout: Any = found.layout  # type: ignore[attr-defined]
-        open_checkpoint(checkpoint, layout)
-
-
-def load(model: str, device: str = "auto", dtype: str = "auto", progress: Progress | None = None, tier: int = 0) -> VideoModel:
-    """The model, loaded; the one loaded last is kept, so that clip after clip pays for loading once.
+def open(model: str | VideoModel, device: str = "auto", dtype: str = "auto") -> Handle:
+    """A model by its name, or one that is loaded already; nothing is loaded or fetched here.
 
     Args:
         model: as in ClipParams.
         device: auto, cpu, cuda or cuda:N.
         dtype: as in ClipParams.
-        progress: hears the stage "load".
-        tier: the tier of the memory ladder to load it for; a model that is loaded already stays on its own.
 
     Raises:
-        ModelError: it cannot be found or loaded. OutOfMemory: the weights do not fit.
+        ModelError: no such family, folder or hub id.
     """
-    key = (model, device, dtype)
-    if key not in _loaded:
-        unload()  # before the next one is loaded: two rarely fit
-        found, checkpoint = find(model)
-        if checkpoint:
-            loader: Any = found
-            where = None if device == "auto" else device
-            _loaded[key] = loader.load(checkpoint, device=where, dtype=dtype, progress=progress, tier=tier)
-        else:
-            _loaded[key] = found()
-    return _loaded[key]
-
-
-def kept(model: str, device: str = "auto", dtype: str = "auto") -> VideoModel | None:
-    """What `load` would return without loading; None where it would load."""
-    return _loaded.get((model, device, dtype))
+    if isinstance(model, str):
+        return Handle(*find(model), (model, device, dtype))
+    return Handle(type(model), "", ("", "", ""), model)
 
 
 def unload() -> None:

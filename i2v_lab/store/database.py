@@ -38,6 +38,8 @@ class Database:
         self.directory = Path(directory).absolute()
         self.file = self.directory / NAME
         self.timeout = timeout
+        if self.directory.exists() and not self.directory.is_dir():
+            raise StoreError(f"{self.directory}: expected a folder, got a file; give another output folder")
         self._checked: tuple[int, int] | None = None  # the file whose tables are known to be right
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -46,8 +48,15 @@ class Database:
             with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
                 schema.prepare(connection)
                 return work(connection)
-        self._check()
-        return self._with_room(work)
+        try:
+            self._check()
+            return self._with_room(work)
+        except StoreError as error:
+            # A folder that cannot be written to is still read: SQLite would make files beside the database.
+            if not _is_closed(error.__cause__):
+                raise
+            with closing(sqlite3.connect(f"{self.file.as_uri()}?immutable=1", uri=True, isolation_level=None)) as connection:
+                return work(connection)
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do some work in a transaction: all of it, or none. The first time the folder and the file are made."""
@@ -148,6 +157,11 @@ class Database:
         except OSError:
             return False
         return True
+
+
+def _is_closed(error: BaseException | None) -> bool:
+    """Whether SQLite was not allowed to write."""
+    return isinstance(error, sqlite3.Error) and _code(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import secrets
+import shutil
 import socket
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from i2v_lab.clip.record import COLUMNS, RunRecord, Status, from_row, new_id, stamp, table, to_row
+from i2v_lab.clip.record import COLUMNS, RunRecord, Status, from_row, json_text, new_id, stamp, table, to_row
 from i2v_lab.errors import StoreError
 from i2v_lab.store import sweeps
 from i2v_lab.store.database import Database
@@ -27,6 +30,7 @@ __all__ = ["RunRecord", "Status", "Store", "new_id"]
 
 T = TypeVar("T")
 
+NAMES_MAX = 1000  # clips of one name
 CHUNK_ROWS = 1024  # rows taken from SQLite at a time; more fall out of the cache
 CLOCK_SLACK_SECONDS = 5.0  # between a process's start, by the clock at boot, and a record's time
 
@@ -87,6 +91,55 @@ class Store:
             return 0
         reason, now = "the process ended before the clip was done", stamp(datetime.now(UTC))
         return self.database.write(lambda connection: connection.executemany(mark, [(reason, now, id) for id in dead]).rowcount)
+
+    def adopt(self, record: RunRecord, clip: Path | None = None) -> RunRecord:
+        """Keep what `make` made: the clip goes to clips/ where it is not there yet, and the record is saved.
+
+        Args:
+            record: of the run. clip: its file, anywhere; None where there is none.
+
+        Returns:
+            The record, with the clip's place in it.
+
+        Raises:
+            StoreError: it cannot be kept; where there is a clip, the text says where that is.
+        """
+        if clip is not None:
+            clip = self._publish(clip)
+            record = record.model_copy(update={"clip": clip.relative_to(self.directory).as_posix()})
+        try:
+            self.save(record)
+        except StoreError as error:
+            if clip is not None:  # it was worth the wait, and carries its settings
+                raise StoreError(f"{error}; the clip was made: {clip}") from error
+            raise
+        return record
+
+    def _publish(self, clip: Path) -> Path:
+        """A clip's place in clips/, under its own name or, where that is taken, with a number."""
+        if clip.parent == self.clips:
+            return clip
+        for number in range(NAMES_MAX):
+            place = self.clips / (f"{clip.stem}_{number}{clip.suffix}" if number else clip.name)
+            part = self.clips / f".{secrets.token_hex(8)}.part"
+            try:
+                self.clips.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(clip, part)
+                os.link(part, place)  # fails where the name is taken
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise StoreError(f"{clip} cannot be kept in {self.clips} ({error.strerror or error})") from None
+            finally:
+                part.unlink(missing_ok=True)
+            clip.unlink(missing_ok=True)
+            return place
+        raise StoreError(f"{self.clips}: {NAMES_MAX} clips are called {clip.stem}; rename some")
+
+    def set_metrics(self, id: str, values: Mapping[str, float | None]) -> None:
+        """Note the metrics of a run; nothing else in its row is touched."""
+        text = json_text(values)
+        self.database.write(lambda connection: connection.execute("UPDATE runs SET metrics = ? WHERE id = ?", (text, id)))
 
     def keep_picture(self, path: Path, sha256: str) -> Path:
         """Copy a picture into pictures/, once.
@@ -157,19 +210,22 @@ class Store:
         """The run of this id."""
         return next(iter(self._select("WHERE id = ?", (id,))), None)
 
-    def find_done(self, key: str, ending: str = "") -> RunRecord | None:
-        """The newest done run of the key whose clip is still there, and has this ending (".mp4")."""
-        return self.find_all_done([key], ending).get(key)
+    def find_done(self, key: str, ending: str = "", fps: Fraction | None = None) -> RunRecord | None:
+        """The newest done run of the key whose clip is still there, and has this ending (".mp4") and this rate."""
+        found = self.find_all_done([key], ending)
+        return next((run for run in found.get(key, []) if fps is None or (run.params and run.params.fps == fps)), None)
 
-    def find_all_done(self, keys: Iterable[str], ending: str = "") -> dict[str, RunRecord]:
-        """As `find_done`, for many keys at once: {key: run} of those that are done."""
+    def find_all_done(self, keys: Iterable[str], ending: str = "") -> dict[str, list[RunRecord]]:
+        """For many keys at once, {key: its done runs, the newest first, one for each rate}; clips that are gone left out."""
         wanted = json.dumps([key for key in dict.fromkeys(keys) if key])
         where = "WHERE key IN (SELECT value FROM json_each(?)) AND status = 'done' AND clip <> '' ORDER BY created DESC, id DESC"
-        found: dict[str, RunRecord] = {}
-        for row in self._rows(where, (wanted,)):
-            record = from_row(row)
-            if record.key not in found and record.clip.endswith(ending) and (self.directory / record.clip).is_file():
-                found[record.key] = record
+        found: dict[str, list[RunRecord]] = {}
+        rates: set[tuple[str, Fraction | None]] = set()
+        for record in self._select(where, (wanted,)):
+            rate = (record.key, record.params.fps if record.params else None)
+            if rate not in rates and record.clip.endswith(ending) and (self.directory / record.clip).is_file():
+                rates.add(rate)
+                found.setdefault(record.key, []).append(record)
         return found
 
     def find_clip(self, path: Path | str) -> RunRecord | None:

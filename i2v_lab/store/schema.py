@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import NamedTuple
 
-from i2v_lab.clip.record import COLUMNS, SQL_TYPES
+from i2v_lab.clip.key import clip_key
+from i2v_lab.clip.record import COLUMNS, SQL_TYPES, from_row
+from i2v_lab.errors import StoreError
 
 VERSION = 2  # raise it where an older package could no longer read what this one writes
 
@@ -50,7 +53,37 @@ def prepare(connection: sqlite3.Connection) -> None:
         connection.execute(f'ALTER TABLE runs ADD COLUMN "{name}" {kind}')
     for statement in _INDEXES:
         connection.execute(statement)
+    if version(connection) == 1:
+        _leave_fps_out_of_keys(connection)
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _leave_fps_out_of_keys(connection: sqlite3.Connection) -> None:
+    """Version 1 had fps in the keys. A run whose key can be computed again gets the new one, and its cells with it."""
+    new: dict[str, str] = {}
+    names = ", ".join(f'"{column.name}"' for column in COLUMNS)
+    for row in connection.execute(f"SELECT {names} FROM runs WHERE key <> ''").fetchall():  # noqa: S608
+        try:
+            record = from_row(row)
+        except StoreError:  # it cannot be read; whoever asks for it hears why
+            continue
+        if record.params is None or record.key in new:
+            continue
+        known = _Model(record.model_name, record.model_fingerprint, record.dtype)
+        for changes in ({}, {"decoded": "in tiles"}):
+            if clip_key(record.params, record.image_sha256, known, {**changes, "fps": record.params.plain()["fps"]}) == record.key:
+                new[record.key] = clip_key(record.params, record.image_sha256, known, changes)
+    pairs = [(key, old) for old, key in new.items()]
+    connection.executemany("UPDATE runs SET key = ? WHERE key = ?", pairs)
+    connection.executemany("UPDATE cells SET key = ? WHERE key = ?", pairs)
+
+
+class _Model(NamedTuple):
+    """What a record knows of its model."""
+
+    name: str
+    fingerprint: str
+    dtype: str
 
 
 def _missing_columns(connection: sqlite3.Connection) -> list[tuple[str, str]]:

@@ -96,9 +96,12 @@ def _column(name: str, group: str, kind: Any, field: str) -> str:
 _SELECT = ", ".join(_column(column.name, column.group, column.kind, column.field) for column in COLUMNS)
 
 # A cell without a run of its own yet shows the one that makes it now, or that another sweep made.
+_RUN = (
+    "coalesce(c.run, (SELECT id FROM runs WHERE key = c.key AND c.key <> '' AND fps = CAST(json_extract(c.params, '$.fps') AS TEXT) "
+    "AND status IN ('done', 'running') ORDER BY created DESC, id DESC LIMIT 1))"
+)
 QUERY = (
-    f"SELECT {_SELECT}, c.number FROM cells c JOIN sweeps s ON s.id = c.sweep LEFT JOIN runs r ON r.id = coalesce(c.run, "  # noqa: S608
-    "(SELECT id FROM runs WHERE key = c.key AND c.key <> '' AND status IN ('done', 'running') ORDER BY created DESC, id DESC LIMIT 1)) "
+    f"SELECT {_SELECT}, c.number FROM cells c JOIN sweeps s ON s.id = c.sweep LEFT JOIN runs r ON r.id = {_RUN} "  # noqa: S608
     "WHERE c.sweep = ? AND (?2 IS NULL OR coalesce(r.status, 'planned') = ?2) ORDER BY c.number"
 )
 
@@ -117,7 +120,7 @@ def timings(
     query = (
         "SELECT resolution, num_frames, num_inference_steps, guidance_scale, scheduler, seconds_total - coalesce(seconds_load, 0), "
         "file_bytes FROM runs WHERE status = 'done' AND model_name = :model_name AND device_name = :device_name "
-        "AND seconds_total IS NOT NULL "
+        "AND seconds_total IS NOT NULL AND coalesce(retimed_from, '') = '' "
     )
     if like:
         query += (

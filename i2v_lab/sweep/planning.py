@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from i2v_lab import models
 from i2v_lab.clip.key import clip_key
 from i2v_lab.clip.params import ClipParams, resolution_size
-from i2v_lab.clip.picture import Picture, open_picture
+from i2v_lab.clip.picture import open_picture
 from i2v_lab.cost import Plan, Planner
 from i2v_lab.cost.timing import duration as duration  # noqa: PLC0414 - those who show a plan find it here
 from i2v_lab.cost.timing import row_of
@@ -152,7 +152,8 @@ def plan(sweep: Sweep, store: Store | None = None, settings: Settings | None = N
         except I2VLabError as error:
             faults[cell.number] = str(error)
     ending = f".{settings.output.format}"
-    done = {key: run.id for key, run in store.find_all_done(keys.values(), ending).items()}
+    made = store.find_all_done(keys.values(), ending)
+    done = {(key, run.params.fps): run.id for key, found in made.items() for run in found if run.params}
     known = [sweep_id] if sweep_id else [found.id for found in store.find_sweeps(sweep.name)[:1]]
     before = store.cell_states(known[0]) if known else {}
     guess, planner = _Guess(store), _Forecast(store, settings)
@@ -160,8 +161,8 @@ def plan(sweep: Sweep, store: Store | None = None, settings: Settings | None = N
     for cell in cells:
         key = keys.get(cell.number, "")
         run, status, reason = before.get(params_json(cell.params), ("", "", ""))
-        if key in done:
-            state, reason, run = "done", "", done[key]
+        if (key, cell.params.fps) in done:
+            state, reason, run = "done", "", done[key, cell.params.fps]
         elif status in ("failed", "out_of_memory", "stopped"):
             state = status
         elif cell.number in faults:
@@ -173,8 +174,8 @@ def plan(sweep: Sweep, store: Store | None = None, settings: Settings | None = N
             state, reason = "cannot run", found.sentence()
         elif found and key and state == "to do" and changes_pixels(found.tier or 0, cell.params.height, cell.params.width):
             key = look.key(cell.params, found.tier or 0)  # the clip that it will be, and perhaps was before
-            if made := store.find_done(key, ending):
-                state, run = "done", made.id
+            if before_on_tier := store.find_done(key, ending, cell.params.fps):
+                state, run = "done", before_on_tier.id
         size = guess.of(cell.params, look.where(cell.params))
         memory = (found.seconds, size, found.peak_gib, found.tier) if found else (None, size, None, None)
         planned.append(Planned(cell, key, cast(State, state), reason, run, *memory))
@@ -211,9 +212,7 @@ class _Look:
         picture = self.picture(params.image)
         models.find(params.model)[0].check(params)
         identity = self.identity(params)
-        return (
-            clip_key(params, cast(Picture, picture), identity, pixel_changes(tier, params.height, params.width)) if identity else ""
-        )
+        return clip_key(params, picture.sha256, identity, pixel_changes(tier, params.height, params.width)) if identity else ""
 
     def picture(self, image: str) -> _Seen:
         if image not in self.pictures:
@@ -230,7 +229,7 @@ class _Look:
         asked = (params.model, params.dtype)
         if asked not in self.identities:
             try:
-                self.identities[asked] = models.identity(params.model, self.settings.device, params.dtype)
+                self.identities[asked] = models.open(params.model, self.settings.device, params.dtype).identity_here
             except I2VLabError as error:
                 self.identities[asked] = error
         found = self.identities[asked]

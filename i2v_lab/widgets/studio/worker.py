@@ -163,7 +163,7 @@ def worker() -> Worker:
 def device_of(params: ClipParams, settings: Settings) -> str:
     """Where a clip would be made: "cpu", "cuda:0"."""
     try:
-        known = models.identity(params.model, settings.device, params.dtype)
+        known = models.open(params.model, settings.device, params.dtype).identity_here
     except I2VLabError:  # told by the run
         known = None
     if known:

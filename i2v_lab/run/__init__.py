@@ -1,0 +1,7 @@
+"""The centre: `make` turns params into a clip and its record, `Store.adopt` keeps them, `run_clip` is the two together."""
+
+from i2v_lab.run.clip import run_clip, runs
+from i2v_lab.run.make import Made, make, portable
+from i2v_lab.run.restore import restore
+
+__all__ = ["Made", "make", "portable", "restore", "run_clip", "runs"]

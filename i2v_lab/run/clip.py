@@ -1,0 +1,119 @@
+"""run_clip: make a clip and keep it. Notebooks, the command line, the server, sweeps and workers all call it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from i2v_lab.clip import video
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import Picture
+from i2v_lab.clip.progress import Progress
+from i2v_lab.clip.record import RunRecord, new_id
+from i2v_lab.metrics.side import measure_later
+from i2v_lab.models.base import VideoModel
+from i2v_lab.run.make import carried_record, clip_stem, make, portable
+from i2v_lab.settings import Settings, load_settings
+from i2v_lab.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+
+def run_clip(
+    params: ClipParams,
+    model: VideoModel | None = None,
+    store: Store | None = None,
+    *,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+    force: bool = False,
+    tier: int | None = None,
+    sweep: str = "",
+    id: str = "",
+) -> RunRecord:
+    """Make a clip, write it, measure it and record it, whatever happens.
+
+    Args:
+        params: the clip.
+        model: loaded; None loads what `params.model` names (and keeps it for the next call).
+        store: where the clip and its record go; None: the output folder of the settings.
+        progress: hears stages and steps, and may raise Stop.
+        settings: format, prefix, device; None reads config.yaml and the environment.
+        force: make it even where a finished clip of the same key exists. Otherwise that one's record is returned; where only
+            the fps differs, its frames are used again at the new rate.
+        tier: the tier of the memory ladder to begin on, whatever the plan says; None: the first on which the plan says that
+            it fits. Where it fits on none, nothing is begun. A run that runs out of memory all the same goes on up.
+        sweep: the sweep that it belongs to.
+        id: of this run, from `new_id`, for a caller who must know it before; "" makes one. A record with another id that
+            comes back is that of a clip made before.
+
+    Returns:
+        The record. Its status is done, or says what went wrong: failed, out_of_memory or stopped, with `reason`.
+        Metrics come into it a moment later, in the store: the clip is measured on the side (`metrics.side.wait` waits).
+
+    Raises:
+        StoreError: the record could not be written. KeyboardInterrupt: after it was recorded as stopped.
+    """
+    settings = settings or load_settings()
+    kept = store or Store(settings.output.directory)
+    id = id or new_id()
+    written: list[Path] = []
+
+    def known(record: RunRecord) -> RunRecord | None:
+        if force:
+            return None
+        found = kept.find_done(record.key, f".{settings.output.format}", params.fps)
+        if found is None and (other := kept.find_done(record.key, f".{settings.output.format}")):
+            found, path = _retimed(record, other, kept, settings)
+            written.append(path)
+        return found
+
+    def began(record: RunRecord, picture: Picture) -> None:
+        kept.save(record)  # "running": a process that dies from here on, of a model too large say, leaves a trace
+        kept.keep_picture(picture.path, picture.sha256)
+
+    made = make(
+        params, kept.clips, model, progress=progress, settings=settings, tier=tier, sweep=sweep, id=id, known=known, began=began,
+        history=kept,
+    )  # fmt: skip
+    if made.record.id != id:
+        log.info("run %s made this clip before: %s", made.record.id, made.record.clip)
+        return made.record
+    record = kept.adopt(made.record, made.clip or next(iter(written), None))
+    log.info("run %s: %s %s", record.id, record.status, record.reason or record.clip)
+    if made.interrupted:
+        raise KeyboardInterrupt
+    return measure_later(record, kept)
+
+
+def _retimed(record: RunRecord, source: RunRecord, store: Store, settings: Settings) -> tuple[RunRecord, Path]:
+    """The frames of a clip made before, at the fps of `record`: (its record, the file)."""
+    assert record.params  # noqa: S101 - a run has them
+    began = time.perf_counter()
+    carried = {"params": portable(record.params), "record": carried_record(source.model_copy(update={"id": record.id}))}
+    info, same = video.retime(
+        store.directory / source.clip, store.clips, stem=clip_stem(settings), fps=record.params.fps, settings=carried
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    how = "with other timestamps" if same else "encoded again"
+    fields = {
+        "id": record.id, "params": record.params, "sweep": record.sweep, "created": record.created, "finished": datetime.now(UTC),
+        "host": record.host, "pid": record.pid, "retimed_from": source.retimed_from or source.id, "clip": "", "metrics": {},
+        "file_bytes": info.file_bytes, "seconds": {"write": seconds, "total": seconds}, "seconds_per_step": None,
+        "notes": (*source.notes, f"the coded pictures of run {source.id}, {how}"),
+    }  # fmt: skip
+    return source.model_copy(update=fields), info.path
+
+
+def runs(store: Store | None = None, **only: Any) -> pd.DataFrame:
+    """The table of runs as a DataFrame, one row a run; `only` as in Store.runs (sweep, status).
+
+    Without a store: that of the output folder in the settings.
+    """
+    return (store or Store(load_settings().output.directory)).runs(**only)
