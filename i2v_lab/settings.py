@@ -52,7 +52,7 @@ class Output(BaseModel):
     Attributes:
         directory: the output folder: clips, sweeps and the record of runs.
         format: mp4, webm or gif.
-        prefix: what the names of clips begin with; at most 60 characters, no path separator, no dot in front.
+        prefix: prefix of the names of clips; at most 60 characters, no path separator, no dot in front.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,11 +75,11 @@ class Server(BaseModel):
 
     Attributes:
         host: the address to listen on. port: of TCP.
-        token: what a request has to carry, 16 characters or more; "" makes a new one at each start.
-        queue_limit: how many clips may wait; more are refused.
-        idle_seconds: after so long without a clip the model's memory is given back.
-        stop_seconds: how long the running clip may go on once the server is told to end; then it is stopped.
-        body_mib: size of a request's body at most, MiB.
+        token: what a request must carry, 16 characters or more; "" makes a new one at each start.
+        queue_limit: how many clips can wait in the queue; more are refused.
+        idle_seconds: seconds without a clip after which the model's memory is freed.
+        stop_seconds: how long the running clip may go on after the server was asked to end; then it is stopped.
+        body_mib: largest body of a request, MiB.
         max_num_frames, max_side: length (frames) and side (pixels) of a clip that a request may ask for.
     """
 

@@ -121,7 +121,7 @@ def _answer(record: RunRecord, settings: Settings, as_json: bool, **more: bool) 
     directory = settings.output.directory.absolute()
     if as_json:
         sys.stdout.write(record_json(record, directory, **more) + "\n")
-        sys.stdout.flush()  # a program that reads hears of each clip of a batch when it is done
+        sys.stdout.flush()  # a program that reads gets each clip of a batch when it is done
     else:
         show_record(record, directory, made_before=more.get("made_before", False))
 
@@ -162,7 +162,7 @@ def _advise(params: ClipParams) -> None:
     try:
         picture = open_picture(params.image)
     except PictureError:
-        picture = None  # told by the run, which records it
+        picture = None  # the run reports and records it
     show_advice(models.advice(params, picture))
 
 

@@ -19,7 +19,7 @@ SAMPLE_SECONDS = 0.01  # between two looks at the memory of the process; a look 
 
 
 class Meter(Progress):
-    """Measures the run that it stands around, and listens to it for the borders of its stages.
+    """Measures a run, and receives its stages as a progress listener.
 
         with Meter() as meter:
             frames = model.generate(picture, params, Listeners(meter, screen))

@@ -1,4 +1,4 @@
-"""The one seam for models: what every video model is and does, and the deterministic fake that tests use.
+"""The one seam for models: what every video model is and does.
 
 A family is a class; its attributes say what it is before anything is loaded (`name`, `licence`, `presets`, `check`,
 `advice`). A loaded model is an instance: it adds `fingerprint`, `device` and `dtype`, and the one method that works.
@@ -19,11 +19,11 @@ from i2v_lab.errors import UnsupportedParams
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage of one clip takes, predicted.
+    """What one stage of one clip takes: a prediction.
 
     Attributes:
         stage: encode, denoise or decode.
-        weights: bytes of weights that lie on the device at the highest point of the stage.
+        weights: bytes of weights that are on the device at the highest point of the stage.
         activations: bytes of everything else that the stage holds there at once.
         flops: floating-point operations of the whole stage, all steps and frames; a multiply and an add are two.
     """
@@ -47,7 +47,7 @@ class VideoModel(Protocol):
         name: the model family (closed-form, i2vgen-xl).
         about: one sentence on what it is.
         licence: of the weights, or of the code where there are none.
-        native_size: (height, width) in pixels that it was made for.
+        native_size: (height, width) in pixels that it is made for.
         size_multiple: height and width must be multiples of this, in pixels.
         presets: quick, standard, high, extreme: fields of ClipParams.
 
@@ -55,7 +55,7 @@ class VideoModel(Protocol):
         fingerprint: hex digest of everything in the model that decides pixels.
         device: where it computes: "cpu", "cuda:0".
         dtype: "float32", "float16" or "bfloat16".
-        tier: the tier of the memory ladder that it runs on (models/tiers.py); 0: nothing is done to save memory.
+        tier: the tier of the memory ladder that it runs on (models/memory/tiers.py); 0: nothing is done to save memory.
     """
 
     name: ClassVar[str]

@@ -1,6 +1,6 @@
 """The model families, found by name, folder or hub id, and loaded once.
 
-To add a family: a module here with a class like `ClosedForm` (see VideoModel in base.py), one line in FAMILIES, and,
+To add a family: a package here with a class like `ClosedForm` (see VideoModel in base.py), one line in FAMILIES, and,
 if it has checkpoints, diffusers' pipeline class in PIPELINES.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FAMILIES = {
     "closed-form": "i2v_lab.models.closed_form.model:ClosedForm",
     "i2vgen-xl": "i2v_lab.models.i2vgen_xl.model:I2VGenXL",
-    "fake": "i2v_lab.models.fake:FakeModel",  # for tests alone: not listed
+    "fake": "i2v_lab.models.fake:FakeModel",  # for tests only, so it is not listed
 }
 LISTED = ("closed-form", "i2vgen-xl")
 CHECKPOINTS = {"i2vgen-xl": "ali-vilab/i2vgen-xl"}  # the hub id that a family's name means
@@ -81,7 +81,7 @@ def _family_of(folder: Path) -> str:
 
 
 class Identity(NamedTuple):
-    """What of a model decides pixels, known without loading it; see VideoModel."""
+    """The part of a model that decides pixels, known without loading it; see VideoModel."""
 
     name: str
     fingerprint: str
@@ -155,7 +155,7 @@ class Handle:
         """The model, loaded.
 
         Args:
-            progress: hears the stage "load".
+            progress: receives the stage "load".
             tier: the tier of the memory ladder to load it for; a model that is loaded already stays on its own.
 
         Raises:
@@ -226,7 +226,7 @@ def preset(model: str, name: str) -> Mapping[str, Any]:
 def advice(params: ClipParams, image: Picture | None = None) -> list[Advice]:
     """What is allowed and will probably disappoint: of any model, of this model's family, and of the picture."""
     found = params_advice(params)
-    with suppress(ModelError):  # that the model cannot be found is an error, told where it is loaded
+    with suppress(ModelError):  # a model that cannot be found is an error, raised where it is loaded
         found += find(params.model)[0].advice(params)
     return found + (_picture_advice(params, image) if image else [])
 

@@ -43,7 +43,7 @@ def run_clip(
         params: the clip.
         model: loaded; None loads what `params.model` names (and keeps it for the next call).
         store: where the clip and its record go; None: the output folder of the settings.
-        progress: hears stages and steps, and may raise Stop.
+        progress: receives stages and steps, and may raise Stop.
         settings: format, prefix, device; None reads config.yaml and the environment.
         force: make it even where a finished clip of the same key exists. Otherwise that one's record is returned; where only
             the fps differs, its frames are used again at the new rate.

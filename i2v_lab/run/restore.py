@@ -29,7 +29,7 @@ def restore(
 ) -> tuple[ClipParams, Mapping[str, Any]]:
     """The settings that made a clip, with a picture and a model that are here: (params, the record that the clip carries).
 
-    What stands in a clip is not trusted. The picture is known by its hash, and is looked for in the store, beside the
+    What a clip carries is not trusted. The picture is identified by its hash, and is searched for in the store, beside the
     clip and in the current folder. Nothing is fetched from a hub id that only the clip names.
 
     Args:

@@ -1,4 +1,4 @@
-"""runs.db, the one SQLite file of an output folder: connections, transactions, and what is said where it cannot be used.
+"""runs.db, the one SQLite file of an output folder: connections, transactions, and the errors where it cannot be used.
 
 Nothing is made until something is written: a command that only reads leaves an empty folder empty.
 """
@@ -71,7 +71,7 @@ class Database:
         return self._with_room(whole)
 
     def update(self, statement: str, values: tuple[object, ...]) -> list[tuple[object, ...]]:
-        """One statement by itself, such as the place where a clip is: after a power cut nobody misses the last one."""
+        """One statement by itself, such as the place where a clip is: it may be lost in a power cut."""
 
         def run(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -108,11 +108,11 @@ class Database:
             schema.prepare(connection)
 
     def _with_room(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do some work with a connection of its own: one that is kept would not survive a fork, nor serve two threads."""
+        """Do some work with a new connection: one that is kept would not survive a fork, nor serve two threads."""
         try:
             return self._connected(work)
         except sqlite3.Error as error:
-            # On a full disk even reading fails, which needs room for an index: this is what the spare is kept for.
+            # On a full disk even reading fails, which needs room for an index: the reserved file is freed for that.
             full = _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
             if not (full and self._give_spare()):
                 raise StoreError(self._words(error)) from error
@@ -140,7 +140,7 @@ class Database:
         return f"{self.file}: {error}"
 
     def _keep_spare(self) -> None:
-        """Hold back some of the disk, to give it up when a run that failed on a full disk has to be recorded."""
+        """Reserve some of the disk, to free it when a run that failed on a full disk has to be recorded."""
         spare = self.directory / SPARE
         try:
             with spare.open("xb") as file:

@@ -1,8 +1,8 @@
-"""What people think of clips: stars, notes and votes between two clips, in the database of the runs.
+"""What people think of clips: stars, notes and votes between two clips, in the database of runs.
 
 opinions = Opinions(store)
 opinions.rate(record.id, 4)
-opinions.note(record.id, "the steam stands still")
+opinions.note(record.id, "the steam does not move")
 opinions.vote(left=record.id, right=other.id, better="left")
 statistics.ranking(opinions.votes())
 """
@@ -34,14 +34,14 @@ class Opinions:
     """Ratings, notes and votes of one output folder. Many processes and threads may use them at once.
 
     Runs are named by their id; a clip without a run may be named by any other text that stays the same. Texts come back
-    as they were given: whoever shows them escapes them. Every method raises StoreError as the store does.
+    as they were given: the code that shows them escapes them. Every method raises StoreError as the store does.
     """
 
     def __init__(self, store: Store) -> None:
         self._database = store.database
 
     def rate(self, id: str, stars: int | None) -> None:
-        """Give a clip 1 to 5 stars; None takes them back.
+        """Give a clip 1 to 5 stars; None removes them.
 
         Raises:
             InputError: another number.
@@ -51,7 +51,7 @@ class Opinions:
         self._set("stars", id, stars)
 
     def note(self, id: str, text: str) -> None:
-        """Write a note beside a clip, in place of the one before; "" takes it away.
+        """Write a note beside a clip, in place of the one before; "" removes it.
 
         Raises:
             InputError: longer than 10,000 characters.
@@ -65,7 +65,7 @@ class Opinions:
         self._database.write(lambda connection: connection.execute(_OPINION.format(column), row))
 
     def vote(self, left: str, right: str, better: Better) -> None:
-        """Enter which of two clips somebody found better; each vote counts, also the second one on the same pair.
+        """Record which of two clips a person found better; each vote counts, also the second one on the same pair.
 
         Raises:
             InputError: a clip against itself, or another word than left, right or equal.

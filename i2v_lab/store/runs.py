@@ -196,7 +196,7 @@ class Store:
         return self.database.read(lambda connection: sweeps.counts(connection, sweep))
 
     def set_cell_runs(self, sweep: str, runs: Mapping[int, str | None], keys: Mapping[int, str] | None = None) -> None:
-        """Note which run is that of a cell, by its number, and the key where only the run could tell it."""
+        """Note which run is that of a cell, by its number, and its key where only the run could know it."""
         if runs:
             self.database.write(lambda connection: sweeps.set_runs(connection, sweep, runs, keys or {}))
 

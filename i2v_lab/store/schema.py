@@ -1,4 +1,4 @@
-"""The tables of runs.db, all of them, and what an older version of them is turned into."""
+"""All tables of runs.db, and how those of an older version are brought up to date."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _leave_fps_out_of_keys(connection: sqlite3.Connection) -> None:
     for row in connection.execute(f"SELECT {names} FROM runs WHERE key <> ''").fetchall():  # noqa: S608
         try:
             record = from_row(row)
-        except StoreError:  # it cannot be read; whoever asks for it hears why
+        except StoreError:  # it cannot be read; the user who asks for it sees why
             continue
         if record.params is None or record.key in new:
             continue

@@ -95,7 +95,7 @@ def _column(name: str, group: str, kind: Any, field: str) -> str:
 
 _SELECT = ", ".join(_column(column.name, column.group, column.kind, column.field) for column in COLUMNS)
 
-# A cell without a run of its own yet shows the one that makes it now, or that another sweep made.
+# A cell that has no run yet shows the run that makes its clip now, or the one of another sweep that made it.
 _RUN = (
     "coalesce(c.run, (SELECT id FROM runs WHERE key = c.key AND c.key <> '' AND fps = CAST(json_extract(c.params, '$.fps') AS TEXT) "
     "AND status IN ('done', 'running') ORDER BY created DESC, id DESC LIMIT 1))"
