@@ -1,7 +1,7 @@
-"""How long work tells where it is: one interface, which models call and screens implement.
+"""How long work reports its progress: one interface, which models call and screens implement.
 
-A model says `progress.stage("denoise", total=50)` once and `progress.step(preview)` after each step. Whoever
-listens may raise `Stop` from either call: that is how a run is ended, and why it ends within one step.
+A model calls `progress.stage("denoise", total=50)` once and `progress.step(preview)` after each step. A listener may
+raise `Stop` from any call: that is how a run is ended, and why it ends within one step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Preview: TypeAlias = "Callable[[], np.ndarray]"
 
 
 class Progress:
-    """A listener that ignores everything; subclass it and override what you want to hear."""
+    """A listener that ignores everything; subclass it and override what you need."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         """A stage begins (and the one before it ends).
@@ -31,6 +31,9 @@ class Progress:
 
     def step(self, preview: Preview | None = None) -> None:
         """One step of the stage is done. `preview` is given where the model can show what it has so far."""
+
+    def waiting(self, line: str) -> None:
+        """Another process has the device; `line` says which. Called again and again while that lasts."""
 
 
 class Listeners(Progress):
@@ -47,6 +50,10 @@ class Listeners(Progress):
         for listener in self.listeners:
             listener.step(preview)
 
+    def waiting(self, line: str) -> None:
+        for listener in self.listeners:
+            listener.waiting(line)
+
 
 class StopSwitch(Progress):
     """Ends the run that it listens to at its next event, once `stop()` was called (from any thread)."""
@@ -61,6 +68,9 @@ class StopSwitch(Progress):
         self._raise_if_asked()
 
     def step(self, preview: Preview | None = None) -> None:
+        self._raise_if_asked()
+
+    def waiting(self, line: str) -> None:
         self._raise_if_asked()
 
     def _raise_if_asked(self) -> None:
