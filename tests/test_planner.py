@@ -25,7 +25,7 @@ from i2v_lab.models.closed_form.model import ClosedForm
 from i2v_lab.models.fake import FakeModel
 from i2v_lab.models.i2vgen_xl import cost as i2vgen_cost
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
-from i2v_lab.models.memory import cost_cache
+from i2v_lab.models.memory import cost_cache, tiers
 from i2v_lab.models.memory.tracker import Tracker
 from i2v_lab.models.sampling import SCHEDULERS, denoise, make_scheduler
 from i2v_lab.run import run_clip
