@@ -25,8 +25,7 @@ from i2v_lab.models.closed_form.model import ClosedForm
 from i2v_lab.models.fake import FakeModel
 from i2v_lab.models.i2vgen_xl import cost as i2vgen_cost
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
-from i2v_lab.models.memory import cost_cache
-from i2v_lab.models.memory.tiers import TIERS
+from i2v_lab.models.memory import cost_cache, tiers
 from i2v_lab.models.memory.tracker import Tracker
 from i2v_lab.models.sampling import SCHEDULERS, denoise, make_scheduler
 from i2v_lab.run import run_clip
@@ -207,7 +206,7 @@ def test_configs_that_make_no_network_are_an_error_in_words(folder: Path, tmp_pa
 def test_the_first_tier_that_fits_is_taken(folder: Path) -> None:
     params = clip("512p 6", model=str(folder))
     numbers = I2VGenXL.tiers("cuda")
-    assert numbers == tuple(tier.number for tier in TIERS)
+    assert numbers == tuple(tier.number for tier in tiers.TIERS)
     peaks = {tier: plan(params, device="cuda", budget=Budget(2**40, "all"), tier=tier).peak_gib for tier in numbers}
     assert len(set(peaks.values())) > 3
     for peak in peaks.values():

@@ -23,7 +23,7 @@ import pytest
 import skimage
 from PIL import Image
 
-from i2v_lab.clip import ffmpeg, video
+from i2v_lab.clip import ffmpeg, publish, video
 from i2v_lab.errors import ClipError, Stop, WriteError
 
 needs_ffprobe = pytest.mark.skipif(
@@ -391,7 +391,7 @@ def test_names_without_hard_links(tmp_path: Path) -> None:
     for number, partial in enumerate(partials):
         partial.write_text(str(number))
     with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(lambda partial: video._claim_without_links(partial, final), partials))
+        won = list(pool.map(lambda partial: publish.claim_without_links(partial, final), partials))
     assert won.count(True) == 1
     assert final.read_text() == str(won.index(True))
     assert len(list(tmp_path.iterdir())) == 32
@@ -400,7 +400,7 @@ def test_names_without_hard_links(tmp_path: Path) -> None:
 def test_stale_partials_go_and_live_ones_stay(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host = video._host()
+    host = publish.host_name()
 
     def partial(host: str, pid: int, ending: str = "mp4") -> Path:
         path = tmp_path / f".my.clip.{host}-{pid}-0123456789ab.partial.{ending}"

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from i2v_lab.errors import ClipError, I2VLabError, WriteError
 
 # A clip may come from anywhere: playlists, which can name other files and addresses, are not opened.
-_READ = ["-protocol_whitelist", "file,pipe", "-format_whitelist", "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif", "-xerror"]
+READ = ["-protocol_whitelist", "file,pipe", "-format_whitelist", "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif", "-xerror"]
 
 
 class FFmpeg:
@@ -115,7 +115,7 @@ class FFmpeg:
 def ask(path: Path, arguments: Sequence[str], *, limit: int | None = None) -> bytes:
     """What FFmpeg prints about a clip."""
     must_be_file(path)
-    with FFmpeg([*_READ, "-i", url(path), *arguments], ClipError, stdout=subprocess.PIPE) as ffmpeg:
+    with FFmpeg([*READ, "-i", url(path), *arguments], ClipError, stdout=subprocess.PIPE) as ffmpeg:
         data = ffmpeg.output(limit)
         if limit is not None and len(data) == limit:
             return data

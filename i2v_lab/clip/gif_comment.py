@@ -11,12 +11,20 @@ def _table_bytes(flags: int) -> int:
 
 
 def insert(path: Path, comment: str) -> None:
-    """Put a comment extension, in blocks of up to 255 bytes, right behind the global colour table."""
+    """Put a comment extension, in blocks of up to 255 bytes, right behind the global colour table, instead of older ones."""
     data, text = path.read_bytes(), comment.encode("ascii")
-    place = 13 + _table_bytes(data[10])
-    blocks = (text[start : start + 255] for start in range(0, len(text), 255))
+    place = end = 13 + _table_bytes(data[10])
+    kept = bytearray()  # the other extensions before the first frame
+    while data[end] == ord("!") and data[end + 1] != 0xF9:
+        start, end = end, end + 2
+        while data[end]:
+            end += data[end] + 1
+        end += 1
+        if data[start + 1] != 0xFE:
+            kept += data[start:end]
+    blocks = (text[at : at + 255] for at in range(0, len(text), 255))
     body = b"".join(bytes([len(block)]) + block for block in blocks)
-    path.write_bytes(data[:place] + b"!\xfe" + body + b"\0" + data[place:])
+    path.write_bytes(data[:place] + b"!\xfe" + body + b"\0" + kept + data[end:])
 
 
 def read(file: IO[bytes], limit: int) -> str | None:

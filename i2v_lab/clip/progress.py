@@ -1,7 +1,7 @@
-"""How long work tells where it is: one interface, which models call and screens implement.
+"""How long work reports its progress: one interface, which models call and screens implement.
 
-A model says `progress.stage("denoise", total=50)` once and `progress.step(preview)` after each step. Whoever
-listens may raise `Stop` from either call: that is how a run is ended, and why it ends within one step.
+A model calls `progress.stage("denoise", total=50)` once and `progress.step(preview)` after each step. A listener may
+raise `Stop` from any call: that is how a run is ended, and why it ends within one step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Preview: TypeAlias = "Callable[[], np.ndarray]"
 
 
 class Progress:
-    """A listener that ignores everything; subclass it and override what you want to hear."""
+    """A listener that ignores everything; subclass it and override what you need."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         """A stage begins (and the one before it ends).
@@ -33,7 +33,7 @@ class Progress:
         """One step of the stage is done. `preview` is given where the model can show what it has so far."""
 
     def waiting(self, line: str) -> None:
-        """Another process has the device; `line` says which. Called several times a second."""
+        """Another process has the device; `line` says which. Called again and again while that lasts."""
 
 
 class Listeners(Progress):

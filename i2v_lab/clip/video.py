@@ -1,22 +1,16 @@
 """Clips: frames to MP4, WebM or GIF through the bundled FFmpeg and back, with the settings that made them inside.
 
-A clip is written to a hidden temporary file beside its place, read back, and only then given its name, by a hard link
-that fails where the name is taken. So nothing is overwritten, and nothing half-written ever bears a clip's name.
+A clip is written under a temporary name, read back, and only then published (see publish.py).
 """
 
 from __future__ import annotations
 
-import errno
 import itertools
 import json
 import os
 import re
-import shutil
-import socket
 import subprocess
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from i2v_lab.clip import gif_comment
-from i2v_lab.clip.ffmpeg import FFmpeg, ask, encoders, ffmpeg_version, must_be_file, shown, url
+from i2v_lab.clip.ffmpeg import READ, FFmpeg, ask, encoders, ffmpeg_version, must_be_file, shown, url
+from i2v_lab.clip.publish import disk_full, partial_file, publish, remove_stale, writing
 from i2v_lab.errors import ClipError, WriteError
 
 __all__ = [
@@ -41,6 +35,7 @@ __all__ = [
     "read",
     "read_settings",
     "remove_stale",
+    "retime",
     "write",
 ]
 
@@ -59,7 +54,7 @@ _YUV420 = (
 )
 _ENCODE = {
     # A constant quantizer: x264's CRF gives frames of a faster clip worse quality, up to 1.5 dB between 8 and 24 frames/s.
-    "mp4": ["-vf", _YUV420, "-c:v", "libx264", "-preset", "fast", "-qp", "17", "-movflags", "+faststart"],
+    "mp4": ["-vf", _YUV420, "-c:v", "libx264", "-preset", "fast", "-qp", "17"],
     "webm": [
         "-vf",
         _YUV420,
@@ -76,12 +71,11 @@ _ENCODE = {
         "-row-mt",
         "1",
     ],
-    "gif": ["-filter_complex", "[0:v]split[a][b];[a]palettegen[p];[b][p]paletteuse", "-loop", "0"],
+    "gif": ["-filter_complex", "[0:v]split[a][b];[a]palettegen[p];[b][p]paletteuse"],
 }
-_PARTIAL = re.compile(r"\..*\.([^.]+)-(\d{1,9})-[0-9a-f]{12}\.partial\.\w+", re.DOTALL)
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_MUX = {"mp4": ["-movflags", "+faststart"], "webm": [], "gif": ["-loop", "0"]}
+_CODEC = {"mp4": "h264", "webm": "vp9", "gif": "gif"}  # as FFmpeg calls what _ENCODE makes
 _ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in "=;#\\\n"})  # as FFmpeg's metadata files want
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True)
@@ -150,43 +144,67 @@ def write(
     """
     fps, directory = Fraction(fps), Path(directory)
     check_format(format, fps)
-    if Path(stem).name != stem or stem.startswith((".", " ")) or not stem or "\0" in stem or "\\" in stem:
-        raise WriteError(f"a clip's name must be one plain file name, got {stem!r}")
+    _check_stem(stem)
     comment = None if settings is None else _dump(settings)
-    with _disk(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        remove_stale(directory)
-        partial = _new_partial(directory, stem, format)
-    try:
-        info = _encode(frames, partial, fps, format, comment)
-        with _disk(directory):
-            if comment is not None and format == "gif":
-                gif_comment.insert(partial, comment)
-                info = replace(probe(partial), padded=info.padded)
-            with partial.open("rb") as file:  # some disks tell only now that they are full
-                os.fsync(file.fileno())
-            path = _publish(partial, directory, stem, format)
-    finally:
-        for left in (partial, partial.with_suffix(".txt")):
-            with suppress(OSError):
-                left.unlink()
-    return replace(info, path=path)
+    with partial_file(directory, stem, format) as partial:
+        return _finish(_encode(frames, partial, fps, comment), directory, stem, comment)
 
 
-def remove_stale(directory: Path) -> list[Path]:
-    """Delete the temporary files that processes of this host left in `directory` when they died; returns which.
+def retime(source: Path, directory: Path, *, stem: str, fps: Fraction, settings: Mapping[str, Any]) -> tuple[VideoInfo, bool]:
+    """Write a further clip, with another rate, from one that `write` made. The format stays, and the rules are those of `write`.
 
-    Files of living processes and of other hosts, which may share the folder, are not touched.
+    Args:
+        source: the clip to copy. directory, stem, fps, settings: as in `write`; the source's own settings are dropped.
+
+    Returns:
+        The new clip (its `padded` is not known here: the source's is), and True where the coded pictures are the same
+        bytes. False: another program coded the source, so its frames were decoded and encoded again, with some loss.
+
+    Raises:
+        ClipError: the source cannot be read. WriteError: nothing was left behind.
     """
-    removed = []
-    with os.scandir(directory) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(".")]
-    for name in names:
-        if (match := _PARTIAL.fullmatch(name)) and match[1] == _host() and not psutil.pid_exists(int(match[2])):
-            with suppress(OSError):  # another process may be cleaning up too
-                (directory / name).unlink()
-                removed.append(directory / name)
-    return removed
+    fps, directory, source = Fraction(fps), Path(directory), Path(source)
+    format = source.suffix[1:]
+    check_format(format, fps)
+    _check_stem(stem)
+    info = probe(source)
+    if info.codec != _CODEC[format]:
+        return write(read(source), directory, stem=stem, fps=fps, format=format, settings=settings), False
+    comment = _dump(settings)
+    with partial_file(directory, stem, format) as partial:
+        arguments = ["-y", *READ, "-i", url(source), *_comment_input(partial, comment), "-map", "0:v:0", "-c", "copy"]
+        with FFmpeg([*arguments, *_MUX[format], *_new_times(info, fps), "-f", format, url(partial)], WriteError) as ffmpeg:
+            if ffmpeg.finish() != 0:
+                raise _failure(ffmpeg, directory)
+        copied = _read_back(replace(info, path=partial, fps=fps))
+        return _finish(copied, directory, stem, comment), True
+
+
+def _new_times(info: VideoInfo, fps: Fraction) -> list[str]:
+    """Arguments that give each packet of a copied stream the time it has at `fps`.
+
+    The time base is one frame, so that what was rounded to ticks of the source becomes a whole number of frames.
+    """
+    rate, base = f"{fps.numerator}/{fps.denominator}", f"{fps.denominator}/{fps.numerator}"
+    if info.codec != "h264":  # packets are in the order in which they are shown
+        # The rate is what a WebM states. The first packet of a GIF has the extension that makes it loop: no second one.
+        loop = ["-loop", "-1"] if info.codec == "gif" else []
+        return ["-bsf:v", f"setts=time_base={base}:ts=N*{base}/TB:duration={base}/TB", "-r", rate, *loop]
+    times = ":".join(f"{name.lower()}={name}*({info.fps})*{base}" for name in ("PTS", "DTS", "DURATION"))
+    # The codec's own header states a rate as well, in fields: two for each frame.
+    return ["-bsf:v", f"h264_metadata=tick_rate={2 * fps.numerator}/{fps.denominator},setts=time_base={base}:{times}"]
+
+
+def _finish(info: VideoInfo, directory: Path, stem: str, comment: str | None) -> VideoInfo:
+    """Give the temporary file at `info.path`, which was read back, its name."""
+    partial, format = info.path, info.path.suffix[1:]
+    with writing(directory):
+        if comment is not None and format == "gif":
+            gif_comment.insert(partial, comment)
+            info = replace(probe(partial), padded=info.padded)
+        with partial.open("rb") as file:  # some disks report only now that they are full
+            os.fsync(file.fileno())
+        return replace(info, path=publish(partial, directory, stem, format))
 
 
 def probe(path: Path) -> VideoInfo:
@@ -262,8 +280,29 @@ def read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _encode(frames: Iterable[npt.NDArray[np.uint8]], partial: Path, fps: Fraction, format: str, comment: str | None) -> VideoInfo:
+def _check_stem(stem: str) -> None:
+    if Path(stem).name != stem or stem.startswith((".", " ")) or not stem or "\0" in stem or "\\" in stem:
+        raise WriteError(f"a clip's name must be one plain file name, got {stem!r}")
+
+
+def _comment_input(partial: Path, comment: str | None) -> list[str]:
+    """Arguments that put the comment into the file that FFmpeg writes, as its second input. A GIF gets it afterwards."""
+    if comment is None or partial.suffix == ".gif":
+        return []
+    metadata = partial.with_suffix(".txt")  # a file: as an argument, long settings fail (E2BIG)
+    with writing(partial.parent):
+        metadata.write_text(";FFMETADATA1\ncomment=" + comment.translate(_ESCAPES) + "\n", encoding="utf-8")
+    return ["-f", "ffmetadata", "-i", url(metadata), "-map_metadata", "1"]
+
+
+def _failure(ffmpeg: FFmpeg, directory: Path) -> WriteError:
+    failure = ffmpeg.failure()
+    return WriteError(disk_full(directory) if ffmpeg.disk_full else f"no clip was written: {failure}")
+
+
+def _encode(frames: Iterable[npt.NDArray[np.uint8]], partial: Path, fps: Fraction, comment: str | None) -> VideoInfo:
     """Send the frames through FFmpeg into `partial` and read it back."""
+    format = partial.suffix[1:]
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
@@ -272,13 +311,9 @@ def _encode(frames: Iterable[npt.NDArray[np.uint8]], partial: Path, fps: Fractio
     rows, columns = (0, 0) if format == "gif" else (shape[0] % 2, shape[1] % 2)
     height, width = shape[0] + rows, shape[1] + columns
     arguments = ["-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-framerate", str(fps), "-i", "pipe:0"]
-    if comment is not None and format != "gif":
-        metadata = partial.with_suffix(".txt")  # a file: as an argument, long settings fail (E2BIG)
-        with _disk(partial.parent):
-            metadata.write_text(";FFMETADATA1\ncomment=" + comment.translate(_ESCAPES) + "\n", encoding="utf-8")
-        arguments += ["-f", "ffmetadata", "-i", url(metadata), "-map_metadata", "1"]
+    arguments += [*_comment_input(partial, comment), *_ENCODE[format], *_MUX[format], "-f", format, url(partial)]
     count = 0
-    with FFmpeg([*arguments, *_ENCODE[format], "-f", format, url(partial)], WriteError, stdin=subprocess.PIPE) as ffmpeg:
+    with FFmpeg(arguments, WriteError, stdin=subprocess.PIPE) as ffmpeg:
         for frame in itertools.chain([first], iterator):
             _check_frame(frame, count, shape)
             even = np.pad(frame, ((0, rows), (0, columns), (0, 0)), mode="edge") if rows or columns else frame
@@ -288,8 +323,7 @@ def _encode(frames: Iterable[npt.NDArray[np.uint8]], partial: Path, fps: Fractio
         else:
             if ffmpeg.finish() == 0:
                 return _read_back(VideoInfo(partial, count, width, height, fps, 0, format, (rows, columns)))
-        failure = ffmpeg.failure()
-        raise WriteError(_disk_full(partial.parent) if ffmpeg.disk_full else f"no clip was written: {failure}")
+        raise _failure(ffmpeg, partial.parent)
 
 
 def _check_frame(frame: Any, index: int, shape: tuple[int, int, int] | None) -> tuple[int, int, int]:
@@ -317,70 +351,6 @@ def _read_back(asked: VideoInfo) -> VideoInfo:
             f"frames/s, read back {info.frames} of {info.width}x{info.height} at {info.fps}; try another format or rate"
         )
     return replace(info, padded=asked.padded)
-
-
-def _disk_full(directory: Path) -> str:
-    free = shutil.disk_usage(directory).free / 1e6 if directory.is_dir() else 0.0
-    return (
-        f"the disk that holds {shown(directory)} is full ({free:.1f} MB free): "
-        "free some space on it, or choose another folder with --output-dir"
-    )
-
-
-@contextmanager
-def _disk(directory: Path) -> Iterator[None]:
-    """Turn the operating system's errors on `directory` into one line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise WriteError(_disk_full(directory)) from None
-        raise WriteError(
-            f"cannot write into {shown(directory)} ({error.strerror or error}): choose another folder with --output-dir"
-        ) from None
-
-
-def _host() -> str:
-    # No dot, so that the host's part of a temporary name cannot be confused with the stem's.
-    return re.sub(r"[./\\\s]", "_", socket.gethostname()) or "host"
-
-
-def _new_partial(directory: Path, stem: str, format: str) -> Path:
-    """Make an empty temporary file. The stem is shortened: the whole name must fit where the final one does."""
-    name = f".{stem[:30]}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.partial.{format}"
-    path = directory.absolute() / name
-    path.open("xb").close()
-    return path
-
-
-def _publish(partial: Path, directory: Path, stem: str, format: str) -> Path:
-    for number in itertools.count():
-        final = directory / (f"{stem}_{number}.{format}" if number else f"{stem}.{format}")
-        try:
-            os.link(partial, final)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            if not _claim_without_links(partial, final):
-                continue
-        return final
-    raise AssertionError("unreachable")
-
-
-def _claim_without_links(partial: Path, final: Path) -> bool:
-    """Where the file system has no hard links: take the name with an empty file that only one can make, then replace it."""
-    try:
-        final.open("xb").close()
-    except FileExistsError:
-        return False
-    try:
-        partial.replace(final)
-    except OSError:
-        final.unlink()
-        raise
-    return True
 
 
 def _dump(settings: Mapping[str, Any]) -> str:

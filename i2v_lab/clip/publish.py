@@ -1,0 +1,117 @@
+"""A file gets its name only when it is whole.
+
+It is written under a hidden temporary name in the same folder and then published by a hard link, which fails where the
+name is taken. So nothing is overwritten, and no half-written file ever has a clip's name.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import re
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from i2v_lab.clip.ffmpeg import shown
+from i2v_lab.errors import WriteError
+
+_PARTIAL = re.compile(r"\..*\.([^.]+)-(\d{1,9})-[0-9a-f]{12}\.partial\.\w+", re.DOTALL)
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def partial_file(directory: Path, stem: str, format: str) -> Iterator[Path]:
+    """An empty temporary file in `directory`, which is made if missing. What is left of it at the end is deleted."""
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        remove_stale(directory)
+        # The stem is shortened: the whole name must fit where the final one does.
+        name = f".{stem[:30]}.{host_name()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.partial.{format}"
+        partial = directory.absolute() / name
+        partial.open("xb").close()
+    try:
+        yield partial
+    finally:
+        for left in (partial, partial.with_suffix(".txt")):
+            with suppress(OSError):
+                left.unlink()
+
+
+def publish(partial: Path, directory: Path, stem: str, format: str) -> Path:
+    for number in itertools.count():
+        final = directory / (f"{stem}_{number}.{format}" if number else f"{stem}.{format}")
+        try:
+            os.link(partial, final)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if not claim_without_links(partial, final):
+                continue
+        return final
+    raise AssertionError("unreachable")
+
+
+def claim_without_links(partial: Path, final: Path) -> bool:
+    """Where the file system has no hard links: take the name with an empty file that only one can make, then replace it."""
+    try:
+        final.open("xb").close()
+    except FileExistsError:
+        return False
+    try:
+        partial.replace(final)
+    except OSError:
+        final.unlink()
+        raise
+    return True
+
+
+def remove_stale(directory: Path) -> list[Path]:
+    """Delete the temporary files that processes of this host left in `directory` when they died; returns which.
+
+    Files of living processes and of other hosts, which may share the folder, are not touched.
+    """
+    removed = []
+    with os.scandir(directory) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(".")]
+    for name in names:
+        if (match := _PARTIAL.fullmatch(name)) and match[1] == host_name() and not psutil.pid_exists(int(match[2])):
+            with suppress(OSError):  # another process may be cleaning up too
+                (directory / name).unlink()
+                removed.append(directory / name)
+    return removed
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Turn the operating system's errors on `directory` into one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise WriteError(disk_full(directory)) from None
+        raise WriteError(
+            f"cannot write into {shown(directory)} ({error.strerror or error}): choose another folder with --output-dir"
+        ) from None
+
+
+def disk_full(directory: Path) -> str:
+    free = shutil.disk_usage(directory).free / 1e6 if directory.is_dir() else 0.0
+    return (
+        f"the disk that holds {shown(directory)} is full ({free:.1f} MB free): "
+        "free some space on it, or choose another folder with --output-dir"
+    )
+
+
+def host_name() -> str:
+    # No dot, so that the host's part of a temporary name cannot be confused with the stem's.
+    return re.sub(r"[./\\\s]", "_", socket.gethostname()) or "host"
