@@ -165,17 +165,6 @@ def test_find_done_is_the_newest_whose_clip_is_there(store: Store) -> None:
         assert found.id == id
 
 
-def test_find_clip(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.save(FULL)
-    assert store.find_clip(store.clips / "a.mp4") == FULL
-    assert store.find_clip("clips/a.mp4") == FULL
-    store.clips.mkdir()
-    monkeypatch.chdir(store.clips)
-    assert store.find_clip("a.mp4") == FULL
-    for other in ("b.mp4", "../../a.mp4", "", "nul\0", store.directory):
-        assert store.find_clip(other) is None
-
-
 def test_records_of_a_sweep_a_status_and_a_number(store: Store) -> None:
     store.save_many(
         record("done" if i % 2 else "failed", id=str(i), sweep="s" if i < 6 else "", created=NOON + timedelta(seconds=i))

@@ -31,7 +31,6 @@ from i2v_lab.errors import (
     ParamsError,
     PictureError,
     Stop,
-    WriteError,
 )
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.memory.ladder import climb, is_out_of_memory
@@ -235,10 +234,6 @@ class _Run:
     def write(self, frames: Frames, folder: Path) -> None:
         """Write the clip, with its settings and its record inside."""
         self.progress.stage("write", len(frames))
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WriteError(f"{folder}: cannot be made ({error.strerror}); give another output folder") from None
         seconds = {name: round(value, 4) for name, value in self.meter.seconds.items()}
         info = video.write(
             _ticked(frames, self.progress),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import secrets
 import shutil
@@ -17,6 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from i2v_lab.clip.publish import partial_file, publish, writing
 from i2v_lab.clip.record import COLUMNS, RunRecord, Status, from_row, json_text, new_id, stamp, table, to_row
 from i2v_lab.errors import StoreError
 from i2v_lab.store import sweeps
@@ -30,7 +30,6 @@ __all__ = ["RunRecord", "Status", "Store", "new_id"]
 
 T = TypeVar("T")
 
-NAMES_MAX = 1000  # clips of one name
 CHUNK_ROWS = 1024  # rows taken from SQLite at a time; more fall out of the cache
 CLOCK_SLACK_SECONDS = 5.0  # between a process's start, by the clock at boot, and a record's time
 
@@ -102,7 +101,8 @@ class Store:
             The record, with the clip's place in it.
 
         Raises:
-            StoreError: it cannot be kept; where there is a clip, the text says where that is.
+            StoreError: the record cannot be written; where there is a clip, the text says where that is.
+            WriteError: the clip cannot be copied.
         """
         if clip is not None:
             clip = self._publish(clip)
@@ -119,22 +119,11 @@ class Store:
         """A clip's place in clips/, under its own name or, where that is taken, with a number."""
         if clip.parent == self.clips:
             return clip
-        for number in range(NAMES_MAX):
-            place = self.clips / (f"{clip.stem}_{number}{clip.suffix}" if number else clip.name)
-            part = self.clips / f".{secrets.token_hex(8)}.part"
-            try:
-                self.clips.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(clip, part)
-                os.link(part, place)  # fails where the name is taken
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise StoreError(f"{clip} cannot be kept in {self.clips} ({error.strerror or error})") from None
-            finally:
-                part.unlink(missing_ok=True)
-            clip.unlink(missing_ok=True)
-            return place
-        raise StoreError(f"{self.clips}: {NAMES_MAX} clips are called {clip.stem}; rename some")
+        with partial_file(self.clips, clip.stem, clip.suffix[1:]) as part, writing(self.clips):
+            shutil.copyfile(clip, part)
+            place = publish(part, self.clips, clip.stem, clip.suffix[1:])
+        clip.unlink(missing_ok=True)
+        return place
 
     def set_metrics(self, id: str, values: Mapping[str, float | None]) -> None:
         """Note the metrics of a run; nothing else in its row is touched."""
@@ -227,15 +216,6 @@ class Store:
                 rates.add(rate)
                 found.setdefault(record.key, []).append(record)
         return found
-
-    def find_clip(self, path: Path | str) -> RunRecord | None:
-        """The newest run that made this clip; a relative path is taken from the current folder, then from the output folder."""
-        for base in (Path.cwd(), self.directory):
-            with suppress(ValueError, OSError, RuntimeError):  # not inside the output folder, or no path at all
-                clip = (base / path).resolve().relative_to(self.directory.resolve()).as_posix()
-                if found := self._select("WHERE clip = ? AND clip <> '' ORDER BY created DESC, id DESC LIMIT 1", (clip,)):
-                    return found[0]
-        return None
 
     def find_picture(self, sha256: str) -> Path | None:
         """The kept picture with these bytes."""
