@@ -15,6 +15,7 @@ import papermill
 import psutil
 import pytest
 from conftest import start
+from i2v_lab.sweep.progress import read_standing
 
 from i2v_lab.errors import SweepError
 from i2v_lab.report import notebook
@@ -22,7 +23,6 @@ from i2v_lab.report.engine import check_parameters
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, load_sweep
-from i2v_lab.sweep.progress import read_standing
 
 ROOT = Path(__file__).parent.parent
 BOOKS = ROOT / "tests" / "notebooks"

@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import environment
+from i2v_lab.sweep.planning import params_json
+from i2v_lab.sweep.progress import ask_to_stop, read_standing
 from PIL import Image
 
 from i2v_lab import models
@@ -47,8 +49,6 @@ from i2v_lab.sweep import (
     with_options,
 )
 from i2v_lab.sweep.axes import numbers
-from i2v_lab.sweep.planning import params_json
-from i2v_lab.sweep.progress import ask_to_stop, read_standing
 
 ROOT = Path(__file__).parent.parent
 TINY: Mapping[str, Any] = {
