@@ -1,4 +1,4 @@
-"""Sweeps with clips whose every pixel is known, recorded in a real store."""
+"""Tiny sweeps of the fake model; and sweeps with clips whose every pixel is known, recorded in a real store."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ import pandas as pd
 
 from i2v_lab.clip import video
 from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.progress import Preview
 from i2v_lab.clip.record import RunRecord, new_id
+from i2v_lab.errors import Stop
 from i2v_lab.store import Store
+from i2v_lab.sweep import Sweep, SweepProgress, SweepStatus
 
+TINY: Mapping[str, Any] = {
+    "model": "fake", "image": "sample:coffee", "resolution": "64x64", "num_frames": 2, "num_inference_steps": 3,
+}  # fmt: skip
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 COLOURS = [
     (200, 40, 40),
@@ -26,6 +32,38 @@ COLOURS = [
     (120, 90, 60),
     (230, 120, 160),
 ]
+
+
+def tiny(**fields: Any) -> Sweep:
+    """A sweep of the fake model."""
+    return Sweep(**{"name": "tiny", "base": TINY, **fields})
+
+
+class StopAt(SweepProgress):
+    """Stops in the denoising of one cell, or before it."""
+
+    def __init__(self, cell: int, *, before: bool = False) -> None:
+        self.number, self.before, self.now, self.stage_name = cell, before, 0, ""
+
+    def cell(self, status: SweepStatus) -> None:
+        self.now = status.cell
+        if self.before and self.now == self.number:
+            raise Stop("enough")
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self.stage_name = name
+
+    def step(self, preview: Preview | None = None) -> None:
+        if self.now == self.number and self.stage_name == "denoise" and not self.before:
+            raise Stop("by hand")
+
+
+def hashes(store: Store, sweep: str) -> dict[str, str]:
+    """{params: frames} of the done cells."""
+    table = store.runs(sweep=sweep)
+    return {
+        f"{row.seed} {row.guidance_scale} {row.num_frames}": row.frames_sha256 for row in table.itertuples() if row.status == "done"
+    }
 
 
 def colour(number: int) -> tuple[int, int, int]:
