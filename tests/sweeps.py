@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ COLOURS = [
     (120, 90, 60),
     (230, 120, 160),
 ]
+
+
+GUIDANCE = [{"guidance_scale": guidance, "seed": seed} for guidance, seed in product((9.0, 4.5, 12.0), (1, 0))]
+LONG = [EVIL + " a cup of coffee whose steam rises " * 4, "w" * 300, "走着的猫 and 🐈", "short"]
 
 
 def tiny(**fields: Any) -> Sweep:
@@ -103,3 +108,11 @@ def make_sweep(folder: Path, cells: Sequence[Mapping[str, Any]], *, format: str 
             fields["clip"] = info.path.relative_to(store.directory).as_posix()
         store.save(RunRecord.model_validate(fields))
     return store.runs(sweep="s")
+
+
+def table_of(**axes) -> pd.DataFrame:
+    """A table without clips: every combination of the values; seconds are 2, 3, 4, ... and 0.1, 0.2, ... GiB."""
+    frame = pd.DataFrame([dict(zip(axes, values, strict=True)) for values in product(*axes.values())])
+    count = np.arange(len(frame), dtype=float)
+    return frame.assign(status="done", reason="", clip=None, seconds_total=count + 3, seconds_load=1.0,
+                        peak_ram_gib=(count + 1) / 10, peak_vram_allocated_gib=np.nan)  # fmt: skip

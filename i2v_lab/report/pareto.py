@@ -106,7 +106,7 @@ def pareto_plot(
             text = plot_name(drawable(str(row["label"]))).replace("\n", " ")
             panel.annotate(text, (row["cost"], row["mean"]), xytext=(8, -12), textcoords="offset points",
                            fontproperties=FontProperties(fname=font_file(text), size=8))  # fmt: skip
-    panel.set_xlabel("time a clip, model loaded (s)" if cost == "seconds" else f"{statistics.peak_memory(table)[1]} (GiB)")
+    panel.set_xlabel("time per clip, model loaded (s)" if cost == "seconds" else f"{statistics.peak_memory(table)[1]} (GiB)")
     panel.set_ylabel(metric_label(name))
     panel.set_xlim(0, 1.35 * float(found["cost"].max()) or 1)
     panel.grid(True, color="#d0d7de", linewidth=0.6)

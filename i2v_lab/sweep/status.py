@@ -106,21 +106,19 @@ class CellProgress(Progress):
             self.screen.updated(self.status)
 
     def stage(self, name: str, total: int | None = None) -> None:
-        self._set(stage=name, step=0, steps=total, note="")
         self.listener.stage(name, total)
-        self._tell()
+        self._tell(stage=name, step=0, steps=total, note="")
 
     def step(self, preview: Preview | None = None) -> None:
-        self._set(step=self.status.step + 1)
         self.listener.step(preview)
-        self._tell()
+        self._tell(step=self.status.step + 1)
 
     def _set(self, **changes: Any) -> None:
         self.status = replace(self.status, **changes)
 
-    def _tell(self) -> None:
+    def _tell(self, **changes: Any) -> None:
         self.stop.check()
-        self._set(seconds_left=self._left())
+        self._set(**changes, seconds_left=self._left())
         self.screen.updated(self.status)
 
     def _left(self) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from i2v_lab.errors import Stop
 
 After = Literal["", "cell", "step"]
 STOP_FILE = "stop"
+LOOK_SECONDS = 0.2  # at least between two looks at the stop file while a clip is made
 
 
 class SweepStop:
@@ -31,6 +33,7 @@ class SweepStop:
         self.after: After = ""
         self.reason = ""
         self.folder: Path | None = None
+        self._looked = 0.0
 
     def ask(self, after: Literal["cell", "step"] = "step", reason: str = "stopped by hand") -> None:
         """Stop after this cell or after this step. Any thread and any signal handler may ask; "step" is never taken back."""
@@ -39,9 +42,12 @@ class SweepStop:
 
     def check(self, *, between_cells: bool = False) -> None:
         """Raises Stop where the work must end here."""
-        asked = self._in_file()
-        if asked in ("cell", "step"):
-            self.ask("step" if asked == "step" else "cell")
+        now = time.monotonic()
+        if between_cells or now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            asked = self._in_file()
+            if asked in ("cell", "step"):
+                self.ask("step" if asked == "step" else "cell")
         if self.after == "step" or (self.after and between_cells):
             raise Stop(self.reason)
 

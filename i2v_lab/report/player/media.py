@@ -12,7 +12,7 @@ from pathlib import Path
 
 from i2v_lab.clip import ffmpeg, video
 from i2v_lab.errors import ClipError
-from i2v_lab.report.player.grid import Cell
+from i2v_lab.report.player.grid import GridCell
 
 LIMIT_BYTES = 60_000_000  # of clips and posters in one page, as the base64 text that they are there
 PROXY_SIDE = 416  # pixels
@@ -41,7 +41,7 @@ class Media:
     said: str = ""
 
 
-def collect(cells: Sequence[Cell], limit: int) -> tuple[list[Media | str], list[str]]:
+def collect(cells: Sequence[GridCell], limit: int) -> tuple[list[Media | str], list[str]]:
     """For each cell its clip, or why there is none; and what to tell of the choice."""
     found = look_at_all(cells, look)
     infos = [item.info for item in found if isinstance(item, Media)]
@@ -78,10 +78,10 @@ def collect(cells: Sequence[Cell], limit: int) -> tuple[list[Media | str], list[
     return found, notes
 
 
-def look_at_all(cells: Sequence[Cell], look: Callable[[Path], Media]) -> list[Media | str]:
+def look_at_all(cells: Sequence[GridCell], look: Callable[[Path], Media]) -> list[Media | str]:
     """For each cell its clip, without its bytes, or why there is nothing to show. Many at once: each waits for FFmpeg."""
 
-    def one(cell: Cell) -> Media | str:
+    def one(cell: GridCell) -> Media | str:
         if not cell.clip:
             return cell.reason
         try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from i2v_lab.report.player.assets import joined, player_script
 from i2v_lab.report.player.facts import BestIs, axes_data, check_best, number_columns, numbers_of
-from i2v_lab.report.player.grid import Cell, Grid, Label, arrange, in_words
+from i2v_lab.report.player.grid import Grid, GridCell, Label, arrange, in_words
 from i2v_lab.report.player.media import LIMIT_BYTES, PROXY_SIDE, Media, collect
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def height_of(grid: Grid, data: dict[str, Any]) -> int:
     return round(min(max(130 + notes + lines * (height + caption + 12), 240), 720))
 
 
-def _cell_data(cell: Cell, found: Media | str) -> dict[str, Any]:
+def _cell_data(cell: GridCell, found: Media | str) -> dict[str, Any]:
     """The cell as player.js takes it."""
     data: dict[str, Any] = {
         "row": cell.row,
