@@ -47,7 +47,7 @@ def test_the_lines_hold_the_numbers_of_the_table():
     assert lines_of(memory)["10"][1] == pytest.approx([0.15, 0.55, 0.95])
     bars = seconds.containers[0].lines[2][0].get_segments()
     assert [segment[:, 1].tolist() for segment in bars] == [[2, 3], [6, 7], [10, 11]]
-    assert (seconds.get_xlabel(), seconds.get_ylabel()) == ("guidance_scale", "time a clip, model loaded (s)")
+    assert (seconds.get_xlabel(), seconds.get_ylabel()) == ("guidance_scale", "time per clip, model loaded (s)")
     assert memory.get_ylabel() == "peak RAM (GiB)"
     assert against_steps.axes[0].get_xlabel() == "num_inference_steps (steps)"
     styles = [(container.lines[0].get_marker(), container.lines[0].get_linestyle()) for container in seconds.containers]

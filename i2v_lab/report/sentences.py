@@ -69,7 +69,7 @@ def _head(table: pd.DataFrame, comparisons: Sequence[int]) -> str:
     tests = " and ".join(map(str, comparisons))
     return (
         f"{many} Intervals are 95 % (bootstrap over seeds): they say what other seeds would give with these pictures. A difference "
-        f"is reported where p < 0.05 in a paired t-test over seeds, corrected (Holm) for {tests} comparisons along an axis."
+        f"is reported where p < 0.05 in a paired t-test over seeds, corrected (Holm) for the {tests} comparisons along an axis."
     )
 
 
