@@ -201,7 +201,7 @@ LONG = {**BASE, "model": "closed-form", "resolution": "128x128", "num_frames": 1
 
 
 def test_ctrl_c_stops_after_the_cell_and_again_after_the_step(tmp_path: Path) -> None:
-    file = write(tmp_path, "long", base={**LONG, "num_inference_steps": 300}, seeds="1..3 step 1")
+    file = write(tmp_path, "long", base={**LONG, "num_inference_steps": 500}, seeds="1..3 step 1")
     with start("sweep", file, cwd=tmp_path) as process:
         folder = wait_for_cell(process, tmp_path / "results")
         process.send_signal(signal.SIGINT)
