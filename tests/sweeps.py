@@ -1,9 +1,10 @@
-"""Sweeps with clips whose every pixel is known, recorded in a real store."""
+"""Tiny sweeps of the fake model; and sweeps with clips whose every pixel is known, recorded in a real store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,15 @@ import pandas as pd
 
 from i2v_lab.clip import video
 from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.progress import Preview
 from i2v_lab.clip.record import RunRecord, new_id
+from i2v_lab.errors import Stop
 from i2v_lab.store import Store
+from i2v_lab.sweep import Sweep, SweepProgress, SweepStatus
 
+TINY: Mapping[str, Any] = {
+    "model": "fake", "image": "sample:coffee", "resolution": "64x64", "num_frames": 2, "num_inference_steps": 3,
+}  # fmt: skip
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 COLOURS = [
     (200, 40, 40),
@@ -26,6 +33,42 @@ COLOURS = [
     (120, 90, 60),
     (230, 120, 160),
 ]
+
+
+GUIDANCE = [{"guidance_scale": guidance, "seed": seed} for guidance, seed in product((9.0, 4.5, 12.0), (1, 0))]
+LONG = [EVIL + " a cup of coffee whose steam rises " * 4, "w" * 300, "走着的猫 and 🐈", "short"]
+
+
+def tiny(**fields: Any) -> Sweep:
+    """A sweep of the fake model."""
+    return Sweep(**{"name": "tiny", "base": TINY, **fields})
+
+
+class StopAt(SweepProgress):
+    """Stops in the denoising of one cell, or before it."""
+
+    def __init__(self, cell: int, *, before: bool = False) -> None:
+        self.number, self.before, self.now, self.stage_name = cell, before, 0, ""
+
+    def cell(self, status: SweepStatus) -> None:
+        self.now = status.cell
+        if self.before and self.now == self.number:
+            raise Stop("enough")
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self.stage_name = name
+
+    def step(self, preview: Preview | None = None) -> None:
+        if self.now == self.number and self.stage_name == "denoise" and not self.before:
+            raise Stop("by hand")
+
+
+def hashes(store: Store, sweep: str) -> dict[str, str]:
+    """{params: frames} of the done cells."""
+    table = store.runs(sweep=sweep)
+    return {
+        f"{row.seed} {row.guidance_scale} {row.num_frames}": row.frames_sha256 for row in table.itertuples() if row.status == "done"
+    }
 
 
 def colour(number: int) -> tuple[int, int, int]:
@@ -65,3 +108,11 @@ def make_sweep(folder: Path, cells: Sequence[Mapping[str, Any]], *, format: str 
             fields["clip"] = info.path.relative_to(store.directory).as_posix()
         store.save(RunRecord.model_validate(fields))
     return store.runs(sweep="s")
+
+
+def table_of(**axes) -> pd.DataFrame:
+    """A table without clips: every combination of the values; seconds are 2, 3, 4, ... and 0.1, 0.2, ... GiB."""
+    frame = pd.DataFrame([dict(zip(axes, values, strict=True)) for values in product(*axes.values())])
+    count = np.arange(len(frame), dtype=float)
+    return frame.assign(status="done", reason="", clip=None, seconds_total=count + 3, seconds_load=1.0,
+                        peak_ram_gib=(count + 1) / 10, peak_vram_allocated_gib=np.nan)  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,13 +17,14 @@ import psutil
 import pytest
 from conftest import start
 
+from i2v_lab import models
 from i2v_lab.errors import SweepError
+from i2v_lab.models.fake import FakeModel
 from i2v_lab.report import notebook
 from i2v_lab.report.engine import check_parameters
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, load_sweep
-from i2v_lab.sweep.progress import read_standing
 
 ROOT = Path(__file__).parent.parent
 BOOKS = ROOT / "tests" / "notebooks"
@@ -72,25 +74,29 @@ def test_a_number_may_be_written_without_its_point() -> None:
         check_parameters(book, {"x": True})
 
 
-def test_three_files_in_one_call_load_the_model_once(tmp_path: Path) -> None:
-    sweeps = [Sweep(name=name, base={**BASE, "prompt": name}) for name in ("left", "right", "zoom")]
-    reports = notebook.execute(sweeps, Store(tmp_path / "results"), Settings(), notebook=BOOKS / "which_model.ipynb")
-    assert [report.counts for report in reports] == [{"done": 1}] * 3
+def test_two_files_in_one_call_load_the_model_once_and_have_one_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[str] = []
+    monkeypatch.setattr(FakeModel, "__init__", lambda self: loads.append("fake"))
+    models.unload()
+    sweeps = [Sweep(name=name, base={**BASE, "prompt": name, "model": "fake"}) for name in ("left", "right")]
+    reports = notebook.execute(sweeps, Store(tmp_path / "results"), Settings(), notebook=BOOKS / "which_kernel.ipynb")
+    assert [report.counts for report in reports] == [{"done": 1}] * 2
+    assert loads == ["fake"]
     books = [nbformat.read(report.folder / "report.ipynb", as_version=4) for report in reports]
-    said = {book.cells[-1].outputs[0].text for book in books}  # the model's address, while it is kept
-    assert len(said) == 1 and "ClosedForm object at" in said.pop()
+    said = {book.cells[-1].outputs[0].text for book in books}  # how many clips there were to make, and in which process
+    assert len(said) == 1 and said.pop().startswith("0 made in process ")
 
 
-def test_three_files_in_one_call_have_one_kernel_and_a_report_each(tmp_path: Path, i2v_lab: Run) -> None:
+def test_two_files_in_one_call_have_a_report_each(tmp_path: Path, i2v_lab: Run) -> None:
     before = notebook.template().read_bytes()
     base = {**BASE, "model": "closed-form"}
-    files = [write(tmp_path, name, base={**base, "prompt": name}, seeds=[0, 1]) for name in ("left", "right", "zoom")]
+    files = [write(tmp_path, name, base={**base, "prompt": name}, seeds=[0, 1]) for name in ("left", "right")]
     ended = i2v_lab("sweep", *files, "--json")
     assert (ended.returncode, ended.stderr) == (0, "")
     answers = [json.loads(line) for line in ended.stdout.splitlines()]
-    assert [answer["sweep"] for answer in answers] == ["left", "right", "zoom"]
+    assert [answer["sweep"] for answer in answers] == ["left", "right"]
     table = Store(tmp_path / "results").runs()
-    assert len(table) == 6 and table["pid"].nunique() == 1
+    assert len(table) == 4 and table["pid"].nunique() == 1
     for answer in answers:
         folder = Path(answer["folder"])
         assert answer["counts"] == {"done": 2} and answer["problem"] == ""
@@ -182,42 +188,73 @@ def test_the_plan_by_the_command_and_a_sweep_without_a_file(tmp_path: Path, insi
 
 
 def wait_for_cell(process: subprocess.Popen[str], results: Path) -> Path:
-    """The folder of the sweep, once its first cell runs."""
+    """The folder of the sweep, once a clip of it is in the making."""
     while process.poll() is None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(0.05)  # two cores: looking without rest would slow down what is looked at
-        for folder in (results / "sweeps").glob("*"):
-            if (standing := read_standing(folder)) and standing.stage == "denoise":
-                return folder
+        if (results / "runs.db").exists() and Store(results).records(status="running"):
+            return next((results / "sweeps").iterdir())
     raise AssertionError(f"the sweep ended before it was seen: {process.communicate()}")
 
 
+LONG = {**BASE, "model": "closed-form", "resolution": "128x128", "num_frames": 16, "num_inference_steps": 1000}
+
+
 def test_ctrl_c_stops_after_the_cell_and_again_after_the_step(tmp_path: Path) -> None:
-    base = {**BASE, "model": "closed-form", "resolution": "128x128", "num_frames": 16, "num_inference_steps": 1000}
-    file = write(tmp_path, "long", base=base, seeds="1..3 step 1")
+    file = write(tmp_path, "long", base={**LONG, "num_inference_steps": 500}, seeds="1..3 step 1")
     with start("sweep", file, cwd=tmp_path) as process:
         folder = wait_for_cell(process, tmp_path / "results")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert process.returncode == 130
-    assert "stopping after this cell" in err
+    assert "stopping after this cell; once more stops after this step" in err
     assert Store(tmp_path / "results").cell_counts(folder.name) == {"done": 1, "planned": 2}
-    assert (folder / "report.html").is_file()
-    with start("sweep", file, cwd=tmp_path) as process:
+    assert "1 of 3 done" in (folder / "report.html").read_text()  # the report makes none of the others
+    with start("sweep", file, "--no-report", cwd=tmp_path) as process:
         assert wait_for_cell(process, tmp_path / "results") == folder
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr
+        assert "stopping after this cell" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert "stopping after this step; once more stops at once" in process.stderr.readline()
         process.communicate()
     assert process.returncode == 130
     assert Store(tmp_path / "results").cell_counts(folder.name) == {"done": 1, "planned": 1, "stopped": 1}
 
 
+def test_sigterm_stops_after_the_step(tmp_path: Path) -> None:
+    file = write(tmp_path, "long", base=LONG, seeds="1..2 step 1")
+    with start("sweep", file, "--no-report", cwd=tmp_path) as process:
+        folder = wait_for_cell(process, tmp_path / "results")
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    assert process.returncode == 130
+    store = Store(tmp_path / "results")
+    assert store.cell_counts(folder.name) == {"planned": 1, "stopped": 1}
+    assert [record.reason for record in store.records(status="stopped")] == ["stopped by SIGTERM"]
+
+
+def test_a_batch_stops_at_ctrl_c_as_a_sweep_does(tmp_path: Path) -> None:
+    row = json.dumps(LONG)
+    (tmp_path / "clips.jsonl").write_text(f"{row}\n{row}\n")
+    with start("batch", "clips.jsonl", "--json", cwd=tmp_path) as process:
+        while not ((tmp_path / "results" / "runs.db").exists() and Store(tmp_path / "results").records(status="running")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == 130
+    assert err.splitlines() == ["1 of 2", "stopping after this step; once more stops at once"]
+    assert [json.loads(line)["reason"] for line in out.splitlines()] == ["stopped by Ctrl-C"]
+
+
 def test_a_kernel_dies_with_the_command_that_started_it(tmp_path: Path) -> None:
-    base = {**BASE, "model": "closed-form", "resolution": "128x128", "num_frames": 16, "num_inference_steps": 1000}
-    with start("sweep", write(tmp_path, "long", base=base, seeds="1..99 step 1"), cwd=tmp_path) as process:
-        wait_for_cell(process, tmp_path / "results")
-        kernels = psutil.Process(process.pid).children()
+    with start("sweep", write(tmp_path, "one"), "--notebook", BOOKS / "sleeping.ipynb", cwd=tmp_path) as process:
+        command = psutil.Process(process.pid)
+        while not (kernels := [child for child in command.children() if "ipykernel_launcher" in child.cmdline()]):
+            assert process.poll() is None
+            time.sleep(0.05)
         process.kill()
         process.communicate()
-    assert kernels
     _, alive = psutil.wait_procs(kernels, timeout=20)
     assert not alive

@@ -31,8 +31,7 @@ from i2v_lab.models.sampling import SCHEDULERS, denoise, make_scheduler
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep import Sweep
-from i2v_lab.sweep import plan as plan_sweep
+from i2v_lab.sweep import Sweep, plan_sweep
 
 spec = importlib.util.spec_from_file_location("prediction", Path(__file__).parents[1] / "experiments" / "check_prediction.py")
 assert spec is not None

@@ -97,7 +97,7 @@ def test_what_cannot_be_compared_is_told_in_one_line(results, tmp_path):
         (runs, {"axes": ["hue"]}, "'hue'"),
         (runs, {"best": "hue"}, "seconds_total.*got 'hue'"),
         (runs, {"best": "seed", "best_is": "least"}, "lowest or highest"),
-        (runs, {"best": "seed"}, "seed does not tell by itself which is better"),
+        (runs, {"best": "seed"}, "it is not known which is better for seed"),
     ):
         with pytest.raises(InputError, match=said) as caught:
             compare(wrong, **more)

@@ -21,7 +21,7 @@ import typer
 from i2v_lab.cli.measure import measure
 from i2v_lab.cli.plan import plan
 from i2v_lab.cli.serve import serve
-from i2v_lab.cli.sweep import sweep
+from i2v_lab.cli.sweep import sweep, sweep_screen
 from i2v_lab.cli.terminal import listening, record_json, remark, show_advice, show_record, show_runs, tell
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
 from i2v_lab.log import log_path, start_log
@@ -178,23 +178,19 @@ def batch(
     device: Device = None,
 ) -> None:
     """Make many clips, one after another; a row that fails is recorded and passed over."""
-    from i2v_lab.clip.record import new_id
     from i2v_lab.store import Store
-    from i2v_lab.sweep.batch import read_rows, run_row
+    from i2v_lab.sweep import SweepStop, read_rows, run_batch
+    from i2v_lab.sweep.stop import stop_on_signals
 
     settings = _settings(output_dir, format, prefix, device)
     start_log(settings.log.directory)
-    rows, store, worst = read_rows(file), Store(settings.output.directory), 0
-    for number, row in enumerate(rows, 1):
-        remark(f"{number} of {len(rows)}")
-        id = new_id()
-        with listening() as progress:
-            record = run_row(row, store, settings, progress=progress, force=force, tier=tier, id=id)
-        _answer(record, settings, as_json, made_before=record.id != id)
-        worst = max(worst, _exit_code(record))
-        if record.status == "stopped":
-            break
-    raise typer.Exit(worst)
+    rows, store, stop = read_rows(file), Store(settings.output.directory), SweepStop()
+    codes: list[int] = []
+    with sweep_screen(numbered=True) as screen, stop_on_signals(stop, ["step"], say=lambda text: remark(text, "yellow")):
+        for record, found in run_batch(rows, store, settings, progress=screen, stop=stop, force=force, tier=tier):
+            _answer(record, settings, as_json, made_before=found)
+            codes.append(_exit_code(record))
+    raise typer.Exit(max(codes) if len(codes) == len(rows) else 130)
 
 
 @app.command()

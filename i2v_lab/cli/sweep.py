@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,15 +16,12 @@ from i2v_lab.errors import SweepError
 from i2v_lab.log import start_log
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from i2v_lab.report.notebook import Report
     from i2v_lab.settings import Settings
     from i2v_lab.store import Store
-    from i2v_lab.sweep import Standing, Sweep
+    from i2v_lab.sweep import Sweep, SweepProgress, SweepStatus
 
 SHOWN_CELLS = 40  # of a plan in the terminal
-After = Literal["cell", "step"]
 
 
 def sweep(
@@ -76,16 +72,14 @@ def sweep(
             _show_plan(item, store, settings, retry, as_json)
         return
     start_log(settings.log.directory)
-    if no_report:
-        raise typer.Exit(_run_here(sweeps, store, settings, retry, as_json))
-    raise typer.Exit(_run_notebooks(sweeps, store, settings, retry, notebook, as_json))
+    raise typer.Exit(_run(sweeps, store, settings, retry, notebook, not no_report, as_json))
 
 
 def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_json: bool) -> None:
-    from i2v_lab.sweep import plan
+    from i2v_lab.sweep import plan_sweep
     from i2v_lab.sweep.loop import retry_states
 
-    planned = plan(item, store, settings)
+    planned = plan_sweep(item, store, settings)
     states = retry_states(retry)
     if as_json:
         seconds, size = planned.expected(states)
@@ -115,131 +109,84 @@ def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_jso
         tell(f"... and {len(planned.cells) - SHOWN_CELLS} more cells; --json shows all")
 
 
-def _run_here(sweeps: list[Sweep], store: Store, settings: Settings, retry: str, as_json: bool) -> int:
-    """Run the sweeps in this process, without a notebook. Returns the exit code."""
-    from i2v_lab.sweep import SweepSwitch, run_sweep
+def _run(
+    sweeps: list[Sweep], store: Store, settings: Settings, retry: str, notebook: Path | None, with_report: bool, as_json: bool
+) -> int:
+    """Run the sweeps, and make their reports. Returns the exit code."""
+    from i2v_lab.report.notebook import execute
+    from i2v_lab.sweep import SweepStop
+    from i2v_lab.sweep.stop import stop_on_signals
 
-    class Screen(SweepSwitch):
-        def stands(self, standing: Standing) -> None:
-            screen(standing)
-            super().stands(standing)
-
-    results = []
-    with _screen() as screen:
-        switch = Screen()
-        with _stopping(lambda after: switch.stop(after, "stopped by Ctrl-C")):
-            for item in sweeps:
-                results.append(run_sweep(item, store, settings=settings, progress=switch, retry=retry))
-                if results[-1].stopped:
-                    break
-    for item, result in zip(sweeps, results, strict=False):  # fewer, where it was stopped
-        _answer(item, result.folder, result.counts, as_json, [])
-    return max(130 if result.stopped else int(not result.complete) for result in results)
+    stop = SweepStop()
+    with sweep_screen() as screen, stop_on_signals(stop, say=lambda text: remark(text, "yellow")):
+        reports = execute(sweeps, store, settings, progress=screen, stop=stop, retry=retry, notebook=notebook, report=with_report)
+    codes = [_answer(report, with_report, as_json) for report in reports]
+    return 130 if stop.after else max(codes, default=0)
 
 
-def _run_notebooks(sweeps: list[Sweep], store: Store, settings: Settings, retry: str, notebook: Path | None, as_json: bool) -> int:
-    """Have papermill execute the notebook for each sweep. Returns the exit code."""
-    from i2v_lab.report.notebook import HTML, REPORT, execute
-    from i2v_lab.sweep.progress import ask_to_stop
+def _answer(report: Report, with_report: bool, as_json: bool) -> int:
+    """One sweep for people, or for a program. Returns the exit code."""
+    from i2v_lab.report.notebook import HTML, REPORT
 
-    asked: list[After] = []
-    at: list[Path] = []
-
-    def watch(folder: Path, standing: Standing | None) -> bool:
-        at[:] = [folder]
-        if standing:
-            screen(standing)
-        return not asked
-
-    def stop(after: After) -> None:
-        asked.append(after)
-        if at:
-            ask_to_stop(at[0], after)
-
-    with _screen() as screen, _stopping(stop):
-        reports: list[Report] = execute(sweeps, store, settings, retry=retry, notebook=notebook, watch=watch)
-    worst = 130 if asked else 0
-    for report in reports:
-        files = [report.folder / REPORT, *([report.html] if report.html else [])]
-        _answer(report.sweep, report.folder, report.counts, as_json, files, report.problem)
-        if report.problem:
-            remark(
-                f"error: the notebook of {report.sweep.name} failed: {report.problem}; {report.folder / REPORT} shows where", "red"
-            )
-        elif not report.html:
-            remark(f"no {HTML} could be made of {report.folder / REPORT}; the log says why", "yellow")
-        worst = max(worst, int(bool(report.problem) or set(report.counts) != {"done"}))
-    return worst
-
-
-def _answer(item: Sweep, folder: Path, counts: dict[str, int], as_json: bool, reports: list[Path], problem: str = "") -> None:
-    """One sweep for people, or for a program."""
-    names = (*(("grid.mp4",) if reports else ()), "table.csv", "table.parquet")  # without a report the video is an older one
-    made = [*reports, *(folder / name for name in names if (folder / name).is_file())]
+    folder, counts, problem = report.folder, report.counts, report.problem
+    # Without a notebook, files of a report are older ones.
+    names = [*((REPORT, HTML if report.html else "", "grid.mp4") if with_report else ()), "table.csv", "table.parquet"]
+    made = [folder / name for name in names if (folder / name).is_file()]
     if as_json:
-        answer: dict[str, Any] = {"sweep": item.name, "id": folder.name, "folder": str(folder), "axes": item.axis_names,
+        answer: dict[str, Any] = {"sweep": report.sweep.name, "id": folder.name, "folder": str(folder), "axes": report.sweep.axis_names,
                                   "counts": counts, "files": [str(path) for path in made], "problem": problem}  # fmt: skip
         sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
-        return
-    told = ", ".join(f"{count} {status}" for status, count in counts.items())
-    failed = sum(counts.get(status, 0) for status in ("failed", "out_of_memory", "stopped"))
-    go_on = "; run it again to go on" if counts.get("planned") else ""
-    retry = "; --retry failed runs those again that ended without a clip, and no others" if failed else ""
-    remark(f"{item.name}: {told}{go_on}{retry}", "yellow" if go_on or retry else "")
-    for path in made:
-        tell(path)
+    else:
+        told = ", ".join(f"{count} {status}" for status, count in counts.items())
+        failed = sum(counts.get(status, 0) for status in ("failed", "out_of_memory", "stopped"))
+        go_on = "; run it again to go on" if counts.get("planned") else ""
+        retry = "; --retry failed runs those again that ended without a clip, and no others" if failed else ""
+        remark(f"{report.sweep.name}: {told}{go_on}{retry}", "yellow" if go_on or retry else "")
+        for path in made:
+            tell(path)
+    if problem:
+        remark(f"error: the notebook of {report.sweep.name} failed: {problem}; {folder / REPORT} shows where", "red")
+    elif with_report and not report.html:
+        remark(f"no {HTML} could be made of {folder / REPORT}; the log says why", "yellow")
+    return int(bool(problem) or set(counts) != {"done"})
 
 
 @contextmanager
-def _stopping(stop: Callable[[After], None]) -> Iterator[None]:
-    """Ctrl-C: after this cell; again: after this step; a third time: at once, as Python does. SIGTERM: after this step."""
-    pressed: list[int] = []
+def sweep_screen(*, numbered: bool = False) -> Iterator[SweepProgress]:
+    """A listener that shows how far sweeps are: in a terminal a bar of cells and one of steps.
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        pressed.append(number)
-        if len(pressed) == 1 and number == signal.SIGINT:
-            stop("cell")
-            remark("stopping after this cell; once more stops after this step", "yellow")
-        elif len(pressed) < 3:
-            stop("step")
-            remark("stopping after this step; once more stops at once", "yellow")
-        else:
-            raise KeyboardInterrupt
+    Args:
+        numbered: each cell is a line `3 of 20`, in a terminal or not.
+    """
+    from i2v_lab.cost.timing import duration
+    from i2v_lab.sweep import SweepProgress
 
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    class Screen(SweepProgress):
+        def __init__(self) -> None:
+            self.tasks: dict[str, Any] = {}
 
+        def cell(self, status: SweepStatus) -> None:
+            if numbered:
+                remark(f"{status.cell} of {status.cells}")
 
-@contextmanager
-def _screen() -> Iterator[Callable[[Standing], None]]:
-    """A function that shows where a sweep stands: a bar of cells and one of steps; nothing where there is no terminal."""
+        def updated(self, status: SweepStatus) -> None:
+            if not bars:
+                return
+            if status.sweep not in self.tasks:
+                self.tasks[status.sweep] = (bars.add_task(status.sweep, total=status.cells, left=""), bars.add_task("", left=""))
+            cells, steps = self.tasks[status.sweep]
+            left = "" if status.seconds_left is None or status.over else f"about {duration(status.seconds_left)} left"
+            bars.update(cells, completed=status.done + status.failed, total=status.cells, left=left)
+            about = status.note or f"  cell {status.cell}: {printable(status.label)[:50]} {status.stage}"
+            bars.update(steps, description=about, completed=status.step, total=status.steps, visible=not status.over)
+
     if not sys.stderr.isatty():
-        yield lambda standing: None
+        bars = None
+        yield Screen()
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bars
 
-    from i2v_lab.sweep.planning import duration
-
-    with Bars(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"), console=err
-    ) as bars:
-        tasks = {}
-
-        def show(standing: Standing) -> None:
-            if standing.sweep not in tasks:
-                tasks[standing.sweep] = (
-                    bars.add_task(standing.sweep, total=standing.cells, left=""),
-                    bars.add_task("", total=None, left=""),
-                )
-            cells, steps = tasks[standing.sweep]
-            left = "" if standing.seconds_left is None else f"about {duration(standing.seconds_left)} left"
-            bars.update(cells, completed=standing.done + standing.failed, total=standing.cells, left="" if standing.over else left)
-            about = standing.note or f"  cell {standing.cell}: {printable(standing.label)[:50]} {standing.stage}"
-            bars.update(steps, description=about, completed=standing.step, total=standing.steps, visible=not standing.over, left="")
-
-        yield show
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+    with Bars(*columns, console=err) as bars:
+        yield Screen()

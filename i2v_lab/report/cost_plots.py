@@ -1,4 +1,4 @@
-"""What a sweep cost: seconds and peak memory against each swept parameter."""
+"""The cost of a sweep: seconds and peak memory against each swept parameter."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from i2v_lab.statistics import clip_seconds, peak_memory
 if TYPE_CHECKING:
     import pandas as pd
 
-_LONG = 12  # characters: categories with longer names stand at the left, where there is room for them
-_CROWDED = 12  # points: beyond, the spread is a band
+_LONG = 12  # characters: categories with longer names are listed at the left, where there is room for them
+_CROWDED = 12  # points: with more, the spread is drawn as a band
 
 
 @dataclass(frozen=True)
 class _Measure:
-    """What a panel shows: values by the table's rows (NaN where there are none), and what the axis says."""
+    """What a panel shows: a value for each row of the table (NaN where there is none), and the label of the axis."""
 
     values: pd.Series[float]
     label: str
@@ -37,10 +37,10 @@ class _Measure:
 def cost_plots(table: pd.DataFrame, axes: Sequence[str]) -> list[Figure]:
     """Seconds and peak memory against each swept parameter: one figure an axis, two panels each.
 
-    Points are means over the finished cells, bars (bands, where there are many) reach from the lowest to the highest.
-    Numbers are joined by lines, one for each value of another axis where that has two to six; the remaining axes, seeds
-    among them, are what the bars spread over. The seed has a figure of its own only where nothing else was swept. Cells
-    that did not finish are crosses at the edge.
+    Points are means over the finished cells. Bars (bands, where there are many points) go from the lowest to the highest value.
+    Points of a numeric axis are joined by lines, one line for each value of another axis that has two to six values. Bars
+    are over the remaining axes, seeds among them. The seed has a figure only where nothing else was swept. Cells that did
+    not finish are crosses at the edge.
 
     Args:
         table: one row a run, with seconds_total, seconds_load, and peak_ram_gib or peak_vram_allocated_gib.
@@ -64,20 +64,20 @@ def cost_plots(table: pd.DataFrame, axes: Sequence[str]) -> list[Figure]:
 
 
 def _lines_axis(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> str | None:
-    """The axis whose values get a line each."""
+    """The axis that has one line for each of its values."""
     values = {other: plain_values(table, other) for other in axes if other not in (axis, "seed")}
     along = plain_values(table, axis)
     for other, found in values.items():
-        together = len(set(zip(along, found, strict=True))) == len(set(along))  # it follows the axis: nothing to tell apart
+        together = len(set(zip(along, found, strict=True))) == len(set(along))  # it changes with the axis: its lines would be one
         if 2 <= len(set(found)) <= len(STYLES) and not together:
             return other
     return None
 
 
 def _cost_figure(table: pd.DataFrame, axis: str, lines: str | None, over: Sequence[str]) -> Figure:
-    """`lines` is the axis whose values get a line each; `over` are those that the bars spread over."""
+    """`lines` is the axis with one line for each value; `over` are the axes that the bars are over."""
     memory, kind = peak_memory(table)
-    measures = [_Measure(clip_seconds(table), "time a clip, model loaded (s)"), _Measure(memory, f"{kind} (GiB)")]
+    measures = [_Measure(clip_seconds(table), "time per clip, model loaded (s)"), _Measure(memory, f"{kind} (GiB)")]
     values = plain_values(table, axis)
     order = value_order(axis, values)
     numeric = axis not in ("seed", "resolution") and all(isinstance(value, (int, float)) for value in order)
@@ -113,7 +113,7 @@ def _cost_figure(table: pd.DataFrame, axis: str, lines: str | None, over: Sequen
 def _draw_panel(
     panel: Axes, table: pd.DataFrame, places: list[float], lines: str | None, measure: _Measure, joined: bool, upright: bool
 ) -> bool:
-    """The points of one panel, with their spread; whether there is any."""
+    """Draw the points of one panel and their spread. Returns whether there is a spread."""
     done = (table["status"] == "done").tolist()
     split = plain_values(table, lines) if lines else [None] * len(table)
     order = value_order(lines, split) if lines else [None]
@@ -126,7 +126,7 @@ def _draw_panel(
         if not groups:
             continue
         at = sorted(groups)
-        # Side by side, where lines do not keep them apart.
+        # Side by side, where no lines separate them.
         shift = 0.0 if joined else 0.12 * (number - (len(order) - 1) / 2)
         label = plot_name(value_names(lines, order)[number]) if lines else "mean"
         spreads |= _draw_series(
@@ -143,7 +143,7 @@ def _draw_panel(
 def _draw_series(
     panel: Axes, at: list[float], amounts: list[list[float]], number: int, label: str, joined: bool, upright: bool
 ) -> bool:
-    """One line, or one set of points, with the spread of each; whether there is any."""
+    """Draw one line, or one set of points, with the spread of each. Returns whether there is a spread."""
     colour, marker, line = STYLES[number]
     means = [sum(found) / len(found) for found in amounts]
     low, high = [min(found) for found in amounts], [max(found) for found in amounts]
@@ -173,7 +173,7 @@ def _draw_unfinished(panel: Axes, places: list[float], upright: bool) -> None:
 
 
 def _name_axes(panel: Axes, axis: str, measure: str, names: list[str] | None, places: list[float], upright: bool) -> None:
-    """Labels with units, ticks where the values are, and amounts that begin at zero."""
+    """Set labels with units, and ticks where the values are."""
     along, amount = (panel.xaxis, panel.yaxis) if upright else (panel.yaxis, panel.xaxis)
     along.set_label_text(axis + (f" ({UNITS[axis]})" if axis in UNITS and axis != "resolution" else ""))
     amount.set_label_text(measure)

@@ -31,8 +31,8 @@ _FRESH = "from i2v_lab.report.engine import fresh as _fresh; _fresh({folder!r})"
 class SweepEngine:
     """Executes notebooks one after another in the kernel of `one_kernel()`; outside of such a block each has its own.
 
-    What papermill calls of an engine. It is no subclass of papermill's: papermill imports this module by its entry point
-    while it is imported itself, so nothing of papermill may be needed here before the first call.
+    The methods that papermill calls of an engine. It is no subclass of papermill's own: papermill imports this module, by
+    its entry point, while papermill itself is being imported. So this module may import papermill only at the first call.
     """
 
     @classmethod
@@ -54,7 +54,7 @@ class SweepEngine:
 
 @functools.cache
 def _engine() -> Any:
-    """The subclass of papermill's own engine that does it."""
+    """The subclass of papermill's own engine that does the work."""
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine
 
@@ -62,7 +62,7 @@ def _engine() -> Any:
         """Begins every notebook as if its kernel were new."""
 
         def papermill_execute_cells(self) -> None:
-            # The output is of no cell: silent, and waited for.
+            # Silent, since the output belongs to no cell.
             self.wait_for_reply(self.kc.execute(_FRESH.format(folder=str(Path.cwd())), silent=True, store_history=False))
             super().papermill_execute_cells()
 
@@ -147,7 +147,9 @@ def check_parameters(notebook: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if not cells:
-        raise SweepError("the notebook has no cell tagged `parameters`: what is passed would be overwritten by its own values")
+        raise SweepError(
+            "the notebook has no cell tagged `parameters`: papermill would overwrite what is passed by the values of the notebook"
+        )
     known = _literals(cells[0].source)
     for name, value in given.items():
         if name not in known:
@@ -180,7 +182,7 @@ def _literals(source: str) -> dict[str, Any]:
 
 
 def fresh(folder: str) -> None:
-    """In the kernel, before a notebook: what another one left is taken away; imported modules, and so models, stay.
+    """Called in the kernel before a notebook: removes what the notebook before left. Imported modules, and so models, stay.
 
     Args:
         folder: the folder to work in.

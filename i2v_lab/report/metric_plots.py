@@ -1,4 +1,4 @@
-"""Metrics against each swept parameter, with intervals."""
+"""Plots of metrics against each swept parameter, with intervals."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from i2v_lab.report.style import STYLES, UNITS, NotebookFigure, metric_label, pl
 if TYPE_CHECKING:
     import pandas as pd
 
-_SHORT = 10  # characters: longer names of values stand below the plot, by number
+_SHORT = 10  # characters: longer names of values are listed below the plot, by number
 
 
 def metric_plots(table: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] | None = None) -> list[Figure]:
-    """Metrics against each swept parameter: one figure an axis, a panel a metric.
+    """Metrics against each swept parameter: one figure for each axis, with a panel for each metric.
 
     Points are means over all clips at that value, bars their 95 % intervals over seeds, small dots the clips. With one seed
     there are no bars.
@@ -32,8 +32,8 @@ def metric_plots(table: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str
         metrics: names or columns; None: those of SHOWN that have values.
 
     Returns:
-        Figures 9 inches wide; none where there are no metrics, or nothing but the seed was swept. Pictures have one only
-        where no other axis was swept: otherwise they are what the means are taken over.
+        Figures 9 inches wide; none where there are no metrics, or only the seed was swept. Pictures have a figure only
+        where no other axis was swept: otherwise the means are over them.
 
     Raises:
         InputError: an axis or a metric is no column of the table.
@@ -64,8 +64,8 @@ def _metric_figure(table: pd.DataFrame, axis: str, columns: Sequence[str]) -> Fi
     for panel in panels[len(columns) :]:
         panel.set_visible(False)
     seeds = len(set(plain_values(table, "seed"))) if "seed" in table else 1
-    said = "points: means; bars: 95 % interval over seeds; dots: clips" if seeds > 1 else "one seed: nothing can be said about luck"
-    text = "\n".join([f"{said}; ↑ more is better, ↓ less is better", *notes])
+    said = "points: means; bars: 95 % interval over seeds; dots: clips" if seeds > 1 else "one seed: chance cannot be estimated"
+    text = "\n".join([f"{said}; ↑ higher is better, ↓ lower is better", *notes])
     figure.supxlabel(text, fontproperties=FontProperties(fname=font_file(text), size=8))
     return figure
 

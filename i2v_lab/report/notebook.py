@@ -1,7 +1,4 @@
-"""A sweep as a notebook: papermill executes notebooks/sweep.ipynb, and what comes of it is the sweep's report.
-
-The kernel does the work; this process only starts it and looks at what it writes down of its progress.
-"""
+"""The report of a sweep: run_sweep makes the clips here, then papermill executes notebooks/sweep.ipynb, which finds them made."""
 
 from __future__ import annotations
 
@@ -9,45 +6,45 @@ import asyncio
 import logging
 import os
 import signal
-import threading
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import I2VLabError, SweepError
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep import Standing, Sweep, open_folder
+from i2v_lab.sweep import Sweep, SweepResult, SweepStop, ask_to_stop, run_sweep
 from i2v_lab.sweep.loop import retry_states
-from i2v_lab.sweep.progress import PROGRESS_FILE, read_standing
-
-if TYPE_CHECKING:
-    from i2v_lab.report.engine import Kernel
+from i2v_lab.sweep.stop import STOP_FILE
 
 log = logging.getLogger(__name__)
 
 REPORT, HTML = "report.ipynb", "report.html"
-LOOK_SECONDS = 0.2  # between two looks at the progress of the kernel
+PARAMETERS = ("sweep", "output_dir", "retry", "device")  # of the notebook, all of them texts
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the execution of one sweep left.
+    """What is left of one sweep after its run, and after its notebook.
 
     Attributes:
         sweep: the sweep. folder: its folder, absolute; report.ipynb is in it.
-        html: the page beside it; None where it could not be made: `problem` says why.
         counts: {status: cells}.
+        stopped: why the run ended early; "" where it did not.
+        html: the page beside the notebook; None where there is none.
         problem: what failed of the notebook itself; "" where nothing did.
     """
 
     sweep: Sweep
     folder: Path
-    html: Path | None
     counts: dict[str, int]
+    stopped: str = ""
+    html: Path | None = None
     problem: str = ""
 
 
@@ -66,7 +63,7 @@ def template() -> Path:
 
 def parameters(sweep: Sweep, store: Store, retry: str = "", device: str = "") -> dict[str, str]:
     """What the notebook is given: its cell `parameters` has these names, and no others."""
-    return {"sweep": sweep.to_yaml(), "output_dir": str(store.directory), "retry": retry, "device": device}
+    return dict(zip(PARAMETERS, (sweep.to_yaml(), str(store.directory), retry, device), strict=True))
 
 
 def execute(
@@ -74,17 +71,18 @@ def execute(
     store: Store,
     settings: Settings,
     *,
+    progress: Progress | None = None,
+    stop: SweepStop | None = None,
     retry: str = "",
     notebook: Path | None = None,
-    watch: Callable[[Path, Standing | None], bool] = lambda folder, standing: True,
+    report: bool = True,
 ) -> list[Report]:
-    """Execute the notebook once for each sweep, all in one kernel, so that a model is loaded once.
+    """Run each sweep in this process, and make its report: all notebooks are executed in one kernel.
 
     Args:
-        retry: as for run_sweep.
+        progress, stop, retry: as for run_sweep. Once `stop` is asked, no further sweep begins.
         notebook: another template than the one that comes with the package.
-        watch: called several times a second with the folder of the sweep that runs, and where it stands. Returns whether
-            to go on with the sweeps after this one. What it raises ends the kernel.
+        report: False: no notebook is executed.
 
     Returns:
         A report each, of those sweeps that were begun. A notebook that failed is saved as far as it came.
@@ -93,80 +91,75 @@ def execute(
         SweepError: the template, its parameters or a sweep is wrong; nothing was run.
     """
     retry_states(retry)
-    path = notebook or template()
+    stop = stop or SweepStop()
     sweeps = [sweep.with_default_model(settings.model) for sweep in sweeps]
-    given = [parameters(sweep, store, retry, settings.device) for sweep in sweeps]
-    _check(path, given)
-    folders = [open_folder(sweep, store, settings) for sweep in sweeps]
-    for folder in folders:
-        (folder / PROGRESS_FILE).unlink(missing_ok=True)  # of an earlier run
-    work = _Work(path, given, folders)
-    work.start()
-    try:
-        while work.is_alive():
-            work.join(LOOK_SECONDS)
-            folder = folders[min(work.at, len(folders) - 1)]
-            work.go_on = watch(folder, read_standing(folder))
-    finally:
-        work.end()
-    if work.error:
-        raise work.error
-    return [
-        Report(sweep, folder, _export(folder), store.cell_counts(folder.name), problem)
-        for sweep, folder, problem in zip(sweeps, folders, work.problems, strict=False)  # fewer, where it was stopped
-    ]
+    for sweep in sweeps:
+        sweep.cells()  # an error in the last sweep is reported before the first one runs
+    reports: list[Report] = []
+    with ExitStack() as held:
+        notebooks = held.enter_context(_Notebooks(notebook or template())) if report else None
+        for sweep in sweeps:
+            if stop.after:
+                break
+            result = run_sweep(sweep, store, settings=settings, progress=progress, stop=stop, retry=retry)
+            problem = notebooks.execute(result, parameters(sweep, store, device=settings.device)) if notebooks else ""
+            html = _export(result.folder) if notebooks else None
+            reports.append(Report(sweep, result.folder, result.counts, result.stopped, html, problem))
+    return reports
 
 
-def _check(path: Path, given: Sequence[dict[str, str]]) -> None:
+def _check(path: Path) -> None:
+    """Raises SweepError where the notebook does not take the parameters."""
     import nbformat
 
     from i2v_lab.report.engine import check_parameters
 
     try:
-        found = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        check_parameters(nbformat.read(path, as_version=4), dict.fromkeys(PARAMETERS, ""))  # type: ignore[no-untyped-call]
     except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
         raise SweepError(f"{path}: expected a Jupyter notebook, got {str(error)[:200]}") from None
-    for values in given:
-        try:
-            check_parameters(found, values)
-        except SweepError as error:
-            raise SweepError(f"{path}: {error}") from None
+    except SweepError as error:
+        raise SweepError(f"{path}: {error}") from None
 
 
-class _Work(threading.Thread):
-    """Executes the notebooks. A thread of its own, since nbclient would take the signals of the main one."""
+class _Notebooks:
+    """Executes notebooks in one kernel, and in one thread beside the main one, whose signals nbclient would take."""
 
-    def __init__(self, path: Path, given: Sequence[dict[str, str]], folders: Sequence[Path]) -> None:
-        super().__init__(name="notebooks", daemon=True)
-        self.path, self.given, self.folders = path, given, folders
-        self.at, self.go_on = 0, True
-        self.problems: list[str] = []
-        self.error: BaseException | None = None
-        self.kernel: Kernel | None = None
+    def __init__(self, path: Path) -> None:
+        _check(path)
+        self.path = path
+        self._thread = ThreadPoolExecutor(1, "notebooks")
+        self._held = ExitStack()
 
-    def run(self) -> None:
+    def __enter__(self) -> _Notebooks:
         from i2v_lab.report.engine import one_kernel
 
-        try:
-            with one_kernel() as self.kernel:
-                for at, (given, folder) in enumerate(zip(self.given, self.folders, strict=True)):
-                    self.at = at
-                    if not self.go_on:
-                        break
-                    self.problems.append(_papermill(self.path, folder / REPORT, given))
-        except BaseException as error:  # noqa: BLE001  raised again by the main thread
-            self.error = error
-        finally:
-            with suppress(RuntimeError):
-                asyncio.get_event_loop().close()  # nbclient made it for this thread, and leaves it open
+        self._kernel = self._thread.submit(self._held.enter_context, one_kernel()).result()
+        return self
 
-    def end(self) -> None:
-        """Where it still runs, the kernel is killed; what was executed so far is saved."""
-        if self.is_alive() and self.kernel and (pid := self.kernel.pid):
-            self.go_on = False
+    def execute(self, result: SweepResult, given: dict[str, str]) -> str:
+        """Execute the notebook of a sweep that was run. Returns what failed of it, "" where nothing did."""
+        if result.stopped:  # what was not made is not made by the notebook either
+            ask_to_stop(result.folder, "cell")
+        try:
+            return self._thread.submit(_papermill, self.path, result.folder / REPORT, given).result()
+        finally:
+            if result.stopped:
+                (result.folder / STOP_FILE).unlink(missing_ok=True)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """After an error or Ctrl-C a notebook that is still executed ends; it is saved as far as it came."""
+        if kind and (pid := self._kernel.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.join(30)
+        self._thread.submit(self._held.close)
+        self._thread.submit(_close_loop)
+        self._thread.shutdown()
+
+
+def _close_loop() -> None:
+    with suppress(RuntimeError):
+        asyncio.get_event_loop().close()  # nbclient made it for this thread, and leaves it open
 
 
 def _papermill(path: Path, output: Path, given: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Quality and cost: what no setting beats."""
+"""Quality against cost: the settings that no other setting beats."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from i2v_lab.report.style import STYLES, NotebookFigure, metric_label, plot_name
 if TYPE_CHECKING:
     import pandas as pd
 
-QUALITIES = ("prompt_agreement", "drift_ssim", "input_ssim", "smoothness")  # the first that has values is held against cost
+QUALITIES = ("prompt_agreement", "drift_ssim", "input_ssim", "smoothness")  # the first that has values is plotted against cost
 _LABELS = 8  # settings that are named in the plot of quality and cost
 
 
 def settings_table(table: pd.DataFrame, axes: Sequence[str], quality: str, cost: str = "seconds") -> pd.DataFrame:
-    """Each setting of a sweep, over its seeds and pictures: what it is worth and what it costs.
+    """The quality and the cost of each setting of a sweep, over its seeds and pictures.
 
     Args:
-        quality: a metric that has a better side. cost: "seconds" or "memory" (GiB).
+        quality: a metric whose higher or lower values are better. cost: "seconds" or "memory" (GiB).
 
     Returns:
         One row a setting: label, mean, low, high (of the quality; the interval is over seeds), cost (mean), clips, front
@@ -77,11 +77,11 @@ def pareto_plot(
     cost: str = "seconds",
     settings: pd.DataFrame | None = None,
 ) -> Figure | None:
-    """Quality against cost, a point a setting; those that no other beats are joined and named.
+    """Quality against cost, a point for each setting; the settings that no other beats are joined and named.
 
     Args:
-        quality: a metric; None: agreement with the prompt, or the next best that was measured.
-        settings: from `settings_table`, where it is there already.
+        quality: a metric; None: agreement with the prompt, or the next of QUALITIES that was measured.
+        settings: from `settings_table`, to save time.
 
     Returns:
         The figure, 9 inches wide; None where nothing was measured.
@@ -106,7 +106,7 @@ def pareto_plot(
             text = plot_name(drawable(str(row["label"]))).replace("\n", " ")
             panel.annotate(text, (row["cost"], row["mean"]), xytext=(8, -12), textcoords="offset points",
                            fontproperties=FontProperties(fname=font_file(text), size=8))  # fmt: skip
-    panel.set_xlabel("time a clip, model loaded (s)" if cost == "seconds" else f"{statistics.peak_memory(table)[1]} (GiB)")
+    panel.set_xlabel("time per clip, model loaded (s)" if cost == "seconds" else f"{statistics.peak_memory(table)[1]} (GiB)")
     panel.set_ylabel(metric_label(name))
     panel.set_xlim(0, 1.35 * float(found["cost"].max()) or 1)
     panel.grid(True, color="#d0d7de", linewidth=0.6)
@@ -117,7 +117,7 @@ def pareto_plot(
 
 
 def pareto_clips(table: pd.DataFrame, axes: Sequence[str], quality: str | None = None, cost: str = "seconds") -> pd.DataFrame:
-    """The rows of the table to look at beside `pareto_plot`: the first clip of each setting that no other beats."""
+    """The rows of the table to show beside `pareto_plot`: the first clip of each setting that no other beats."""
     if (name := _quality(table, quality)) is None:
         return table.iloc[:0]
     found = settings_table(table, axes, name, cost)

@@ -1,4 +1,4 @@
-"""One sentence a finding, made from the numbers."""
+"""The findings of a sweep in sentences, one for each finding, made from the numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Findings:
-    """Sentences, one a finding; what comes first says how much may be believed of them."""
+    """Sentences, one for each finding. The first one says what the others rest on: clips, seeds, pictures, the test."""
 
     sentences: tuple[str, ...]
 
@@ -35,10 +35,10 @@ class Findings:
 
 
 def findings(table: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] | None = None) -> Findings:
-    """What may be said of a sweep, a sentence for each swept parameter and metric.
+    """What a sweep shows: a sentence for each swept parameter and metric.
 
-    Differences are paired by seed, picture and all else that was swept; p values are corrected (Holm) for all comparisons
-    along one axis, of all metrics together.
+    Differences are paired by seed, picture and all else that was swept. p values are corrected (Holm) for all comparisons
+    along one axis, all metrics together.
 
     Args: as `metric_plots`.
     """
@@ -65,11 +65,11 @@ def _head(table: pd.DataFrame, comparisons: Sequence[int]) -> str:
     pictures = len(set(plain_values(done, "image"))) if "image" in done else 1
     many = f"{len(done)} clip{'s' * (len(done) != 1)}, {seeds} seed{'s' * (seeds != 1)}, {pictures} picture{'s' * (pictures != 1)}."
     if seeds < 2:
-        return f"{many} One seed: nothing can be said about luck; run more seeds to know what of this is chance."
+        return f"{many} One seed: differences may be chance. Run more seeds to find out."
     tests = " and ".join(map(str, comparisons))
     return (
-        f"{many} Intervals are 95 %, by bootstrap over seeds: what other seeds would give with these pictures. A difference is "
-        f"claimed where p, of paired t-tests over seeds, corrected (Holm) for the {tests} comparisons along an axis, is below 0.05."
+        f"{many} Intervals are 95 % (bootstrap over seeds): they say what other seeds would give with these pictures. A difference "
+        f"is reported where p < 0.05 in a paired t-test over seeds, corrected (Holm) for the {tests} comparisons along an axis."
     )
 
 
@@ -80,15 +80,15 @@ def _spread_of_seeds(table: pd.DataFrame, names: Sequence[str]) -> str:
         if len(values) > 1:
             parts.append(f"{_title(name)} {_number(values.mean())}, from {_number(values.min())} to {_number(values.max())}")
     if not parts:
-        return "One clip: nothing can be said about luck."
-    return f"Nothing but the seed was swept. Over {len(table)} seeds: {'; '.join(parts)}."
+        return "One clip: nothing can be compared."
+    return f"Only the seed was swept. Over {len(table)} seeds: {'; '.join(parts)}."
 
 
 def _sentence(axis: str, name: str, found: Sequence[Difference], own: pd.DataFrame, means: pd.DataFrame) -> str:
     """One metric along one axis."""
     order = value_order(axis, own["value"].tolist())
     if len(order) < 2:
-        return f"{_title(name)} by {axis}: too little was measured."
+        return f"{_title(name)} by {axis}: there are not enough measurements."
     texts = dict(zip(order, value_texts(axis, order), strict=True))
     at = {row["value"]: row for _, row in own.iterrows()}
     numeric = all(isinstance(value, (int, float)) for value in order)
@@ -115,17 +115,17 @@ def _steps(steps: Sequence[Difference], texts: dict[Any, str]) -> str:
         parts += [f"{verdict} from {', '.join(pairs)}"] if pairs else []
     unseen = [f"{texts[one.before]} and {texts[one.after]}" for one in steps if one.verdict == "no difference seen"]
     if unseen and parts:
-        parts.append(f"none seen between {', '.join(unseen)}")
+        parts.append(f"no difference seen between {', '.join(unseen)}")
     if not parts:
-        return " None seen between the other values that were compared either." if unseen else ""
-    return f" Of the others: {'; '.join(parts)}."
+        return " No difference was seen between the other values either." if unseen else ""
+    return f" Between other values: {'; '.join(parts)}."
 
 
 def _verdict(one: Difference) -> str:
     if one.verdict == "no pairs":
-        return "no clips of one seed and picture to compare"
+        return "no two clips share a seed and a picture, so they cannot be compared"
     if one.verdict == "one seed":
-        return f"{one.mean:+.3g} with one seed, which says nothing about luck"
+        return f"{one.mean:+.3g} with one seed, so it may be chance"
     effect = "" if math.isinf(one.effect) or math.isnan(one.effect) else f", d = {one.effect:.2g}"
     numbers = f"{one.mean:+.3g}, interval {one.low:+.3g} to {one.high:+.3g}{effect}, p = {one.p_holm:.2g}"
     return (
@@ -136,12 +136,12 @@ def _verdict(one: Difference) -> str:
 
 
 def _motion_beside(ends: Sequence[Any], means: pd.DataFrame) -> str:
-    """A clip that stands still has the best flicker: what moved is said with it."""
+    """The motion beside the flicker: a clip that does not move has the best value."""
     motion = means[means["metric"] == "metric_motion"]
     at = {row["value"]: float(row["mean"]) for _, row in motion.iterrows()}
     if any(value not in at for value in ends):
-        return " Motion is not known: a clip that stands still has the best value."
-    return f" Motion beside it: {_number(at[ends[0]])} to {_number(at[ends[-1]])} px/frame; a clip that stands still has the best value."
+        return " Motion is not known: a clip that does not move has the best value."
+    return f" The motion of these clips: {_number(at[ends[0]])} to {_number(at[ends[-1]])} px/frame. A clip that does not move has the best value."
 
 
 def _title(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the plots of a report have in common: figures, colours, names of values, and which metrics are shown."""
+"""What all plots of a report share: figures, colours, names of values, and which metrics are shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from i2v_lab.report.player.grid import plain_values, value_texts
 if TYPE_CHECKING:
     import pandas as pd
 
-# Told apart by colour, and without it by marker and line. Colours: Okabe and Ito, that colour-blind people tell apart too.
+# Series differ in colour, and in marker and line too. The colours are those of Okabe and Ito, for colour-blind people.
 STYLES = [
     ("#0072b2", "o", "-"),
     ("#d55e00", "s", "--"),
@@ -33,7 +33,7 @@ UNITS = {
     "num_inference_steps": "steps",
     "resolution": "px",
 }
-# In this order, three to a line: motion stands beside flicker, which rewards a clip that stands still.
+# In this order, three in a row: motion is beside flicker, whose best value has a clip that does not move.
 SHOWN = ("prompt_agreement", "sharpness", "sharpness_loss", "motion", "temporal_flickering", "smoothness",
          "input_ssim", "drift_ssim", "warping_error")  # fmt: skip
 _NAME_LIMIT = 90  # characters of a name in a plot
@@ -56,7 +56,7 @@ def value_names(axis: str, order: Sequence[Any]) -> list[str]:
 
 
 def plot_name(text: str) -> str:
-    """A category's name in lines of some 2.4 inches; the middle of a long one is left out."""
+    """The name of a category in lines of about 2.4 inches; the middle of a long name is left out."""
     if len(text) > _NAME_LIMIT:
         text = f"{text[: _NAME_LIMIT - 30].rpartition(' ')[0] or text[:60]} … {text[-25:].partition(' ')[2] or text[-25:]}"
     # matplotlib would read two dollar signs as mathematics.
@@ -64,7 +64,7 @@ def plot_name(text: str) -> str:
 
 
 def shown_metrics(table: pd.DataFrame) -> list[str]:
-    """The metrics of a report that have values in this table, by name; motion goes with flicker."""
+    """The names of the metrics that have values in this table, in the order of a report; with flicker comes motion."""
     found = [name for name in SHOWN if f"metric_{name}" in table and table[f"metric_{name}"].notna().any()]
     if "temporal_flickering" in found and "motion" not in found and "metric_motion" in table:
         found.insert(found.index("temporal_flickering"), "motion")
@@ -77,8 +77,8 @@ def metric_label(metric: str) -> str:
 
 
 def shown_axes(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
-    """The axes that findings are about: those with several values. Seeds, and pictures beside another axis, are what means are
-    taken over."""
+    """The axes that findings are about: those with several values. Means are over seeds, and over pictures where another axis
+    was swept."""
     if unknown := [axis for axis in axes if axis not in table.columns]:
         raise InputError(f"axes: expected columns of the table, got {', '.join(map(repr, unknown))}")
     several = [axis for axis in axes if axis != "seed" and len(set(plain_values(table, axis))) > 1]

@@ -1,16 +1,17 @@
-"""A sweep in a notebook: where it stands, live; and its table, short."""
+"""A sweep in a notebook: its status, updated while it runs, and its table in short."""
 
 from __future__ import annotations
 
 import html
-import signal
-import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from i2v_lab.sweep.planning import duration
-from i2v_lab.sweep.progress import Standing, SweepSwitch
+from i2v_lab.cost.timing import duration
+from i2v_lab.settings import Settings
+from i2v_lab.store import Store
+from i2v_lab.sweep import Sweep, SweepProgress, SweepResult, SweepStatus, SweepStop, run_sweep
+from i2v_lab.sweep.stop import stop_on_signals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,39 +19,32 @@ if TYPE_CHECKING:
 SHOW_SECONDS = 0.5  # between two updates
 
 
-class LiveSweep(SweepSwitch):
-    """Shows where a sweep stands below the cell of the notebook; interrupting the kernel ends it after this step.
+def run_in_cell(sweep: Sweep, store: Store, *, settings: Settings | None = None, retry: str = "") -> SweepResult:
+    """Run a sweep and show its status below the cell of the notebook. Interrupting the kernel ends it after this step.
 
     The clip in the making is then recorded as stopped, the cell ends as usual, and the cells after it show what there is. A
-    second interrupt ends the cell at once. It is the one way that works in every front end: while a cell runs, a button's
-    message waits for it to end.
+    second interrupt ends the cell at once. An interrupt works in every front end, where the message of a button would wait
+    until the cell ends.
+
+    Args: as run_sweep.
     """
+    stop = SweepStop()
+    with stop_on_signals(stop, ["step"], interrupted="the kernel was interrupted"):
+        return run_sweep(sweep, store, settings=settings, progress=SweepDisplay(), stop=stop, retry=retry)
+
+
+class SweepDisplay(SweepProgress):
+    """Shows the status of a sweep below the cell of the notebook."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._handle = _display(_html(""), display_id=True)
         self._shown = 0.0
-        self._before: Any = None  # who heard of an interrupt before
 
-    def stands(self, standing: Standing) -> None:
+    def updated(self, status: SweepStatus) -> None:
         now = time.monotonic()
-        if standing.over or now - self._shown >= SHOW_SECONDS:
+        if self._handle is not None and (status.over or now - self._shown >= SHOW_SECONDS):
             self._shown = now
-            if self._handle is not None:
-                self._handle.update(_html(as_html(standing)))
-        self._listen(not standing.over)
-        super().stands(standing)
-
-    def _listen(self, on: bool) -> None:
-        """Hear of interrupts, or leave them to who heard of them before."""
-        if on == (self._before is not None) or threading.current_thread() is not threading.main_thread():
-            return
-        before = signal.signal(signal.SIGINT, self._interrupted if on else self._before)
-        self._before = before if on else None
-
-    def _interrupted(self, *_: object) -> None:
-        self._listen(False)
-        self.stop("step", "the kernel was interrupted")
+            self._handle.update(_html(as_html(status)))
 
 
 def _html(text: str) -> Any:
@@ -68,26 +62,26 @@ def _display(thing: Any, **options: Any) -> Any:
     return show(thing, **options)
 
 
-def as_html(standing: Standing) -> str:
-    """Where a sweep stands, as HTML: a bar and a line, and while it runs how to end it."""
-    ended = standing.done + standing.failed
-    bar = f'<progress value="{ended}" max="{max(standing.cells, 1)}" style="width:60%"></progress>'
-    hint = "" if standing.over else "<br><small>To stop, interrupt the kernel (■): what is finished stays.</small>"
-    return f"<div>{bar}<br>{html.escape(as_text(standing))}{hint}</div>"
+def as_html(status: SweepStatus) -> str:
+    """The status of a sweep as HTML: a bar and a line, and while it runs how to end it."""
+    ended = status.done + status.failed
+    bar = f'<progress value="{ended}" max="{max(status.cells, 1)}" style="width:60%"></progress>'
+    hint = "" if status.over else "<br><small>To stop, interrupt the kernel (■): what is finished stays.</small>"
+    return f"<div>{bar}<br>{html.escape(as_text(status))}{hint}</div>"
 
 
-def as_text(standing: Standing) -> str:
-    """Where a sweep stands, in a line: `5 of 24 done · cell 6: guidance_scale 9 · denoise 12/50 · about 3 min left`."""
-    parts = [f"{standing.done} of {standing.cells} done" + (f", {standing.failed} without a clip" if standing.failed else "")]
-    if standing.over:
-        return " · ".join([*parts, standing.note] if standing.note != "over" else parts)
-    if standing.note:
-        parts.append(standing.note)
-    elif standing.cell:
-        parts.append(f"cell {standing.cell}: {standing.label}")
-        parts.append(f"{standing.stage} {standing.step}/{standing.steps}" if standing.steps else standing.stage)
-    if standing.seconds_left is not None:
-        parts.append(f"about {duration(standing.seconds_left)} left")
+def as_text(status: SweepStatus) -> str:
+    """The status of a sweep in a line: `5 of 24 done · cell 6: guidance_scale 9 · denoise 12/50 · about 3 min left`."""
+    parts = [f"{status.done} of {status.cells} done" + (f", {status.failed} without a clip" if status.failed else "")]
+    if status.over:
+        return " · ".join([*parts, status.note] if status.note != "over" else parts)
+    if status.note:
+        parts.append(status.note)
+    elif status.cell:
+        parts.append(f"cell {status.cell}: {status.label}")
+        parts.append(f"{status.stage} {status.step}/{status.steps}" if status.steps else status.stage)
+    if status.seconds_left is not None:
+        parts.append(f"about {duration(status.seconds_left)} left")
     return " · ".join(part for part in parts if part)
 
 

@@ -1,4 +1,4 @@
-"""A batch: a table of clips, made one after another. A row that is wrong or fails is recorded, and the rest goes on."""
+"""A batch: a table of clips, made one after another. A row that is wrong or fails is recorded, and the next rows are made."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from typing import Any
 from i2v_lab.clip.params import ClipParams, from_mapping
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.record import RunRecord, new_id
-from i2v_lab.errors import InputError, ParamsError
+from i2v_lab.errors import InputError, ParamsError, Stop
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
+from i2v_lab.sweep.loop import run_cells
+from i2v_lab.sweep.status import CellProgress, SweepStatus
+from i2v_lab.sweep.stop import SweepStop
 
 log = logging.getLogger(__name__)
 
@@ -69,25 +72,51 @@ def _json_row(line: str, number: int) -> Mapping[str, Any] | str:
     return row if isinstance(row, dict) else f'line {number}: expected an object such as {{"image": ...}}, got {type(row).__name__}'
 
 
-def run_row(
-    row: Mapping[str, Any] | str,
+def run_batch(
+    rows: Sequence[Mapping[str, Any] | str],
     store: Store,
     settings: Settings,
     *,
-    progress: Progress,
-    force: bool,
+    progress: Progress | None = None,
+    stop: SweepStop | None = None,
+    force: bool = False,
     tier: int | None = None,
-    id: str = "",
-) -> RunRecord:
-    """Make the clip of one row; a row that is no clip is a failed record without params. `tier` and `id` as in `run_clip`."""
+) -> Iterator[tuple[RunRecord, bool]]:
+    """Make the clip of each row, one after another. A row that is no clip is a failed record without params.
+
+    Args:
+        rows: as `read_rows` returns them.
+        progress: hears every stage and step; a SweepProgress hears of the rows too, as the cells of a sweep.
+        stop: ends the batch once it is asked.
+        force, tier: as for run_clip.
+
+    Yields:
+        The record of each row, when it is made, and whether its clip was made before.
+    """
+    watch = CellProgress(progress or Progress(), stop or SweepStop())
+    watch.begin(SweepStatus("", len(rows), len(rows)), [1.0] * len(rows), None)
+    id = ""
+
+    def clip(number: int) -> RunRecord:
+        nonlocal id
+        row, id = rows[number - 1], new_id()
+        try:
+            if isinstance(row, str):
+                raise ParamsError(row)
+            params = from_mapping({**row, "model": row.get("model") or settings.model})
+        except ParamsError as error:
+            now = datetime.now(UTC)
+            record = RunRecord(id=id, status="failed", reason=str(error), created=now, finished=now)
+            store.save(record)
+            log.info("run %s: failed: %s", record.id, record.reason)
+            return record
+        return run_clip(params, None, store, progress=watch, settings=settings, force=force, tier=tier, id=id)
+
+    reason = "over"
     try:
-        if isinstance(row, str):
-            raise ParamsError(row)
-        params = from_mapping({**row, "model": row.get("model") or settings.model})
-    except ParamsError as error:
-        now = datetime.now(UTC)
-        record = RunRecord(id=id or new_id(now), status="failed", reason=str(error), created=now, finished=now)
-        store.save(record)
-        log.info("run %s: failed: %s", record.id, record.reason)
-        return record
-    return run_clip(params, None, store, progress=progress, settings=settings, force=force, tier=tier, id=id)
+        for _, record in run_cells(dict.fromkeys(range(1, len(rows) + 1), ""), clip, watch):
+            yield record, record.id != id
+    except Stop as error:
+        reason = str(error)
+    finally:
+        watch.over(reason)

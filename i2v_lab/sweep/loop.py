@@ -1,11 +1,11 @@
-"""run_sweep: the cells of a sweep, one after another, through run_clip. What was finished is used, what fails is passed over."""
+"""run_sweep: makes the clips of a sweep one after another by run_clip. Finished clips are used, and failures do not end it."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,8 +22,9 @@ from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 from i2v_lab.store.sweeps import Member
 from i2v_lab.sweep.definition import Cell, Sweep
-from i2v_lab.sweep.planning import Planned, SweepPlan, params_json, plan, work
-from i2v_lab.sweep.progress import Standing, Watch
+from i2v_lab.sweep.status import CellProgress, SweepStatus
+from i2v_lab.sweep.stop import SweepStop
+from i2v_lab.sweep.sweep_plan import Planned, SweepPlan, params_json, plan_sweep, work
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FOLDER = "sweeps"
-TABLE_SECONDS = 1.0  # at least between two writes of the table
-TABLE_SHARE = 20  # and this many times what the last write took: a table of thousands of rows must not cost more than the cells
-MEASURE_SECONDS = 120.0  # at most, for clips that are not measured when the last one is made; later they are filled in
+TABLE_SECONDS = 5.0  # at least between two writes of the table
+TABLE_SHARE = 100  # and this many times what the last write took, so that the table costs at most 1 % of the time
+MEASURE_SECONDS = 120.0  # at most, for clips that are not measured when the last one is made; they are measured later
 RETRY = {"failed": ("failed", "out_of_memory", "stopped"), "out_of_memory": ("out_of_memory",), "stopped": ("stopped",)}
 
 
@@ -82,19 +83,43 @@ def retry_states(retry: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(state for word in words if word for state in RETRY[word]))
 
 
+def run_cells(
+    cells: Mapping[int, str], make: Callable[[int], RunRecord], progress: CellProgress
+) -> Iterator[tuple[int, RunRecord]]:
+    """The one loop over the cells of a sweep or the rows of a batch.
+
+    Args:
+        cells: {number: label}, in the order in which they run.
+        make: makes the clip of a cell, and returns its record whatever happened.
+
+    Yields:
+        The number of each cell that was run, and its record.
+
+    Raises:
+        Stop: a stop was asked for. The record of a clip that was cut short is yielded before.
+    """
+    for number, label in cells.items():
+        progress.cell(number, label)
+        record = make(number)
+        progress.ended(record.status == "done")
+        yield number, record
+        if record.status == "stopped":
+            raise Stop(record.reason)
+
+
 def run_sweep(
     sweep: Sweep,
     store: Store | None = None,
     *,
     settings: Settings | None = None,
     progress: Progress | None = None,
+    stop: SweepStop | None = None,
     retry: str | Sequence[str] = (),
     on_cell: Callable[[Cell, RunRecord], None] | None = None,
-    folder: Path | None = None,
 ) -> SweepResult:
     """Make the clips of a sweep that are not there yet, in the order of its cells.
 
-    A clip that was made before, by whatever sweep, is used. A cell that failed before is left alone unless `retry` says
+    A clip that was made before, by any sweep, is used. A cell that failed before is left alone unless `retry` says
     otherwise; one whose process was killed counts as not run. Started again with the same definition, a sweep goes on in
     its newest folder.
 
@@ -102,9 +127,9 @@ def run_sweep(
         store: where clips and records go; None: the output folder of the settings.
         settings: as for run_clip.
         progress: hears every stage and step; a SweepProgress hears of the cells too. Stop raised by it ends the sweep.
+        stop: ends the sweep once it is asked. Another process may ask by a file `stop` in the sweep's folder.
         retry: failed, out_of_memory or stopped: cells that ended so are run, and no others; failed means all three.
         on_cell: called with each cell that was run, and its record.
-        folder: from `open_folder`; None: found or made here.
 
     Raises:
         SweepError: the sweep is wrong; nothing was run. StoreError: a record could not be written.
@@ -113,58 +138,49 @@ def run_sweep(
     store = store or Store(settings.output.directory)
     states = retry_states(retry)
     sweep = sweep.with_default_model(settings.model)
-    folder = folder or open_folder(sweep, store, settings)
-    planned = plan(sweep, store, settings, sweep_id=folder.name)
-    watch = _watch(planned, folder, progress or Progress(), states)
-    run = _SweepRun(sweep.name, folder, store, settings, watch, on_cell)
+    planned, folder = _begin(sweep, store, settings)
+    watch = CellProgress(progress or Progress(), stop or SweepStop())
+    watch.stop.watch(folder)
+    watch.begin(*_outlook(planned, folder, states))
+    run = _SweepRun(sweep, folder, store, settings, watch, on_cell)
     stopped = ""
     try:
         if todo := planned.to_run(states):
             # Where nothing is left to run there is no turn to wait for.
-            with turn(planned.devices, f"the sweep {sweep.name}", watch.wait) as waited:
+            with turn(planned.devices, f"the sweep {sweep.name}", watch.waiting) as waited:
                 if waited:  # the other sweep may have made some of it
-                    planned = plan(sweep, store, settings, sweep_id=folder.name)
+                    planned = plan_sweep(sweep, store, settings, sweep_id=folder.name)
                     todo = planned.to_run(states)
                     watch.begin(*_outlook(planned, folder, states))
                 run.use(planned)
-                stopped = run.cells(todo)
-            if not stopped:
-                _wait_for_measures(store, watch)
+                run.make(todo)
+            run.wait_for_metrics()
         else:
             run.use(planned)
-    except Stop as stop:
-        stopped = str(stop)
+    except Stop as reason:
+        stopped = str(reason)
     finally:
         run.write_table()
         watch.over(stopped or "over")
     counts = store.cell_counts(folder.name)
-    return SweepResult(folder.name, folder, tuple(sweep.axis_names), counts, watch.standing.ran, stopped, store)
+    return SweepResult(folder.name, folder, tuple(sweep.axis_names), counts, watch.status.ran, stopped, store)
 
 
-def _wait_for_measures(store: Store, watch: Watch) -> None:
-    """The last clips are still being measured on the side: the table of the sweep has them too."""
-    deadline = time.monotonic() + MEASURE_SECONDS
-    while (left := side.wait(store, 0.2)) and time.monotonic() < deadline:
-        watch.wait(f"measuring the last {left} clips")
+def _begin(sweep: Sweep, store: Store, settings: Settings) -> tuple[SweepPlan, Path]:
+    """The plan and the folder of a sweep: its newest folder where that has this very definition, otherwise a new one.
 
-
-def open_folder(sweep: Sweep, store: Store, settings: Settings | None = None) -> Path:
-    """The folder of a sweep: its newest one where that has this very definition, otherwise a new one, with its cells planned.
-
-    The folder is results/sweeps/<name>-<time>; it holds sweep.yaml.
+    The folder is results/sweeps/<name>-<time>. It holds sweep.yaml, and its cells are in the store.
     """
-    settings = settings or load_settings()
-    sweep = sweep.with_default_model(settings.model)
     definition = sweep.definition()
     newest = store.find_sweeps(sweep.name)[:1]
+    planned = plan_sweep(sweep, store, settings, sweep_id=newest[0].id if newest else "")
     if newest and newest[0].definition == definition and (store.directory / FOLDER / newest[0].id).is_dir():
-        return store.directory / FOLDER / newest[0].id
-    planned = plan(sweep, store, settings)
+        return planned, store.directory / FOLDER / newest[0].id
     folder = _new_folder(store.directory / FOLDER, sweep.name)
     (folder / "sweep.yaml").write_text(sweep.to_yaml(), encoding="utf-8")
     members = (Member(item.cell.number, item.key, params_json(item.cell.params)) for item in planned.cells)
     store.begin_sweep(folder.name, sweep.name, definition, members)
-    return folder
+    return planned, folder
 
 
 def _new_folder(parent: Path, name: str) -> Path:
@@ -181,62 +197,58 @@ def _new_folder(parent: Path, name: str) -> Path:
     raise StoreError(f"{parent}: too many sweeps called {name} in one second")
 
 
-def _outlook(planned: SweepPlan, folder: Path, states: Sequence[str]) -> tuple[Standing, list[float], float | None]:
+def _outlook(planned: SweepPlan, folder: Path, states: Sequence[str]) -> tuple[SweepStatus, list[float], float | None]:
     todo = planned.to_run(states)
     counts = planned.counts
     failed = sum(counts.get(state, 0) for state in RETRY["failed"])
     failed -= len(todo) if states else 0  # they are run again
-    standing = Standing(folder.name, len(planned.cells), len(todo), done=counts.get("done", 0), failed=failed)
-    return standing, [work(item.cell.params) for item in todo], planned.expected(states)[0]
+    status = SweepStatus(folder.name, len(planned.cells), len(todo), done=counts.get("done", 0), failed=failed)
+    return status, [work(item.cell.params) for item in todo], planned.expected(states)[0]
 
 
-def _watch(planned: SweepPlan, folder: Path, listener: Progress, states: Sequence[str]) -> Watch:
-    standing, amounts, expected = _outlook(planned, folder, states)
-    return Watch(standing, folder, listener, amounts, expected)
-
-
+@dataclass
 class _SweepRun:
     """A run of a sweep while it goes on. Nothing in it grows with the cells that are done."""
 
-    def __init__(
-        self,
-        name: str,
-        folder: Path,
-        store: Store,
-        settings: Settings,
-        watch: Watch,
-        on_cell: Callable[[Cell, RunRecord], None] | None,
-    ) -> None:
-        self.name, self.folder, self.store, self.settings = name, folder, store, settings
-        self.watch, self.on_cell = watch, on_cell
-        self._next_write = 0.0
+    sweep: Sweep
+    folder: Path
+    store: Store
+    settings: Settings
+    watch: CellProgress
+    on_cell: Callable[[Cell, RunRecord], None] | None
+    next_write: float = 0.0  # of the table
 
     def use(self, planned: SweepPlan) -> None:
-        """Note the runs of before, whoever made them; the table is there from the beginning.
+        """Note the runs of before, whichever sweep made them; the table is there from the beginning.
 
         A cell whose run no longer is that of its key, because the picture changed or the clip is gone, has none.
         """
         self.store.set_cell_runs(self.folder.name, {item.cell.number: item.run or None for item in planned.cells})
         self.write_table()
 
-    def cells(self, todo: Sequence[Planned]) -> str:
-        """Run them. Returns why the sweep ended early, "" where it did not."""
-        for item in todo:
-            cell = item.cell
-            self.watch.cell(cell.number, cell.label)
-            record = run_clip(cell.params, None, self.store, progress=self.watch, settings=self.settings, sweep=self.name)
-            self.store.set_cell_runs(self.folder.name, {cell.number: record.id}, {cell.number: record.key})
-            self.watch.ended(record.status)
-            if time.monotonic() >= self._next_write:
+    def make(self, todo: Sequence[Planned]) -> None:
+        """Make the clips. Raises Stop where the sweep ended early."""
+        cells = {item.cell.number: item.cell for item in todo}
+
+        def clip(number: int) -> RunRecord:
+            params = cells[number].params
+            return run_clip(params, None, self.store, progress=self.watch, settings=self.settings, sweep=self.sweep.name)
+
+        for number, record in run_cells({number: cell.label for number, cell in cells.items()}, clip, self.watch):
+            self.store.set_cell_runs(self.folder.name, {number: record.id}, {number: record.key})
+            if time.monotonic() >= self.next_write:
                 self.write_table()
             if self.on_cell:
-                self.on_cell(cell, record)
-            if record.status == "stopped":
-                return record.reason
-        return ""
+                self.on_cell(cells[number], record)
+
+    def wait_for_metrics(self) -> None:
+        """The last clips are still being measured beside this process: the table of the sweep has them too."""
+        deadline = time.monotonic() + MEASURE_SECONDS
+        while (left := side.wait(self.store, 0.2)) and time.monotonic() < deadline:
+            self.watch.waiting(f"measuring the last {left} clips")
 
     def write_table(self) -> None:
-        """Write table.csv and table.parquet; whoever reads them finds a whole file."""
+        """Write table.csv and table.parquet; a reader finds a whole file at any time."""
         began = time.monotonic()
         table = self.store.runs(sweep=self.folder.name)
         for name in ("table.csv", "table.parquet"):
@@ -252,4 +264,4 @@ class _SweepRun:
                 with suppress(OSError):
                     part.unlink(missing_ok=True)
         took = time.monotonic() - began
-        self._next_write = time.monotonic() + max(TABLE_SECONDS, TABLE_SHARE * took)
+        self.next_write = time.monotonic() + max(TABLE_SECONDS, TABLE_SHARE * took)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import ipywidgets
 
 from i2v_lab.errors import I2VLabError, InputError
-from i2v_lab.report.player.grid import Cell, Grid, plain_values, text_of, value_texts
+from i2v_lab.report.player.grid import Grid, GridCell, plain_values, text_of, value_texts
 from i2v_lab.report.player.view import View, differing
 from i2v_lab.statistics import ranking
 from i2v_lab.widgets.clip_player import ClipPlayer
@@ -118,7 +118,7 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
 def _view(runs: pd.DataFrame, numbers: tuple[int, ...]) -> View:
     """Clips beside each other, called left and right; nothing of what they are goes to the page."""
     table = runs.iloc[list(numbers)][["clip"]].reset_index(drop=True)
-    cells = tuple(Cell(0, place, SIDES[place], {"clip": text_of(runs["clip"][number])}) for place, number in enumerate(numbers))
+    cells = tuple(GridCell(0, place, SIDES[place], {"clip": text_of(runs["clip"][number])}) for place, number in enumerate(numbers))
     grid = Grid(rows=((),), columns=SIDES[: len(cells)], cells=cells, common=(), notes=())
     return View(table, (), grid, plain=True)
 

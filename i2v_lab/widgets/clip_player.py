@@ -17,7 +17,7 @@ import traitlets
 
 from i2v_lab.errors import I2VLabError
 from i2v_lab.report.player.assets import joined, player_script
-from i2v_lab.report.player.grid import Cell, text_of
+from i2v_lab.report.player.grid import GridCell, text_of
 from i2v_lab.report.player.media import PIXELS_IN_STEP, PROXY_SIDE, Media, bytes_of, glance, look_at_all, mime_of
 from i2v_lab.report.player.page import height_of, player_data, poster_table
 from i2v_lab.report.player.view import View, clip_view
@@ -103,7 +103,7 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
         return [f"{copied} of {sum(map(bool, self._shown))} clips are shown as copies, up to {PROXY_SIDE} px wide or high, until two are "
                 f"chosen; files over {CLIP_LIMIT_BYTES / 1e6:g} MB always are. The files are as made."]  # fmt: skip
 
-    def _add_opinions(self, data: dict[str, Any], cells: Sequence[Cell]) -> None:
+    def _add_opinions(self, data: dict[str, Any], cells: Sequence[GridCell]) -> None:
         if self.opinions is None:
             return
         known = self.opinions.table()

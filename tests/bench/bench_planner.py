@@ -14,8 +14,7 @@ from i2v_lab.cost import Budget, Planner, plan
 from i2v_lab.models.memory import cost_cache
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep import Sweep
-from i2v_lab.sweep import plan as plan_sweep
+from i2v_lab.sweep import Sweep, plan_sweep
 
 
 def seconds(what: str, work: Callable[[], object]) -> None:

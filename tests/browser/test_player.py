@@ -132,7 +132,7 @@ def test_clips_are_sorted_filtered_and_the_best_is_marked(player):
     assert captions(player) == made
     assert player.locator(".i2v-head:visible").count() == 6
     player.get_by_label("sort by").select_option("seconds_total")
-    player.get_by_role("button", name="Turn the order around").click()
+    player.get_by_role("button", name="Reverse the order").click()
     assert captions(player) == made[::-1]
     assert player.locator(".i2v-measure").all_inner_texts()[0].split() == ["seconds_total", "14"]
     player.get_by_role("button", name="filter").click()

@@ -1,4 +1,4 @@
-"""The scripts and styles of the widgets. A script is written in parts, which are joined here: nothing is built or fetched."""
+"""The scripts and styles of the player. A script is in several files, which are joined here: there is no build step."""
 
 from __future__ import annotations
 

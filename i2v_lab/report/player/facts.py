@@ -1,4 +1,4 @@
-"""What a page can sort, filter and mark its clips by: the axes with their values, and the table's numbers."""
+"""What a page can sort, filter and mark clips by: the axes with their values, and the numbers of the table."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 BestIs = Literal["lowest", "highest"]
 
-# Columns that are numbers and say nothing of a clip.
+# Columns of numbers that say nothing about a clip.
 _NOT_FACTS = frozenset(["pid", "cell", "padded_rows", "padded_columns", "requested_tier"])
 
 
 def axes_data(table: pd.DataFrame, axes: Sequence[str]) -> list[dict[str, Any]]:
-    """The axes with more than one value, each with its values as texts, in order; as player.js takes them."""
+    """The axes with more than one value, each with its values as texts, in order, for player.js."""
     found = []
     for axis in dict.fromkeys(axes):
         values = value_order(axis, plain_values(table, axis))
@@ -29,7 +29,7 @@ def axes_data(table: pd.DataFrame, axes: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def number_columns(table: pd.DataFrame) -> list[str]:
-    """Columns of numbers that differ from run to run: what it cost first, then metrics, then all else."""
+    """Columns of numbers that differ between runs: cost first, then metrics, then all others."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     names = [
@@ -48,14 +48,14 @@ def numbers_of(run: Mapping[str, Any], columns: Sequence[str]) -> dict[str, floa
 
 
 def check_best(table: pd.DataFrame, best: str, best_is: BestIs | None = None) -> dict[str, str] | None:
-    """The column that the best clip is marked by, as player.js takes it; None where none was named, or all are alike.
+    """The column that the best clip is marked by, for player.js; None where none was named, or all its values are equal.
 
     Args:
         best: a column of numbers, or a metric without its metric_.
-        best_is: which of its values is the best; None where it is known: of metrics, seconds, memory and bytes.
+        best_is: which of its values is the best; None for a column where it is known: metrics, seconds, memory and bytes.
 
     Raises:
-        InputError: no column of numbers has this name; `best_is` is another word, or is not known and was not given.
+        InputError: no column of numbers has this name; `best_is` is another word, or was not given and is not known.
     """
     if best_is not in (None, "lowest", "highest"):
         raise InputError(f"best_is: expected lowest or highest, got {best_is!r}")
@@ -67,9 +67,7 @@ def check_best(table: pd.DataFrame, best: str, best_is: BestIs | None = None) ->
         raise InputError(f"best: expected a column of numbers ({', '.join(columns) or 'none differs here'}), got {best!r}")
     found = best_is or _known_best(column)
     if found is None:
-        raise InputError(
-            f"best_is: expected lowest or highest, since {column} does not tell by itself which is better; got nothing"
-        )
+        raise InputError(f"best_is: expected lowest or highest, since it is not known which is better for {column}; got nothing")
     return {"column": column, "is": found} if column in columns else None
 
 

@@ -1,4 +1,4 @@
-"""Text in pictures: a font that has its letters, and lines that are as wide as they may be."""
+"""Text in pictures: a font that has its letters, and lines wrapped to a width."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from PIL import ImageFont
 
 from i2v_lab.clip import ffmpeg
 
-# Fonts with Chinese, Japanese and Korean letters that systems bring; DejaVu has none.
+# Fonts of common systems with Chinese, Japanese and Korean letters, which DejaVu lacks.
 _WIDE_FONTS = re.compile(r"CJK|WenQuanYi|YaHei|PingFang|SimHei|Heiti|Droid Sans Fallback|Source Han|Arial Unicode|Hiragino|Malgun")
 
 
 def font(size: int, text: str = "") -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib ships; or, if the text has letters that it lacks, a font of the system that has them."""
+    """DejaVu Sans, which matplotlib ships, or a font of the system where the text has letters that DejaVu lacks."""
     return _face(font_file(text), size)
 
 
 @cache
 def _face(name: str, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(name, size, layout_engine=ImageFont.Layout.BASIC)  # raqm is not everywhere
+    return ImageFont.truetype(name, size, layout_engine=ImageFont.Layout.BASIC)  # raqm is not installed everywhere
 
 
 def font_file(text: str) -> str:
@@ -36,7 +36,7 @@ def font_file(text: str) -> str:
 def _fonts() -> list[str]:
     from matplotlib import font_manager
 
-    listed = font_manager.fontManager.ttflist  # kept from an earlier run: a font may be gone
+    listed = font_manager.fontManager.ttflist  # cached by matplotlib: a font may have been removed since
     others = [found.fname for found in listed if _WIDE_FONTS.search(found.name) and Path(found.fname).is_file()]
     return [font_manager.findfont("DejaVu Sans"), *others]
 
@@ -53,7 +53,7 @@ def _lacking(name: str, text: str) -> set[str]:
 
 
 def drawable(text: str) -> str:
-    """The text as it can be drawn: letters that no font here has, and those that are no letters, as \\u8d70."""
+    """The text as it can be drawn: characters that no font here has, or that cannot be printed, as \\u8d70."""
     lacking = _lacking(font_file(text), text)
     escaped = "".join(ascii(letter)[1:-1] if letter in lacking else letter for letter in text)
     return ffmpeg.printable(" ".join(escaped.split()))

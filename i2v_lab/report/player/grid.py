@@ -1,4 +1,4 @@
-"""Where each clip of a sweep stands: rows, columns and their labels. The page and the video of a sweep both follow it."""
+"""The grid of a sweep: the place of each clip, rows, columns and their labels. The page and the video of a sweep use it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Label = tuple[tuple[str, str], ...]
-"""What a row, a column or a clip is called: (axis, value as text) for each of its axes."""
+"""The name of a row, a column or a clip: (axis, value as text) for each of its axes."""
 
-LONG = 24  # characters: values longer than this make a poor head of a column
+LONG = 24  # characters: longer values make no good column head
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One place of the grid.
 
     Attributes:
         row, column: its place, from 0.
-        label: all its axes, those that are the same in every cell left out.
+        label: its axes, without those that are the same in every cell.
         run: the row of the table that is shown there.
     """
 
@@ -54,20 +54,20 @@ class Grid:
 
     Attributes:
         rows, columns: labels, in order. `rows` is one empty label where the columns are a list that may wrap.
-        cells: in reading order; places without a run have none.
+        cells: in reading order; a place without a run has no cell.
         common: the axes that have one value in all cells.
-        notes: what a reader should be told.
+        notes: remarks for the reader.
     """
 
     rows: tuple[Label, ...]
     columns: tuple[Label, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[GridCell, ...]
     common: Label
     notes: tuple[str, ...]
 
     @property
     def wraps(self) -> bool:
-        """Whether it is a list: each clip bears its own label, and lines may break anywhere."""
+        """Whether it is a list: each clip has its own label, and lines may break anywhere."""
         return self.rows == ((),)
 
 
@@ -80,17 +80,17 @@ def arrange(
 ) -> Grid:
     """Give each cell of a sweep its place.
 
-    Axes with one value are named once for all. Axes that move together count as one. Of several axes the last with short
-    values makes the columns, the others make the rows, the first of them slowest. Numbers go upwards, resolutions by
-    their pixels, all else as it comes in the table. Where a cell has several runs, the newest that is done is shown.
+    Axes with one value are named once for all. Axes that change together count as one. Of several axes the last one with
+    short values makes the columns, and the others make the rows, the first of them slowest. Numbers are sorted, resolutions
+    by their pixels; other values keep the order of the table. Of several runs of a cell the newest that is done is shown.
 
     Args:
         table: one row a run.
         axes: the swept columns of the table, outermost first.
-        rows, columns: axes to put there instead; those named in neither stand with the rows.
+        rows, columns: axes to put there instead; axes that are in neither go to the rows.
 
     Raises:
-        InputError: an axis is no column of the table, or not an axis, or named twice.
+        InputError: an axis is no column of the table, is not swept, or is named twice.
     """
     axes = list(dict.fromkeys(axes))
     if unknown := [axis for axis in axes if axis not in table.columns]:
@@ -115,7 +115,7 @@ def arrange(
         if place not in chosen or _precedence(runs[index], index) > _precedence(runs[chosen[place]], chosen[place]):
             chosen[place] = index
     varied = [axis for axis in axes if axis not in common_axes]
-    cells = tuple(Cell(*place, label(varied, keys[index]), runs[index]) for place, index in sorted(chosen.items()))
+    cells = tuple(GridCell(*place, label(varied, keys[index]), runs[index]) for place, index in sorted(chosen.items()))
     first = keys[0] if keys else {}
     return Grid(
         rows=tuple(label(row_axes, dict(zip(row_axes, point, strict=True))) for point in places[0]) or ((),),
@@ -133,7 +133,7 @@ def text_of(value: Any) -> str:
 
 
 def in_words(label: Label) -> str:
-    """A label in one line, as a table or an alternative text has it."""
+    """A label in one line, for a table or an alternative text."""
     return ", ".join(f"{name} {value}" for name, value in label)
 
 
@@ -149,12 +149,12 @@ def value_order(axis: str, values: Sequence[Any]) -> list[Any]:
 
 
 def value_texts(axis: str, values: Sequence[Any]) -> list[str]:
-    """Distinct values of an axis as people read them; pictures by their file's name where that tells them apart."""
+    """Distinct values of an axis as people read them; pictures by their file names where these differ."""
     texts = ["none" if value is None else f"{value:g}" if isinstance(value, float) else str(value) for value in values]
     if axis in ("image", "model"):
         names = [PurePath(text).name or text for text in texts]
         return names if len(set(names)) == len(names) else texts
-    if len(set(texts)) < len(texts):  # numbers that differ late
+    if len(set(texts)) < len(texts):  # numbers that differ in late digits
         texts = [str(value) for value in values]
     return ["(empty)" if text == "" else text for text in texts]
 
@@ -209,7 +209,7 @@ def _sides(
     if rows is not None or columns is not None:
         down, across = _names(rows, axes, "rows"), _names(columns, axes, "columns")
         if both := set(down) & set(across):
-            raise InputError(f"rows and columns: {', '.join(sorted(both))} stands in both")
+            raise InputError(f"rows and columns: {', '.join(sorted(both))} is in both; keep one")
         rest = [axis for axis in axes if axis not in (*down, *across)]
         return (down, rest, []) if columns is None else ([*rest, *down], across, [])
     varied = [axis for axis in axes if len(ranks[axis]) > 1]
@@ -219,7 +219,7 @@ def _sides(
     for axis in varied:
         for group in groups:
             pairs = {(key[group[0]], key[axis]) for key in keys}
-            if len(pairs) == len(ranks[axis]) == len(ranks[group[0]]):  # one value of the other for each: they move together
+            if len(pairs) == len(ranks[axis]) == len(ranks[group[0]]):  # one value of the other for each: they change together
                 group.append(axis)
                 break
         else:

@@ -1,4 +1,4 @@
-"""The clips and first frames of a grid: looked at once, and brought into the size in which a page can hold them."""
+"""The clips and first frames of a grid, each read once and scaled to a size that a page can hold."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pathlib import Path
 
 from i2v_lab.clip import ffmpeg, video
 from i2v_lab.errors import ClipError
-from i2v_lab.report.player.grid import Cell
+from i2v_lab.report.player.grid import GridCell
 
-LIMIT_BYTES = 60_000_000  # of clips and posters in one page, as the base64 text that they are there
+LIMIT_BYTES = 60_000_000  # of clips and posters in one page, as base64 text
 PROXY_SIDE = 416  # pixels
 POSTER_SIDE = 320
-PIXELS_IN_STEP = 4_500_000  # of all frames that are shown at once: beyond, browsers on a few cores fall out of step
+PIXELS_IN_STEP = 4_500_000  # of all frames that are shown at once: with more, browsers on a few cores lose step
 _PLAYED = {"h264": "video/mp4", "vp8": "video/webm", "vp9": "video/webm", "av1": "video/mp4"}
 _FOURCC = {0x34363248: "h264", 0x34363268: "h264", 0x31637661: "h264"}  # H264, h264, avc1
 
 
 @dataclass(frozen=True)
 class Media:
-    """A clip as a page holds it.
+    """A clip in the form that a page holds.
 
     Attributes:
         info: the clip's file.
         poster: JPEG of its first frame.
         data: the file's bytes; None where only the poster is shown.
         mime: of `data`.
-        said: what is told over the picture.
+        said: a remark shown over the picture.
     """
 
     info: video.VideoInfo
@@ -41,16 +41,16 @@ class Media:
     said: str = ""
 
 
-def collect(cells: Sequence[Cell], limit: int) -> tuple[list[Media | str], list[str]]:
-    """For each cell its clip, or why there is none; and what to tell of the choice."""
+def collect(cells: Sequence[GridCell], limit: int) -> tuple[list[Media | str], list[str]]:
+    """The clip of each cell, or why there is none; and remarks for the reader on copies and on clips left out."""
     found = look_at_all(cells, look)
     infos = [item.info for item in found if isinstance(item, Media)]
     whole = sum(info.file_bytes for info in infos) * 4 // 3
     pixels = sum(info.width * info.height for info in infos)
     left, proxies, posters, bare = limit, 0, 0, 0
-    for place, item in enumerate(found):  # posters first: a cell without a clip should at least have its picture
-        if isinstance(item, Media) and (left := left - len(item.poster) * 8 // 3) < 0:  # twice: without scripts it is shown too
-            found[place] = f"not in this page, which holds {limit / 1e6:g} MB at most: {item.info.path.name}"
+    for place, item in enumerate(found):  # posters first, so that a cell without a clip has its picture if possible
+        if isinstance(item, Media) and (left := left - len(item.poster) * 8 // 3) < 0:  # twice: also for readers without scripts
+            found[place] = f"not in this page, which holds at most {limit / 1e6:g} MB: {item.info.path.name}"
             bare += 1
     full, many = whole > left, pixels > PIXELS_IN_STEP
     for place, item in enumerate(found):
@@ -68,20 +68,20 @@ def collect(cells: Sequence[Cell], limit: int) -> tuple[list[Media | str], list[
     notes = []
     if proxies:
         notes.append(
-            f"{proxies} of {len(infos)} clips are shown as copies, up to {PROXY_SIDE} px wide or high; the files are as made."
+            f"{proxies} of {len(infos)} clips are shown as copies, at most {PROXY_SIDE} px wide or high; the files are unchanged."
         )
     if posters + bare:
         notes.append(
-            f"This page holds {limit / 1e6:g} MB of clips at most: {posters + bare} of {len(infos)} clips do not play here"
+            f"This page holds at most {limit / 1e6:g} MB of clips: {posters + bare} of {len(infos)} clips do not play here"
             + (f", and {bare} of them have no picture." if bare else "; their first frame is shown.")
         )
     return found, notes
 
 
-def look_at_all(cells: Sequence[Cell], look: Callable[[Path], Media]) -> list[Media | str]:
-    """For each cell its clip, without its bytes, or why there is nothing to show. Many at once: each waits for FFmpeg."""
+def look_at_all(cells: Sequence[GridCell], look: Callable[[Path], Media]) -> list[Media | str]:
+    """The clip of each cell, without its bytes, or why there is nothing to show. Several at once, since each waits for FFmpeg."""
 
-    def one(cell: Cell) -> Media | str:
+    def one(cell: GridCell) -> Media | str:
         if not cell.clip:
             return cell.reason
         try:
@@ -94,7 +94,7 @@ def look_at_all(cells: Sequence[Cell], look: Callable[[Path], Media]) -> list[Me
 
 
 def look(path: Path) -> Media:
-    """The clip and its first frame; decodes all of it.
+    """The clip and its first frame. The whole clip is decoded.
 
     Raises:
         ClipError: it is not a whole clip.
@@ -103,7 +103,7 @@ def look(path: Path) -> Media:
 
 
 def glance(path: Path) -> Media:
-    """As `look`, but an MP4 is taken by the word of its head, a fifth of the time: a page with a hundred clips opens soon.
+    """As `look`, but of an MP4 only the header and the first frame are read: it takes a fifth of the time.
 
     Raises:
         ClipError: there is no such file, or it is not a clip.
@@ -132,9 +132,9 @@ def glance(path: Path) -> Media:
 
 
 def bytes_of(info: video.VideoInfo, large: bool, room: int) -> tuple[bytes | None, bool]:
-    """What a page holds of a clip in up to `room` bytes, None where that is too little; and whether it is a copy.
+    """The bytes of a clip in a page, None where they are more than `room`; and whether they are a copy.
 
-    A clip that browsers do not play is copied, and a large one where that makes it smaller.
+    A clip that browsers do not play is copied; a large clip is copied where the copy is smaller.
     """
     played = info.codec in _PLAYED
     if room <= 0:
@@ -151,7 +151,7 @@ def mime_of(info: video.VideoInfo) -> str:
 
 
 def _fit(side: int) -> str:
-    """FFmpeg's filter that brings the longer side down to `side` pixels; sides stay even."""
+    """FFmpeg's filter that scales the longer side down to `side` pixels, with even sides."""
     return f"scale=w='min({side},iw)':h='min({side},ih)':force_original_aspect_ratio=decrease:force_divisible_by=2:flags=bicubic"
 
 
@@ -162,11 +162,11 @@ def poster(path: Path) -> bytes:
 
 
 def proxy(info: video.VideoInfo) -> bytes:
-    """A small MP4 of the same frames at the same rate (a GIF's at its mean rate), quick to seek in."""
+    """A small MP4 of the same frames at the same rate (for a GIF its mean rate), in which a browser seeks fast."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "proxy.mp4"
         encode = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "26", "-g", "8", "-bf", "0", "-pix_fmt", "yuv420p"]
-        # Frame n at n seconds over the rate, exactly: the base of times is a frame.
+        # Frame n is at exactly n / rate seconds: the time base is one frame.
         rate, base = info.fps, f"{info.fps.denominator}/{info.fps.numerator}"
         regular = ["-vf", f"{_fit(PROXY_SIDE)},settb={base},setpts=N", "-fps_mode", "cfr", "-r", str(rate)]
         plain = ["-map_metadata", "-1", "-movflags", "+faststart", "-f", "mp4"]

@@ -1,8 +1,7 @@
-"""Clips in step: a grid of clips as one self-contained page, which a notebook shows and a file keeps.
+"""A grid of clips in step as one self-contained page, for a notebook or for a file.
 
-The page is the player's script and style and the clips, inside one document that asks the network for nothing. In a
-notebook it stands in a sandboxed frame over a plain table of posters: where frames and scripts are taken out, the posters
-stay.
+The page holds the player's script and style and the clips, and uses no network. In a notebook it is in a sandboxed frame over
+a plain table of posters: where a viewer removes frames and scripts, the posters stay.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from i2v_lab.report.player.assets import joined, player_script
 from i2v_lab.report.player.facts import BestIs, axes_data, check_best, number_columns, numbers_of
-from i2v_lab.report.player.grid import Cell, Grid, Label, arrange, in_words
+from i2v_lab.report.player.grid import Grid, GridCell, Label, arrange, in_words
 from i2v_lab.report.player.media import LIMIT_BYTES, PROXY_SIDE, Media, collect
 
 if TYPE_CHECKING:
@@ -31,18 +30,18 @@ _FRAME_STYLE = "position:absolute;top:0;left:0;width:100%;height:100%;border:0;b
 
 @dataclass(frozen=True)
 class ClipGrid:
-    """A grid of clips that play in step: displays itself in a notebook; `page()` is a whole HTML document.
+    """A grid of clips that play in step. A notebook displays it; `page()` is a whole HTML document.
 
     Attributes:
-        grid: which clip stands where.
-        data: what player.js mounts; see there.
+        grid: the place of each clip.
+        data: what player.js mounts; described there.
     """
 
     grid: Grid
     data: dict[str, Any]
 
     def page(self) -> str:
-        """A self-contained HTML document: opens from disk, needs no network, and may use none."""
+        """A self-contained HTML document. It opens from disk and may use no network."""
         found = "JSON.parse(document.getElementById('data').textContent)"
         script = f"{player_script()}\nmount(document.getElementById('player'), {found});\n"
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -87,14 +86,15 @@ def clip_grid(
 ) -> ClipGrid:
     """The clips of a sweep in a labelled grid, playing in step, with every file inside.
 
-    Many or large clips are shown as proxies, 416 px at the longer side; what does not fit into `limit_bytes` is a poster,
-    and then nothing. The page tells either. Cells without a clip show their status and reason.
+    Many or large clips are shown as copies, 416 px at the longer side. A clip that does not fit into `limit_bytes` is shown
+    by its first frame, and if that does not fit either, not at all; the page says so. Cells without a clip show their status
+    and reason.
 
     Args:
         table, axes, rows, columns: as `arrange` takes them.
         limit_bytes: of clips and posters in the page.
         best: a column of numbers, or a metric without its metric_; the clip with the best value is marked.
-        best_is: which of its values is the best: lowest or highest; by default as the metric has it, and the lowest cost.
+        best_is: whether its lowest or highest value is the best; by default that of the metric, and the lowest cost.
 
     Raises:
         InputError: an axis is not one of the table's columns, or `best` is no column of numbers.
@@ -117,7 +117,7 @@ def player_data(
     notes: Sequence[str],
     best: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """What player.js mounts, but for the clips themselves. `media` are those of the grid's cells, in order."""
+    """What player.js mounts, without the bytes of the clips. `media` are those of the grid's cells, in order."""
     numbers = number_columns(table)
     cells = [_cell_data(cell, found) for cell, found in zip(grid.cells, media, strict=True)]
     for number, cell in enumerate(cells):
@@ -139,7 +139,7 @@ def player_data(
 
 
 def height_of(grid: Grid, data: dict[str, Any]) -> int:
-    """Pixels of the frame in a notebook of some 900 px: the whole grid, or what a screen shows; the rest scrolls."""
+    """The height of the frame, in pixels, in a notebook about 900 px wide: the whole grid, at most 720; more scrolls."""
     shapes = [(cell["width"], cell["height"]) for cell in data["cells"] if cell.get("width")]
     many = min(len(grid.columns), 4) if grid.wraps else len(grid.columns)
     room = (860 - (0 if grid.wraps else 150)) / max(many, 1) - 10
@@ -151,7 +151,7 @@ def height_of(grid: Grid, data: dict[str, Any]) -> int:
     return round(min(max(130 + notes + lines * (height + caption + 12), 240), 720))
 
 
-def _cell_data(cell: Cell, found: Media | str) -> dict[str, Any]:
+def _cell_data(cell: GridCell, found: Media | str) -> dict[str, Any]:
     """The cell as player.js takes it."""
     data: dict[str, Any] = {
         "row": cell.row,

@@ -21,7 +21,7 @@ class Player extends Clock {
     this.build();
     this.measureClips();
     this.scrub.max = this.frames - 1;
-    this.count.style.minWidth = `${0.85 * this.countText(this.frames - 1).length}ch`; // so that the bar stands still
+    this.count.style.minWidth = `${0.85 * this.countText(this.frames - 1).length}ch`; // so that the bar keeps its width
     this.order.apply();
     this.show();
     this.listen();
@@ -90,7 +90,7 @@ class Player extends Clock {
     this.rowHeads = rows.map((label) => this.head(label, "row"));
   }
 
-  // Something went wrong that people should know.
+  // Show an error to the user.
   tell(text) {
     this.notes.hidden = false;
     this.notes.querySelector(".problem")?.remove();
@@ -138,7 +138,7 @@ class Player extends Clock {
     return figure;
   }
 
-  // Where the clips stand: each in its row and column; or one after the other, where lines may break anywhere.
+  // The places of the clips: each in its row and column, or one after the other in lines that break anywhere.
   arrange(shown, list) {
     this.wraps = list || this.data.wraps;
     this.grid.classList.toggle("wraps", this.wraps);
@@ -151,7 +151,7 @@ class Player extends Clock {
     if (this.resizer && !this.sized) this.resize(this.fitting());
   }
 
-  // Gives each clip its place, among the rows and columns that have any; returns the heads and gaps.
+  // Gives each clip its place in the rows and columns that have clips. Returns the heads and gaps.
   placed(shown) {
     const numbers = (side) => [...new Set(shown.map((slot) => slot.cell[side]))].sort((a, b) => a - b);
     const [rows, columns] = [numbers("row"), numbers("column")];
@@ -213,7 +213,7 @@ class Player extends Clock {
     this.saidChosen();
   }
 
-  // What a cell is called beside others: that in which they differ.
+  // The label of a cell beside others: the values in which they differ.
   ownLabel(cell, cells) {
     const told = cell.label.filter(([name, value]) => cells.some((other) => other.label.some(([n, v]) => n === name && v !== value)));
     return told.length ? told : cell.label;
@@ -224,7 +224,7 @@ class Player extends Clock {
     if (this.zoomed) this.zoom(this.zoomed);
     this.pair = new Pair(this, this.chosen, mode);
     this.place = this.scroll.scrollTop;
-    this.scroll.hidden = true; // those behind leave view, and their files go
+    this.scroll.hidden = true; // the clips behind leave the view, and their files are dropped
     this.root.classList.add("paired");
     this.stage.append(this.pair.root);
     this.clips.push(...this.pair.clips);
@@ -242,7 +242,7 @@ class Player extends Clock {
     this.root.focus();
   }
 
-  // What people do
+  // What the user does
 
   listen() {
     this.keyTarget = this.data.standalone ? document : this.root;
@@ -278,10 +278,10 @@ class Player extends Clock {
       Enter: () => target.classList?.contains("i2v-cell") && !target.classList.contains("bare") && this.zoom(target),
     };
     if (!Object.hasOwn(acts, event.key)) return;
-    // A control keeps the keys that mean something to it; the scrub bar's arrows are steps anyway.
+    // A control keeps the keys that it uses itself; on the scrub bar the arrow keys are steps anyway.
     const own = control && control !== this.scrub && !(control.tagName === "BUTTON" && event.key.startsWith("Arrow"));
     if (own && event.key !== "Escape") return;
-    if (own && target.tagName === "TEXTAREA") target.blur(); // what was written is kept
+    if (own && target.tagName === "TEXTAREA") target.blur(); // which saves what was written
     event.preventDefault();
     acts[event.key]();
   }
@@ -294,7 +294,7 @@ class Player extends Clock {
       this.zoomed = null;
     }
     if (open) return;
-    figure.parentNode.style.minHeight = `${figure.offsetHeight}px`; // the grid keeps its shape behind
+    figure.parentNode.style.minHeight = `${figure.offsetHeight}px`; // so that the grid behind keeps its shape
     figure.classList.add("zoomed");
     this.zoomed = figure;
   }
@@ -306,7 +306,7 @@ class Player extends Clock {
     const shown = this.grid.querySelectorAll(".i2v-slot").length;
     const many = wraps ? Math.min(shown, 4) : this.grid.querySelectorAll(".i2v-head.column").length;
     const room = (this.scroll.clientWidth - 24 - heads - 10 * (many - 1)) / Math.max(many, 1);
-    // All rows at once, where that leaves the clips large enough to look at.
+    // Show all rows at once, where the clips stay large enough.
     const lines = wraps ? Math.ceil(shown / Math.max(many, 1)) : this.lines;
     const below = wraps ? 30 + 20 * Math.max(...this.data.cells.map((cell) => cell.label.length), 0) : 10 + 26 * Boolean(this.data.rate);
     const taken = 40 + below * lines + (wraps ? 0 : this.headHeight());
@@ -321,7 +321,7 @@ class Player extends Clock {
   }
 
   resize(width) {
-    if (document.activeElement === this.size) this.sized = true; // chosen: no longer ours to fit
+    if (document.activeElement === this.size) this.sized = true; // chosen by the user: not fitted any more
     this.grid.style.setProperty("--cell", `${width}px`);
     this.size.value = width;
   }

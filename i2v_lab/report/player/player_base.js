@@ -1,4 +1,4 @@
-// Elements, icons and words that the parts of the player share. The parts are joined into one module: see assets.py.
+// Elements, icons and texts that the files of the player share. assets.py joins the files into one module.
 
 const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
 const ICONS = {
@@ -57,7 +57,7 @@ function chooser(name, label, options, act) {
   return node;
 }
 
-// A label's names in the colours of their axes.
+// The names of a label in the colours of their axes.
 function pairs(label, axes) {
   return label.map(([name, value]) => {
     const pair = make("span", "i2v-pair", make("span", "i2v-name", `${name} `), make("span", "i2v-value", value));

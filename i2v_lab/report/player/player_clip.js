@@ -1,11 +1,11 @@
-// One clip, and the shelf of clips that were fetched.
+// One clip, and the cache of clips that were fetched.
 
 const SEEK_LIMIT_MS = 1500; // a clip that cannot seek must not stop the others
-const SLOW_MS = 8000; // longer than this, and people are told what they wait for
-const AT_ONCE = 4; // clips that are asked for at a time
+const SLOW_MS = 8000; // after so long the user sees what the clip waits for
+const AT_ONCE = 4; // clips that are requested at a time
 const SHELF_BYTES = 256e6;
 
-// Clips that the kernel sent. Those out of view are dropped, oldest first, where all come to more than SHELF_BYTES.
+// Clips that the kernel sent. Where they are more than SHELF_BYTES, those out of view are dropped, oldest first.
 class Shelf {
   constructor(load) {
     this.load = load; // (key) => Promise<Blob>
@@ -88,7 +88,7 @@ class Clip {
     this.key = `${cell.number}${whole ? " whole" : ""}`; // whole: the file itself where the grid has a small copy
     this.seconds = cell.frames / cell.fps;
     this.live = false; // it has its file, or waits for it
-    this.ready = false; // and can be shown at any time
+    this.ready = false; // it can be shown at any time
     this.failed = false;
     this.turn = 0;
     this.video = make("video");
@@ -125,7 +125,7 @@ class Clip {
     const slow = setTimeout(() => this.say("waiting for the kernel"), SLOW_MS);
     try {
       const blob = await this.player.shelf.take(this.key);
-      if (turn === this.turn) this.show(blob); // else it left view meanwhile
+      if (turn === this.turn) this.show(blob); // otherwise it left the view meanwhile
     } catch (error) {
       if (turn === this.turn) this.fail(error.message);
     } finally {
@@ -164,7 +164,7 @@ class Clip {
     this.video.after(make("span", "i2v-said", reason));
   }
 
-  // Where to be at `time` of the clock: there, or in the middle of the frame that is shown then; the last frame when it is over.
+  // The time of the clip for `time` of the clock: the same, or the middle of its frame; the last frame after the end.
   target(time, exact) {
     const last = (this.cell.frames - 0.5) / this.cell.fps;
     if (exact) return Math.min(time, last);
@@ -193,7 +193,7 @@ class Clip {
     if (time < this.seconds - 0.5 / this.cell.fps) this.video.play().catch(() => {}); // refused, or paused again meanwhile
   }
 
-  // While the clock runs: far off, jump; a little off, go a little faster or slower.
+  // While the clock runs: seek if far off, play a little faster or slower if a little off.
   follow(time, speed) {
     const { video } = this;
     if (video.seeking || video.readyState < 2) return;

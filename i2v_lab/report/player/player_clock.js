@@ -1,4 +1,4 @@
-// The one clock that all clips follow. Whoever extends it has show(), which is called when its time changes.
+// The clock that all clips follow. A subclass has show(), which is called when the time changes.
 
 class Clock {
   constructor() {
@@ -7,11 +7,11 @@ class Clock {
     this.speed = 1;
     this.loop = true;
     this.playing = false;
-    this.turn = 0; // the latest gathering; those before it are void
+    this.turn = 0; // the number of the latest seek of all clips; earlier ones are cancelled
     this.gathering = false;
   }
 
-  // Frames are those of the fastest clip; the end is that of the longest.
+  // Frames are counted by the fastest clip; the longest clip sets the end.
   measureClips() {
     this.fps = Math.max(...this.clips.map((clip) => clip.cell.fps), 1);
     this.end = Math.max(...this.clips.map((clip) => clip.seconds), 0);
@@ -65,7 +65,7 @@ class Clock {
     return this.clips.filter((clip) => clip.ready);
   }
 
-  // Bring all clips to one time; go on from there together.
+  // Seek all clips to one time, then play on together.
   async gather(time) {
     this.turn += 1;
     const mine = this.turn;
@@ -88,7 +88,7 @@ class Clock {
     const passed = Math.min((now - this.last) / 1000, 0.25);
     this.last = now;
     if (!this.playing || this.gathering) return;
-    // The longest clip in view leads, so that a browser short of time slows all down alike; without one, time itself does.
+    // The longest clip in view leads, so that a slow browser slows all clips equally; without a clip, the time leads.
     const live = this.live();
     const leader = live.reduce((best, clip) => (!best || clip.seconds > best.seconds ? clip : best), null);
     const leads = leader && this.time < leader.seconds - 0.5 / leader.cell.fps;

@@ -1,4 +1,4 @@
-// Stars and a note for a clip, where somebody keeps them: data.rate(number, stars or null) and data.note(number, text).
+// Stars and a note for a clip, where the page can save them: data.rate(number, stars or null) and data.note(number, text).
 
 const STARS = [1, 2, 3, 4, 5];
 
@@ -22,7 +22,7 @@ function starRow(cell, rate) {
   return row;
 }
 
-// The note is written in the large view, and read in the small one.
+// The note can be edited in the large view; the small view shows it.
 function noteField(cell, note) {
   const read = make("p", "i2v-note-text");
   const field = make("textarea", "i2v-note");

@@ -9,13 +9,13 @@ class Order {
     this.best = player.data.best ? `${player.data.best.is} ${player.data.best.column}` : "";
   }
 
-  // The controls; nothing where there is nothing to choose.
+  // The controls; none where there is nothing to choose.
   controls() {
     const { axes, fields, cells } = this.player.data;
     if (cells.length < 2) return [];
     const names = [...new Set([...this.player.axisNames, ...fields])];
     const sort = chooser("sort", "sort by", [["", "as made"], ...names.map((name) => [name, name])], (name) => this.sorted(name));
-    this.turnButton = button("down", "Turn the order around", () => this.sorted(this.sort, !this.falling));
+    this.turnButton = button("down", "Reverse the order", () => this.sorted(this.sort, !this.falling));
     this.turnButton.disabled = true;
     const made = [make("label", "", "sort", sort), this.turnButton];
     if (fields.length) {
@@ -69,7 +69,7 @@ class Order {
     return cell.label.every(([name, value]) => !this.hidden.get(name)?.has(value));
   }
 
-  // What a cell is sorted by: its number, or the place of its text among the values of the axis; nothing comes last.
+  // The sort key of a cell: its number, or the position of its text among the values of the axis; cells without one are last.
   rank(cell) {
     const axis = this.player.data.axes.find((one) => one.name === this.sort);
     if (!axis) return cell.values[this.sort] ?? null;
@@ -81,11 +81,11 @@ class Order {
     if (!this.sort) return slots;
     const sign = this.falling ? -1 : 1;
     const ranked = slots.map((slot) => [slot, this.rank(slot.cell)]);
-    ranked.sort(([, a], [, b]) => (a === null) - (b === null) || sign * (a - b)); // equal ones stay as they are
+    ranked.sort(([, a], [, b]) => (a === null) - (b === null) || sign * (a - b)); // equal ones keep their order
     return ranked.map(([slot]) => slot);
   }
 
-  // Show what passes, as a grid or, sorted, as a list.
+  // Show the clips that pass the filter: as a grid, or as a list where they are sorted.
   apply() {
     const { player } = this;
     const shown = this.ordered(player.slots.filter((slot) => this.passes(slot.cell)));
@@ -98,7 +98,7 @@ class Order {
   mark(shown = this.player.slots.filter((slot) => this.passes(slot.cell))) {
     const [is, ...rest] = this.best.split(" ");
     const column = rest.join(" ");
-    const made = shown.filter((slot) => playable(slot.cell) || slot.cell.poster); // what failed was quick, and is not the best
+    const made = shown.filter((slot) => playable(slot.cell) || slot.cell.poster); // a failed run was quick, but is not the best
     const rated = made.filter((slot) => typeof slot.cell.values[column] === "number");
     const values = rated.map((slot) => slot.cell.values[column]);
     const best = is === "lowest" ? Math.min(...values) : Math.max(...values);

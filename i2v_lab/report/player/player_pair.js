@@ -1,4 +1,4 @@
-// Two clips on one place: a wipe with a bar that is dragged, or their difference.
+// Two clips in one place: a wipe with a bar to drag, or their difference.
 
 const GAINS = [1, 2, 4, 8, 16];
 
@@ -43,7 +43,7 @@ class Pair {
     this.light();
   }
 
-  // The bar stands at `at` per cent: the first clip left of it, the second right.
+  // The bar is at `at` per cent: the first clip is left of it, the second right.
   move(at) {
     this.box.style.setProperty("--at", `${Math.min(Math.max(at, 0), 100)}%`);
     this.at.value = at;

@@ -1,4 +1,4 @@
-"""What is to be seen together: any table of runs, or any clips' files, with the axes in which they differ."""
+"""Clips to see together: any table of runs, or any files of clips, with the axes in which they differ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CELLS_MAX = 1000  # clips that one view shows
 FIELDS = tuple(ClipParams.model_fields)
-# Said once for all, where they are the same in all.
+# Shown once for all clips, where they are the same in all.
 TOLD = [name for name, field in ClipParams.model_fields.items() if (field.json_schema_extra or {}).get("basic")]  # type: ignore[union-attr]
 
 
@@ -31,10 +31,10 @@ class View:
     Attributes:
         table: one row a clip.
         axes: the columns in which they differ.
-        grid: which clip stands where.
-        notes: what a reader should be told.
-        best: the column that the best clip is marked by, as player.js takes it.
-        plain: without tools, and without notes on the clips: nothing tells which is which.
+        grid: the place of each clip.
+        notes: remarks for the reader.
+        best: the column that the best clip is marked by, for player.js.
+        plain: without tools and remarks, for a blind comparison.
     """
 
     table: pd.DataFrame
@@ -54,7 +54,7 @@ def clip_view(
     best: str = "",
     best_is: BestIs | None = None,
 ) -> View:
-    """The view of a table of runs or of some files; arguments as `compare` takes them."""
+    """The view of a table of runs or of some files; arguments as for `compare`."""
     table, notes = _table(runs), []
     marked = check_best(table, best, best_is)
     if not len(table):
@@ -107,7 +107,7 @@ def _table(runs: Any) -> pd.DataFrame:
 
 
 def _file_row(path: Path) -> dict[str, Any]:
-    """A clip's file as a row: the params that it carries, where it carries any that this version takes."""
+    """The file of a clip as a row, with the params that it carries if this version can read them."""
     row: dict[str, Any] = {"file": path.name, "clip": str(path.absolute()), "status": "done", "reason": ""}
     with suppress(ClipError, ParamsError, TypeError):
         inside = video.read_settings(path)
@@ -122,20 +122,20 @@ def _repeated(table: pd.DataFrame, axes: Sequence[str]) -> bool:
 
 
 def _names(table: pd.DataFrame) -> list[str]:
-    """A name for each row: its file's, or its run's, with a number where that is not its alone."""
+    """A name for each row: that of its file or its run, with a number where several rows have it."""
     columns = [plain_values(table, name) for name in ("clip", "id") if name in table.columns]
     names = [next((Path(text_of(value)).name for value in found if text_of(value)), "run") for found in zip(*columns, strict=True)]
     return [name if names.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(names)]
 
 
 def _sparse(table: pd.DataFrame, axes: Sequence[str]) -> bool:
-    """Whether rows and columns would be mostly gaps."""
+    """Whether a grid of rows and columns would have many gaps."""
     grid = arrange(table, axes)
     return not grid.wraps and len(grid.cells) < 0.6 * len(grid.rows) * len(grid.columns)
 
 
 def _common(table: pd.DataFrame, axes: Sequence[str]) -> Label:
-    """The parameters that say most of a clip and are the same in all, where there are some to compare."""
+    """The main parameters, where they are the same in all clips."""
     if not len(table):
         return ()
     told = []

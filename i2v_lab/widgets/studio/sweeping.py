@@ -10,12 +10,12 @@ import ipywidgets as widgets
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord
+from i2v_lab.cost.timing import duration
 from i2v_lab.errors import I2VLabError
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep import Sweep, SweepPlan, plan
+from i2v_lab.sweep import Sweep, SweepPlan, plan_sweep
 from i2v_lab.sweep.axes import PROMPTS
-from i2v_lab.sweep.planning import duration
 from i2v_lab.widgets.studio import clips
 from i2v_lab.widgets.studio.follow import Follower
 from i2v_lab.widgets.studio.front import Strip
@@ -163,11 +163,11 @@ class Sweeping:
         definition, job = asked
         try:
             if job and job.sweep and job.state != "over":
-                planned = plan(job.sweep, self.store, self.settings, sweep_id=job.standing.sweep if job.standing else "")
+                planned = plan_sweep(job.sweep, self.store, self.settings, sweep_id=job.standing.sweep if job.standing else "")
             else:
                 if not definition["axes"]:
                     raise I2VLabError("expected at least one axis with values")
-                planned = plan(Sweep(**definition), self.store, self.settings)
+                planned = plan_sweep(Sweep(**definition), self.store, self.settings)
         except I2VLabError as error:
             if current():
                 self.planned, self.grid.items = None, []

@@ -25,7 +25,7 @@ from i2v_lab.errors import I2VLabError, Stop
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep import Standing, Sweep, SweepProgress, SweepResult, run_sweep
+from i2v_lab.sweep import Sweep, SweepProgress, SweepResult, SweepStatus, run_sweep
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Job:
     preview: bytes = b""
     record: RunRecord | None = None
     made_before: bool = False
-    standing: Standing | None = None
+    standing: SweepStatus | None = None
     result: SweepResult | None = None
     error: str = ""
     stop: Literal["", "cell", "step"] = ""
@@ -268,15 +268,15 @@ def _make_sweep(job: Job, tell: Callable[[Job], None]) -> None:
     class Ear(SweepProgress):
         told = 0.0
 
-        def cell(self, standing: Standing) -> None:
+        def cell(self, status: SweepStatus) -> None:
             if job.stop:
                 raise Stop("stopped by hand")
 
-        def stands(self, standing: Standing) -> None:
-            job.standing, job.seconds_left = standing, standing.seconds_left
-            if job.stop == "step" and not standing.over:
+        def updated(self, status: SweepStatus) -> None:
+            job.standing, job.seconds_left = status, status.seconds_left
+            if job.stop == "step" and not status.over:
                 raise Stop("stopped by hand")
-            if standing.over or time.monotonic() - self.told >= TELL_SECONDS:
+            if status.over or time.monotonic() - self.told >= TELL_SECONDS:
                 self.told = time.monotonic()
                 tell(job)
 

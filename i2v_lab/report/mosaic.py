@@ -1,4 +1,4 @@
-"""The whole grid of a sweep as one labelled video, all clips in step: something to send to somebody."""
+"""The whole grid of a sweep as one labelled video to send to somebody, all clips in step."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from i2v_lab.clip import ffmpeg, video
 from i2v_lab.clip.params import parse_fps
 from i2v_lab.errors import ClipError, InputError, WriteError
 from i2v_lab.report.player.fonts import drawable, font, wrap
-from i2v_lab.report.player.grid import Cell, Grid, Label, arrange, in_words
+from i2v_lab.report.player.grid import Grid, GridCell, Label, arrange, in_words
 
 if TYPE_CHECKING:
     import pandas as pd
 
 WIDTH_MAX = 1920  # pixels
 HEIGHT_AIM, HEIGHT_MAX = 2160, 8192  # clips get smaller down to CLIP_MIN to stay below the first; beyond the second: an error
-CLIP_MIN = 96  # pixels: narrower clips show nothing, unless they were made so
-HEAD_MIN = 110  # pixels that a label has at least
+CLIP_MIN = 96  # pixels: in narrower clips nothing can be seen, unless they were made so
+HEAD_MIN = 110  # pixels: the least width of a label
 GAP = 12
 TEXT, SMALL = 18, 14  # pixels
 BACK, FRONT, MUTED, BAD, PANEL = "#ffffff", "#1b1f24", "#57606a", "#a40e26", "#f0f2f5"
@@ -36,9 +36,9 @@ BACK, FRONT, MUTED, BAD, PANEL = "#ffffff", "#1b1f24", "#57606a", "#a40e26", "#f
 
 @dataclass(frozen=True)
 class Place:
-    """A cell in the picture: (left, top) and the size of its box, and of its clip there, in pixels."""
+    """A cell in the picture: the left, the top and the size of its box, in pixels."""
 
-    cell: Cell
+    cell: GridCell
     left: int
     top: int
     width: int
@@ -46,7 +46,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Words:
+class TextBox:
     """A text in the picture: its lines, and the box that it must stay in, in pixels."""
 
     lines: tuple[str, ...]
@@ -60,13 +60,13 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where all stands. `width` and `height` are even."""
+class VideoLayout:
+    """The places of all clips and texts in the video. `width` and `height` are even."""
 
     width: int
     height: int
     places: tuple[Place, ...]
-    words: tuple[Words, ...]
+    texts: tuple[TextBox, ...]
 
 
 def grid_video(
@@ -77,11 +77,11 @@ def grid_video(
     where: str | Mapping[str, Any] | None = None,
     fps: Fraction | float | str | None = None,
 ) -> Path:
-    """Write the whole grid as one video: every clip in step by time, with row and column labels.
+    """Write the whole grid as one video: all clips in step by time, with row and column labels.
 
-    A clip that is shorter than the longest holds its last frame; clips of other rates show the frame of the moment. Clips
-    are made smaller to fit, never a clip again. Cells without a clip show their status and reason. Many columns go on in a
-    second band below.
+    A clip that is shorter than the longest holds its last frame; clips of other rates show the frame of that time. Clips are
+    scaled down to fit, and none is generated again. Cells without a clip show their status and reason. Where there are many
+    columns, they continue in a second band below.
 
     Args:
         table: one row a run.
@@ -95,7 +95,7 @@ def grid_video(
 
     Raises:
         InputError: no run is left, an axis or column is unknown, or the grid is too large for one video.
-        WriteError: it could not be written; what stood at `path` before is still there.
+        WriteError: it could not be written; the file that was at `path` before is still there.
     """
     path = Path(path).absolute()
     grid = arrange(_selected(table, where), axes)
@@ -107,7 +107,7 @@ def grid_video(
     layout = lay_out(grid, infos)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
-    # Beside its place, so that it can take it in one instant; the dot and the process's number tell what it is.
+    # In the same folder, so that it replaces the old file in one instant. The dot and the process's number mark it as temporary.
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent) as folder:
         decoded = [_decode(info, place, Path(folder)) for info, place in zip(infos, layout.places, strict=True)]
         still = _draw(layout, infos)
@@ -144,7 +144,7 @@ def _selected(table: pd.DataFrame, where: str | Mapping[str, Any] | None) -> pd.
     return table
 
 
-def _probe(cell: Cell) -> video.VideoInfo | str:
+def _probe(cell: GridCell) -> video.VideoInfo | str:
     """The cell's clip, or why there is none."""
     if not cell.clip:
         return cell.reason
@@ -178,8 +178,8 @@ def _tall(lines: Sequence[str] | int, size: int = TEXT) -> int:
     return (lines if isinstance(lines, int) else len(lines)) * (size * 5 // 4)
 
 
-def lay_out(grid: Grid, infos: Sequence[video.VideoInfo | str]) -> Layout:
-    """Find the largest size of the clips with which the grid fits, and where all stands then.
+def lay_out(grid: Grid, infos: Sequence[video.VideoInfo | str]) -> VideoLayout:
+    """Find the largest size of the clips at which the grid fits, and the places of everything at that size.
 
     Raises:
         InputError: it does not fit at any size.
@@ -202,7 +202,7 @@ def lay_out(grid: Grid, infos: Sequence[video.VideoInfo | str]) -> Layout:
     return layout
 
 
-def _at_width(grid: Grid, head: int, width: int, height: int) -> Layout:
+def _at_width(grid: Grid, head: int, width: int, height: int) -> VideoLayout:
     """The layout with clips in boxes of this size."""
     labels = [cell.label for cell in grid.cells] if grid.wraps else grid.columns
     pitch = max(width, min(_natural(labels), 2 * HEAD_MIN), HEAD_MIN if any(labels) else 0)  # room for a column and its label
@@ -212,24 +212,24 @@ def _at_width(grid: Grid, head: int, width: int, height: int) -> Layout:
         many = -(-len(grid.columns) // -(-len(grid.columns) // many))
     by_place = {(cell.row, cell.column): cell for cell in grid.cells}
     places: list[Place] = []
-    words: list[Words] = []
+    texts: list[TextBox] = []
     total = left + many * (pitch + GAP)
     top = GAP
     if grid.common:
         lines = wrap(drawable("in all: " + in_words(grid.common)), total - 2 * GAP, SMALL)
-        words.append(Words(tuple(lines), GAP, top, total - 2 * GAP, _tall(lines, SMALL), SMALL, False, MUTED))
+        texts.append(TextBox(tuple(lines), GAP, top, total - 2 * GAP, _tall(lines, SMALL), SMALL, False, MUTED))
         top += _tall(lines, SMALL) + GAP
     for start in range(0, len(grid.columns), many):
         band = range(start, min(start + many, len(grid.columns)))
         heads = [_label_lines(grid.columns[column], pitch) for column in band]
         tallest = max(map(_tall, heads))
         for place, lines in enumerate(heads):
-            words.append(Words(tuple(lines), left + place * (pitch + GAP), top + tallest - _tall(lines), pitch, _tall(lines)))
+            texts.append(TextBox(tuple(lines), left + place * (pitch + GAP), top + tallest - _tall(lines), pitch, _tall(lines)))
         top += tallest + (GAP // 2 if tallest else 0)
         for row, label in enumerate(grid.rows):
             lines = _label_lines(label, head)
             room = max(height, _tall(lines))
-            words.append(Words(tuple(lines), GAP, top + (room - _tall(lines)) // 2, head, _tall(lines), centred=False))
+            texts.append(TextBox(tuple(lines), GAP, top + (room - _tall(lines)) // 2, head, _tall(lines), centred=False))
             for place, column in enumerate(band):
                 if cell := by_place.get((row, column)):
                     x = left + place * (pitch + GAP) + (pitch - width) // 2
@@ -237,7 +237,7 @@ def _at_width(grid: Grid, head: int, width: int, height: int) -> Layout:
             top += room + GAP
     order = {id(cell): number for number, cell in enumerate(grid.cells)}
     places.sort(key=lambda place: order[id(place.cell)])
-    return Layout(total + total % 2, top + top % 2, tuple(places), tuple(word for word in words if word.lines))
+    return VideoLayout(total + total % 2, top + top % 2, tuple(places), tuple(text for text in texts if text.lines))
 
 
 def _fitted(info: video.VideoInfo, place: Place) -> tuple[int, int]:
@@ -249,30 +249,30 @@ def _fitted(info: video.VideoInfo, place: Place) -> tuple[int, int]:
 # Pictures
 
 
-def _draw(layout: Layout, infos: Sequence[video.VideoInfo | str]) -> npt.NDArray[np.uint8]:
-    """All that does not move: uint8 RGB, (height, width, 3)."""
+def _draw(layout: VideoLayout, infos: Sequence[video.VideoInfo | str]) -> npt.NDArray[np.uint8]:
+    """Everything that does not move: uint8 RGB, (height, width, 3)."""
     image = Image.new("RGB", (layout.width, layout.height), BACK)
     draw = ImageDraw.Draw(image)
-    for words in layout.words:
-        _write(draw, words)
+    for box in layout.texts:
+        _write(draw, box)
     for place, info in zip(layout.places, infos, strict=True):
         if isinstance(info, str):
-            box = (place.left, place.top, place.left + place.width - 1, place.top + place.height - 1)
-            draw.rectangle(box, fill=PANEL, outline=BAD)
-            for words in reason_words(place, info):
-                _write(draw, words)
+            edges = (place.left, place.top, place.left + place.width - 1, place.top + place.height - 1)
+            draw.rectangle(edges, fill=PANEL, outline=BAD)
+            for box in reason_boxes(place, info):
+                _write(draw, box)
     return np.asarray(image).copy()
 
 
-def _write(draw: ImageDraw.ImageDraw, words: Words) -> None:
-    for number, line in enumerate(words.lines):
-        face = font(words.size, line)
-        indent = (words.width - face.getlength(line)) / 2 if words.centred else 0
-        draw.text((words.left + indent, words.top + _tall(number, words.size)), line, font=face, fill=words.colour)
+def _write(draw: ImageDraw.ImageDraw, box: TextBox) -> None:
+    for number, line in enumerate(box.lines):
+        face = font(box.size, line)
+        indent = (box.width - face.getlength(line)) / 2 if box.centred else 0
+        draw.text((box.left + indent, box.top + _tall(number, box.size)), line, font=face, fill=box.colour)
 
 
-def reason_words(place: Place, reason: str) -> list[Words]:
-    """Status and reason in the box of a cell without a clip; what has no room ends with an ellipsis."""
+def reason_boxes(place: Place, reason: str) -> list[TextBox]:
+    """Status and reason in the box of a cell without a clip; a reason that is too long ends with an ellipsis."""
     room = place.width - 12
     status = wrap("no clip" if place.cell.status == "done" else place.cell.status.replace("_", " "), room, SMALL)
     below = place.top + 6 + _tall(status, SMALL)
@@ -285,15 +285,15 @@ def reason_words(place: Place, reason: str) -> list[Words]:
         lines = [line if number < fits - 1 else line[:-1] + "…" for number, line in enumerate(lines[: max(fits, 0)])]
     left = place.left + 6
     return [
-        Words(tuple(status), left, place.top + 6, room, _tall(status, SMALL), SMALL, False, BAD),
-        Words(tuple(lines), left, below, room, _tall(lines, size), size, False, FRONT),
+        TextBox(tuple(status), left, place.top + 6, room, _tall(status, SMALL), SMALL, False, BAD),
+        TextBox(tuple(lines), left, below, room, _tall(lines, size), size, False, FRONT),
     ]
 
 
 def _decode(info: video.VideoInfo | str, place: Place, folder: Path) -> npt.NDArray[np.uint8] | None:
-    """The clip at the size that it has in the grid: uint8 RGB, (F, H, W, 3), on disk; None where there is none.
+    """The clip at its size in the grid: uint8 RGB, (F, H, W, 3), on disk; None where there is none.
 
-    On disk, so that memory does not grow with the clips: all of them together are as large as the video's own frames.
+    It is on disk so that memory does not grow with the clips: together they are as large as the frames of the video.
     """
     if isinstance(info, str):
         return None
@@ -309,7 +309,7 @@ def _decode(info: video.VideoInfo | str, place: Place, folder: Path) -> npt.NDAr
 
 def _frames(
     still: npt.NDArray[np.uint8],
-    layout: Layout,
+    layout: VideoLayout,
     decoded: Sequence[npt.NDArray[np.uint8] | None],
     infos: Sequence[video.VideoInfo | str],
     rate: Fraction,
@@ -317,7 +317,7 @@ def _frames(
     """The frames of the video, one at a time: uint8 RGB, (height, width, 3)."""
     seconds = max((info.frames / info.fps for info in infos if isinstance(info, video.VideoInfo)), default=2 / rate)
     for number in range(max(1, -(-(seconds * rate).numerator // (seconds * rate).denominator))):
-        moment = (number + Fraction(1, 2)) / rate  # in the middle: on the border, either frame would be right
+        moment = (number + Fraction(1, 2)) / rate  # the middle of the frame: at its border two frames would be right
         frame = still.copy()
         for place, clip, info in zip(layout.places, decoded, infos, strict=True):
             if clip is None or isinstance(info, str):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from i2v_lab.errors import InputError, WriteError
 
-# The notebook's own template without what it fetches from elsewhere, and with the dark theme for those who prefer it.
+# nbconvert's template without what it fetches from the network, and with the dark theme where the reader prefers it.
 _TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
@@ -32,8 +32,8 @@ body { background: var(--jp-layout-color0); color: var(--jp-content-font-color1)
 def export_html(notebook: Path, html: Path) -> Path:
     """Write an executed notebook as one HTML file without its code: it opens from disk and needs no network.
 
-    Pictures and clips are inside. A browser lets the page fetch nothing: a picture that a text of the notebook names by an
-    address in the network does not show.
+    Pictures and clips are inside. The page may fetch nothing, so a picture that the notebook links to on the network is not
+    shown.
 
     Args:
         notebook: an .ipynb.
@@ -64,7 +64,7 @@ def export_html(notebook: Path, html: Path) -> Path:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file so that at any instant the old one or the new one is there, whole."""
+    """Replace a file in one instant: a reader finds the old one or the new one, whole."""
     partial = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

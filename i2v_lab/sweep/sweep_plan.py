@@ -14,8 +14,7 @@ from i2v_lab.clip.key import clip_key
 from i2v_lab.clip.params import ClipParams, resolution_size
 from i2v_lab.clip.picture import open_picture
 from i2v_lab.cost import Plan, Planner
-from i2v_lab.cost.timing import duration as duration  # noqa: PLC0414 - those who show a plan find it here
-from i2v_lab.cost.timing import row_of
+from i2v_lab.cost.timing import duration, row_of
 from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.memory.tiers import changes_pixels, pixel_changes
@@ -130,7 +129,7 @@ class SweepPlan:
         return f"<p>{html.escape(self.summary())}</p>{shown}"
 
 
-def plan(sweep: Sweep, store: Store | None = None, settings: Settings | None = None, *, sweep_id: str = "") -> SweepPlan:
+def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | None = None, *, sweep_id: str = "") -> SweepPlan:
     """Look at every cell without running any: cheap, and nothing is written.
 
     A cell that does not fit into the memory that is free now, on any tier, is one that cannot run, and says why.

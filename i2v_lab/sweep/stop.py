@@ -1,0 +1,136 @@
+"""SweepStop: the one way to end a sweep or a batch early, whether Ctrl-C, a button or another process asks for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+import psutil
+
+from i2v_lab.errors import Stop
+
+After = Literal["", "cell", "step"]
+STOP_FILE = "stop"
+LOOK_SECONDS = 0.2  # at least between two looks at the stop file while a clip is made
+
+
+class SweepStop:
+    """A request to stop after this cell or after this step. The loop over cells checks it before each cell and at each step.
+
+    Attributes:
+        after: what was asked: "cell", "step", or "" for nothing yet.
+        reason: why, for the record of a clip that is cut short.
+        folder: the folder of the sweep. Another process may write a file `stop` into it, which says `cell` or `step`.
+    """
+
+    def __init__(self) -> None:
+        self.after: After = ""
+        self.reason = ""
+        self.folder: Path | None = None
+        self._looked = 0.0
+
+    def ask(self, after: Literal["cell", "step"] = "step", reason: str = "stopped by hand") -> None:
+        """Stop after this cell or after this step. Any thread and any signal handler may ask; "step" is never taken back."""
+        if self.after != "step":
+            self.after, self.reason = after, reason
+
+    def check(self, *, between_cells: bool = False) -> None:
+        """Raises Stop where the work must end here."""
+        now = time.monotonic()
+        if between_cells or now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            asked = self._in_file()
+            if asked in ("cell", "step"):
+                self.ask("step" if asked == "step" else "cell")
+        if self.after == "step" or (self.after and between_cells):
+            raise Stop(self.reason)
+
+    def watch(self, folder: Path) -> None:
+        """From now on the file `stop` in this folder counts. One that asked a process which no longer runs is removed."""
+        self.folder = folder
+        with suppress(OSError):
+            file = folder / STOP_FILE
+            asker = file.read_text(encoding="utf-8").strip().partition(" ")[2]
+            if (not asker and file.stat().st_mtime < psutil.Process().create_time()) or (
+                asker.isdigit() and not psutil.pid_exists(int(asker))
+            ):
+                file.unlink()
+
+    def forget(self) -> None:
+        """The run is over: the file that asked it to stop is removed."""
+        if self.folder and self._in_file():
+            with suppress(OSError):
+                (self.folder / STOP_FILE).unlink(missing_ok=True)
+
+    def _in_file(self) -> str:
+        """What the stop file asks of this process.
+
+        Two processes may share the folder, one of them waiting: a file with a number is for that process and its children.
+        """
+        if self.folder is None:
+            return ""
+        try:
+            after, _, asker = (self.folder / STOP_FILE).read_text(encoding="utf-8").strip().partition(" ")
+        except OSError:
+            return ""
+        return after if not asker or (asker.isdigit() and int(asker) in _family()) else ""
+
+
+def _family() -> set[int]:
+    """This process and those that started it, by number."""
+    process = psutil.Process()
+    return {process.pid, *(parent.pid for parent in process.parents())}
+
+
+def ask_to_stop(folder: Path, after: Literal["cell", "step"]) -> None:
+    """Ask this process, or the child of it that runs the sweep of a folder, to stop: after this cell, or after this step."""
+    part = folder / f".{STOP_FILE}.{os.getpid()}"
+    part.write_text(f"{after} {os.getpid()}", encoding="utf-8")
+    part.replace(folder / STOP_FILE)
+
+
+@contextmanager
+def stop_on_signals(
+    stop: SweepStop,
+    stages: Sequence[Literal["cell", "step"]] = ("cell", "step"),
+    say: Callable[[str], None] = lambda text: None,
+    interrupted: str = "stopped by Ctrl-C",
+) -> Iterator[None]:
+    """While the block runs, Ctrl-C asks for the first of `stages`, Ctrl-C again for the next, and once more interrupts at once.
+
+    SIGTERM asks to stop after this step. In a thread other than the main one, which gets no signals, nothing is done.
+
+    Args:
+        say: gets a line for the user.
+        interrupted: the reason that Ctrl-C gives.
+    """
+    left = list(stages)
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if not left:
+            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            after = left.pop(0)
+        else:
+            after = "step"
+            left.clear()
+        stop.ask(after, interrupted if number == signal.SIGINT else "stopped by SIGTERM")
+        what = f"stops after this {left[0]}" if left else "stops at once"
+        say(f"stopping after this {after}; once more {what}")
+
+    try:
+        before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
