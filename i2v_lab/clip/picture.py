@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, ImageDraw, UnidentifiedImageError
 
-from i2v_lab.errors import PictureError
+from i2v_lab.errors import Message, PictureError
 
 __all__ = ["BLURRED_BELOW", "MAX_FILE_BYTES", "MAX_PIXELS", "SAMPLES", "Picture", "open_picture", "sample_path"]
 
@@ -220,7 +220,8 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(status.st_size)  # no more, though it may grow meanwhile
     except FileNotFoundError:
-        raise PictureError(f"{name}: expected a picture file, got no such file; check the path, or try sample:coffee") from None
+        text = f"{name}: expected a picture file, got no such file; check the path, or try sample:coffee"
+        raise PictureError(Message(text, "picture.not_found", name=name)) from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise PictureError(f"{name}: expected a file that can be read, got an error: {reason}; check its name and rights") from None
