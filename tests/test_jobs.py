@@ -155,7 +155,7 @@ def test_a_sweep_is_a_job_and_stops_after_a_cell(runner):
     result = json.loads(found.result)
     assert (result["counts"], json.loads(found.status)["done"]) == ({"done": 6}, 6)
     assert runner.store.runs(sweep=result["sweep"])["prompt"].tolist().count("# 'c'\n{x}") == 3
-    long = _add(runner, Sweep(name="long", base=slow(num_inference_steps=150).plain(), axes={"seed": "0..9 step 1"}))
+    long = _add(runner, Sweep(name="long", base=slow(num_inference_steps=200).plain(), axes={"seed": "0..9 step 1"}))
     until(lambda: json.loads(runner.status(long.id).job.status or "{}").get("stage") == "denoise")
     assert runner.stop(long.id, "stopped by hand", "cell").state == "running"
     found = ended(runner, long)

@@ -262,7 +262,7 @@ class JobRunner:
 
 def _how_it_ended(record: RunRecord | None) -> tuple[JobState, str]:
     if record and record.status in ("out_of_memory", "stopped"):
-        return record.status, record.reason  # type: ignore[return-value]
+        return record.status, record.reason
     return "failed", DIED
 
 

@@ -72,7 +72,7 @@ class ClipProgress(JobProgress):
 
     def __init__(self, jobs: Jobs, job: Job, heard: Callable[[], bool]) -> None:
         super().__init__(jobs, job, heard)
-        self.status = {"note": "", "stages": {}, "previews": 0}
+        self.status = {**_noted(""), "stages": {}, "previews": 0}
         self.fps = float(ClipParams.model_validate_json(job.params).fps)
         self._next_preview = 0.0
 
@@ -80,7 +80,8 @@ class ClipProgress(JobProgress):
         if self.name and self.name != WAIT:
             stages = self.status["stages"]
             stages[self.name] = stages.get(self.name, 0.0) + time.time() - self.began
-        self.name, self.at, self.total, self.began, self.status["note"] = name, 0, total, time.time(), ""
+        self.name, self.at, self.total, self.began = name, 0, total, time.time()
+        self.status |= _noted("")
         self._note_and_stop()
 
     def step(self, preview: Preview | None = None) -> None:
@@ -95,7 +96,7 @@ class ClipProgress(JobProgress):
         if self.name != WAIT:
             log.info("job %s: %s", self.job.id, line)
             self.name, self.began = WAIT, time.time()
-        self.status["note"] = line
+        self.status |= _noted(line)
         if self._is_due():
             self._note_and_stop()
 
@@ -126,17 +127,23 @@ class SweepJobProgress(JobProgress):
         if standing.over:
             with suppress(Stop):
                 self._show(standing)
-        elif self.stop_reason or self._is_due() or standing.note != self.status.get("note"):
+        elif self.stop_reason or (standing.stage, standing.note) != (self.name, self.status.get("note")) or self._is_due():
             self._show(standing)
             self._stop_after("step")
 
     def _show(self, standing: Standing) -> None:
-        self.name, self.at, self.total, self.status = standing.stage, standing.step, standing.steps, asdict(standing)
+        self.name, self.at, self.total = standing.stage, standing.step, standing.steps
+        self.status = {**asdict(standing), **_noted(standing.note)}
         self._note()
 
     def _stop_after(self, *wanted: str) -> None:
         if self.stop_reason or (self.job.stop and self.job.stop_after in wanted):
             raise Stop(self.stop_reason or self.job.stop)
+
+
+def _noted(line: str) -> dict[str, Any]:
+    """A line for the status, with its code where it has one."""
+    return {"note": line, "code": getattr(line, "code", ""), "values": dict(getattr(line, "values", {}))}
 
 
 def moving_webp(frames: Any, fps: float) -> bytes:

@@ -1,122 +1,130 @@
-"""The studio's right side for clips: what is made now and what waits, the clip on the screen, the strip of the latest ones."""
+"""The studio's right side for clips: the running job and the queue, the clip on the screen, the strip of the latest ones."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as widgets
 
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.errors import ClipError, I2VLabError
+from i2v_lab.jobs import JobRunner, JobStatus
 from i2v_lab.store import Store
+from i2v_lab.store.jobs import Job
+from i2v_lab.sweep.file import parse_sweep
 from i2v_lab.widgets.studio import clips
-from i2v_lab.widgets.studio.follow import Follower
-from i2v_lab.widgets.studio.front import Screen, Strip
-from i2v_lab.widgets.studio.outlook import progress
-from i2v_lab.widgets.studio.strings import Words
-from i2v_lab.widgets.studio.text import box, button, escape, html_line
-from i2v_lab.widgets.studio.worker import Job, Worker
+from i2v_lab.widgets.studio.debounce import Debounced
+from i2v_lab.widgets.studio.elements import Screen, Strip
+from i2v_lab.widgets.studio.forecast_line import job_progress
+from i2v_lab.widgets.studio.html import box, button, escape, html_line
+from i2v_lab.widgets.studio.strings import Strings
 
 
-class Now:
-    """What is being made, and what waits, each with a button that takes it out."""
+class QueuePane:
+    """The running job, and those that wait, each with a button that removes it."""
 
-    def __init__(self, work: Worker, words: Words) -> None:
-        self._worker, self.words = work, words
+    def __init__(self, runner: JobRunner, strings: Strings) -> None:
+        self._runner, self.strings = runner, strings
         self.title, self.progress = html_line("i2vs-title"), html_line()
         self.queue = box([], "i2vs-queue")
-        self._listed: list[Job] = []
+        self._listed: list[str] = []
         self.widget = box([self.title, self.progress, self.queue], "i2vs-now")
 
-    def update(self) -> None:
-        """To be called by one thread at a time."""
-        job = self._worker.current
-        ready = f"{escape(self.words('ready'))} <small>{escape(self.words('ready_hint'))}</small>"
-        self.title.value = f"<b>{escape(self.words('making'))}</b> {escape(title(job, self.words))}" if job else ready
-        self.progress.value = progress(job, self.words) if job else ""
-        if (waiting := list(self._worker.waiting)) != self._listed:
-            self._listed, before = waiting, self.queue.children
-            self.queue.children = [self._row(number, one) for number, one in enumerate(waiting, 1)]
+    def show(self, running: JobStatus | None, waiting: list[JobStatus]) -> None:
+        """Called by one thread at a time."""
+        ready = f"{escape(self.strings('ready'))} <small>{escape(self.strings('ready_hint'))}</small>"
+        self.title.value = (
+            f"<b>{escape(self.strings('making'))}</b> {escape(title(running.job, self.strings))}" if running else ready
+        )
+        self.progress.value = job_progress(running, self.strings) if running else ""
+        if (ids := [status.job.id for status in waiting]) != self._listed:
+            self._listed, before = ids, self.queue.children
+            self.queue.children = [self._row(number, status.job) for number, status in enumerate(waiting, 1)]
             for row in before:
                 for part in (*row.children, row):
                     part.close()
 
     def _row(self, number: int, job: Job) -> Any:
         line = html_line("i2vs-waiting")
-        line.value = f"<small>{escape(self.words('waits').format(number=number))}</small> {escape(title(job, self.words))}"
-        out = button("✕", self.words("take_out"), "i2vs-small")
-        out.on_click(lambda _: self._worker.remove(job))
-        return box([line, out], "i2vs-row", row=True)
+        line.value = f"<small>{escape(self.strings('waits').format(number=number))}</small> {escape(title(job, self.strings))}"
+        remove = button("✕", self.strings("take_out"), "i2vs-small")
+        remove.on_click(lambda _: self._runner.stop(job.id, "removed from the queue"))
+        return box([line, remove], "i2vs-row", row=True)
 
 
-def title(job: Job, words: Words) -> str:
-    """What a job is, in a line."""
-    if job.sweep:
-        return words("sweep_called").format(name=job.sweep.name)
-    return f"{job.params.prompt[:80] or words('no_prompt')} · {clips.summary(job.params, words)}"
+def title(job: Job, strings: Strings) -> str:
+    """A job in a line."""
+    if job.kind == "sweep":
+        return strings("sweep_called").format(name=parse_sweep(job.sweep).name)
+    params = ClipParams.model_validate_json(job.params)
+    return f"{params.prompt[:80] or strings('no_prompt')} · {clips.summary(params, strings)}"
 
 
-class Showing:
-    """The screen, the facts of the clip on it, and the strip.
+class ResultPane:
+    """The screen, the facts of the clip on it, and the strip."""
 
-    Args:
-        restore: called with a run whose settings are to be shown in the controls.
-    """
-
-    def __init__(self, store: Store, words: Words, restore: Callable[[RunRecord], None]) -> None:
-        self.store, self.words, self._restore = store, words, restore
-        self.screen = Screen(empty=words("nothing_yet"))
-        self.told, self.facts = html_line("i2vs-message"), html_line("i2vs-about")
-        self.strip = Strip(words=words.some("choose", "empty", "running", "failed", "out_of_memory", "stopped", "gone", "planned"))
+    def __init__(self, store: Store, strings: Strings, restore: Callable[[RunRecord], None]) -> None:
+        """
+        Args:
+            restore: called with a run whose settings are to be shown in the form.
+        """
+        self.store, self.strings, self._restore = store, strings, restore
+        self._filler: Debounced[None] = Debounced(self._fill)
+        self._job, self._previews = "", 0  # the running clip whose previews are shown, and how many there were
+        self.screen = Screen(empty=strings("nothing_yet"))
+        self.message, self.facts = html_line("i2vs-message"), html_line("i2vs-about")
+        self.strip = Strip(
+            words=strings.some("choose", "empty", "running", "failed", "out_of_memory", "stopped", "gone", "planned")
+        )
         self.strip.on_open(self._open)
         self.strip.observe(self._chose, "chosen")
-        self.play = button("", words("compare_help"), "i2vs-play")
+        self.play = button("", strings("compare_help"), "i2vs-play")
         self.play.on_click(self._compare)
-        self.close = button("✕", words("close"), "i2vs-small")
+        self.close = button("✕", strings("close"), "i2vs-small")
         self.close.on_click(lambda _: self._close_player())
         self.player = box([], "i2vs-player-box")
-        self._live: Job | None = None
         self._chose(None)
-        self._shown = box([self.screen, box([self.told, self.facts], "i2vs-side")], "i2vs-shown")
+        self._shown = box([self.screen, box([self.message, self.facts], "i2vs-side")], "i2vs-shown")
         head = html_line("i2vs-strip-head")
-        head.value = f"<b>{escape(words('latest'))}</b> <small>{escape(words('strip_help'))}</small>"
+        head.value = f"<b>{escape(strings('latest'))}</b> <small>{escape(strings('strip_help'))}</small>"
         self.widget = box([self.player, self._shown, box([head, self.play], "i2vs-row", row=True), self.strip], "i2vs-clips")
-        self._filler: Follower[None] = Follower(self._fill)
         self.refresh()
 
     def refresh(self) -> None:
-        """Look into the record again."""
+        """Read the latest runs again."""
         self._filler.ask(None)
 
-    def on_job(self, job: Job) -> None:
-        """On the worker's thread."""
-        if job.sweep:
-            if job.state == "over":
-                self.refresh()
-            return
-        if job.state == "running":
-            if self._live is not job:
-                self._live = job
-                self.facts.value = ""
-                self._preview = b""
-            if job.preview and job.preview is not self._preview:
-                self._preview = job.preview
-                size = (job.params.height, job.params.width)
-                self.screen.show(job.preview, "image/webp", size, self.words("preview"), rough=True)
-        elif job.state == "over":
-            self._live = None
-            if job.record:
-                self.show(job.record, made_before=job.made_before)
-                self.refresh()
-            elif job.error:
-                self.told.value = clips.error_line(job.error, self.words)
+    def show_running(self, job: Job, preview: Callable[[str], bytes]) -> None:
+        """The newest preview of a running clip.
+
+        Args:
+            preview: gives the bytes for a job's id.
+        """
+        if job.id != self._job:
+            self._job, self._previews = job.id, 0
+            self.facts.value = ""
+        count = json.loads(job.status or "{}").get("previews", 0)
+        if count != self._previews and (data := preview(job.id)):
+            self._previews = count
+            params = ClipParams.model_validate_json(job.params)
+            self.screen.show(data, "image/webp", (params.height, params.width), self.strings("preview"), rough=True)
+
+    def show_ended(self, job: Job) -> None:
+        """The clip of a job that ended, or why there is none."""
+        result = json.loads(job.result or "{}")
+        if record := self.store.get(result.get("run", job.id)):
+            self.show(record, made_before=result.get("made_before", False))
+        else:
+            self.message.value = clips.error_line(job.reason, self.strings)
 
     def show(self, record: RunRecord, *, made_before: bool = False) -> None:
         """The run's clip, or why there is none."""
-        self.told.value, copy = "", False
+        self.message.value, copy = "", False
         if record.status != "done":
-            self.told.value = clips.error_line(f"{self.words(record.status)}: {self.words.line(record.reason)}", self.words)
+            self.message.value = clips.error_line(f"{self.strings(record.status)}: {self.strings.say(record.reason)}", self.strings)
             self.screen.show(b"", "", (9, 16), "")
         elif clip := clips.clip_of(record, self.store):
             try:
@@ -124,11 +132,11 @@ class Showing:
                 size = (record.params.height, record.params.width) if record.params else (9, 16)
                 self.screen.show(data, mime, size, record.params.prompt if record.params else "")
             except ClipError as error:
-                self.told.value = clips.error_line(error, self.words)
+                self.message.value = clips.error_line(error, self.strings)
         else:
-            self.told.value = clips.error_line(self.words("clip_gone").format(clip=record.clip), self.words)
+            self.message.value = clips.error_line(self.strings("clip_gone").format(clip=record.clip), self.strings)
             self.screen.show(b"", "", (9, 16), "")
-        self.facts.value = clips.facts(record, self.store, self.words, made_before=made_before, copy=copy)
+        self.facts.value = clips.facts(record, self.store, self.strings, made_before=made_before, copy=copy)
 
     def _open(self, id: str) -> None:
         self._close_player()
@@ -139,16 +147,16 @@ class Showing:
             self._restore(record)
             self.show(record)
         except I2VLabError as error:
-            self.told.value = clips.error_line(error, self.words)
+            self.message.value = clips.error_line(error, self.strings)
 
-    def _fill(self, _: None, current: Callable[[], bool]) -> None:
+    def _fill(self, _: None, is_last: Callable[[], bool]) -> None:
         try:
             records = self.store.records(limit=clips.LATEST)[::-1]
         except I2VLabError as error:
-            self.told.value = clips.error_line(error, self.words)
+            self.message.value = clips.error_line(error, self.strings)
             return
-        for found in clips.cards(records, self.store, self.words):
-            if not current():
+        for found in clips.cards(records, self.store, self.strings):
+            if not is_last():
                 return
             if found != self.strip.items:
                 self.strip.items = [dict(one) for one in found]
@@ -159,7 +167,7 @@ class Showing:
 
     def _chose(self, _: Any) -> None:
         count = len(self.strip.chosen)
-        self.play.description = self.words("compare").format(count=count) if count > 1 else self.words("compare_two")
+        self.play.description = self.strings("compare").format(count=count) if count > 1 else self.strings("compare_two")
         self.play.disabled = count < 2
 
     def _compare(self, _: Any) -> None:
@@ -168,7 +176,7 @@ class Showing:
             chosen = [record.id for record in records if record and clips.clip_of(record, self.store)]
             shown = player(self.store, chosen)
         except I2VLabError as error:
-            self.told.value = clips.error_line(error, self.words)
+            self.message.value = clips.error_line(error, self.strings)
             return
         self._close_player()
         self._shown.layout.display = "none"
@@ -182,7 +190,7 @@ class Showing:
 
 
 def player(store: Store, ids: list[str]) -> Any:
-    """A widget in which these runs play in step."""
+    """A widget that plays these runs in step."""
     from i2v_lab.widgets.compare import compare
 
     table = store.runs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,37 +11,40 @@ import ipywidgets as widgets
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord
-from i2v_lab.errors import I2VLabError
+from i2v_lab.errors import STOPPED_BY_HAND, I2VLabError
+from i2v_lab.jobs import JobRunner
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
+from i2v_lab.store.jobs import Job, Jobs
 from i2v_lab.sweep import Sweep, SweepPlan, plan
 from i2v_lab.sweep.axes import PROMPTS
-from i2v_lab.sweep.planning import duration
+from i2v_lab.sweep.file import parse_sweep
 from i2v_lab.widgets.studio import clips
-from i2v_lab.widgets.studio.follow import Follower
-from i2v_lab.widgets.studio.front import Strip
-from i2v_lab.widgets.studio.strings import Words
-from i2v_lab.widgets.studio.text import box, button, escape, html_line
-from i2v_lab.widgets.studio.worker import Job, Worker
+from i2v_lab.widgets.studio.debounce import Debounced
+from i2v_lab.widgets.studio.elements import Strip
+from i2v_lab.widgets.studio.html import box, button, escape, html_line
+from i2v_lab.widgets.studio.strings import Strings
 
 GRID_MAX = 120  # cells that the grid shows
 FIRST = {"guidance_scale": "4, 9, 14", "seed": "0, 1"}  # the axes that the tab begins with
 
 
-class Axis:
-    """A row: which field, its values as a sweep file has them, and a button that takes it out."""
+class AxisRow:
+    """A row: which field, its values as in a sweep file, and a button that removes it."""
 
-    def __init__(self, field: str, values: str, words: Words, changed: Callable[[], None], remove: Callable[[Axis], None]) -> None:
-        names = [(words.label(name), name) for name in ClipParams.model_fields]
-        self.field = widgets.Dropdown(options=names, value=field, tooltip=words("axis"))
+    def __init__(
+        self, field: str, values: str, strings: Strings, changed: Callable[[], None], remove: Callable[[AxisRow], None]
+    ) -> None:
+        names = [(strings.label(name), name) for name in ClipParams.model_fields]
+        self.field = widgets.Dropdown(options=names, value=field, tooltip=strings("axis"))
         self.values = widgets.Text(
-            value=values, placeholder=words.values(field), continuous_update=False, tooltip=words("values_help")
+            value=values, placeholder=strings.values(field), continuous_update=False, tooltip=strings("values_help")
         )  # fmt: skip
-        out = button("✕", words("remove_axis"), "i2vs-small")
+        out = button("✕", strings("remove_axis"), "i2vs-small")
         out.on_click(lambda _: remove(self))
 
         def another(change: Any) -> None:
-            self.values.placeholder = words.values(change["new"])
+            self.values.placeholder = strings.values(change["new"])
             changed()
 
         self.field.observe(another, "value")
@@ -48,75 +52,76 @@ class Axis:
         self.widget = box([self.field, self.values, out], "i2vs-axis", row=True)
 
 
-class Sweeping:
-    """The tab.
+class SweepTab:
+    """The tab: axes on top, then the plan, then a grid with one card for each cell."""
 
-    Args:
-        restore: called with a run whose settings are to be shown in the controls.
-    """
-
-    def __init__(self, store: Store, settings: Settings, words: Words, work: Worker, restore: Callable[[RunRecord], None]) -> None:
-        self.store, self.settings, self.words, self._worker, self._restore = store, settings, words, work, restore
+    def __init__(
+        self, store: Store, settings: Settings, strings: Strings, runner: JobRunner, restore: Callable[[RunRecord], None]
+    ) -> None:
+        """
+        Args:
+            restore: called with a run whose settings are to be shown in the form.
+        """
+        self.store, self.settings, self.strings, self._runner, self._restore = store, settings, strings, runner, restore
         self.base: ClipParams | None = None
         self.planned: SweepPlan | None = None
-        self._job: Job | None = None
-        self._where: Any = None
+        self._job: Job | None = None  # the sweep that runs or waits
+        self._seen: Any = None
+        self._plan: Debounced[tuple[dict[str, Any], Job | None]] = Debounced(self._show_plan)
         self.name = widgets.Text(
-            value="studio", description=words("sweep_name"), continuous_update=False, tooltip=words("sweep_name_help")
+            value="studio", description=strings("sweep_name"), continuous_update=False, tooltip=strings("sweep_name_help")
         )
         self.axes = box([], "i2vs-axes")
-        self.rows: list[Axis] = []
-        add = button(words("add_axis"), words("add_axis_help"))
+        self.rows: list[AxisRow] = []
+        add = button(strings("add_axis"), strings("add_axis_help"))
         add.on_click(lambda _: self._add(self._unused(), ""))
-        self.told = html_line("i2vs-told")
-        self.run = button(words("run_sweep"), words("run_sweep_help"), "i2vs-primary")
-        self.run.on_click(lambda _: self._put())
-        self.stop = button(words("stop_cell"), words("stop_cell_help"), "i2vs-stop")
-        self.stop.on_click(lambda _: work.stop("cell"))
-        self.play = button(words("play_grid"), words("compare_help"), "i2vs-play")
+        self.message = html_line("i2vs-told")
+        self.run = button(strings("run_sweep"), strings("run_sweep_help"), "i2vs-primary")
+        self.run.on_click(lambda _: self._add_job())
+        self.stop = button(strings("stop_cell"), strings("stop_cell_help"), "i2vs-stop")
+        self.stop.on_click(lambda _: self._stop_after_cell())
+        self.play = button(strings("play_grid"), strings("compare_help"), "i2vs-play")
         self.play.on_click(lambda _: self._compare())
         self.run.disabled = self.stop.disabled = self.play.disabled = True
-        self.grid = Strip(columns=1, words={**words.states(), "empty": ""})
+        self.grid = Strip(columns=1, words={**strings.states(), "empty": ""})
         self.grid.on_open(self._open)
         self.player = box([], "i2vs-player-box")
-        self.close = button("✕", words("close"), "i2vs-small")
+        self.close = button("✕", strings("close"), "i2vs-small")
         self.close.on_click(lambda _: self._close_player())
         lead = html_line("i2vs-lead")
-        lead.value = escape(words("sweep_lead"))
+        lead.value = escape(strings("sweep_lead"))
         top = box([self.name, add], "i2vs-row", row=True)
         actions = box([self.run, self.stop, self.play], "i2vs-actions", row=True)
-        self.widget = box([lead, self.axes, top, self.told, actions, self.grid, self.player], "i2vs-sweep")
-        self._planner: Follower[tuple[dict[str, Any], Job | None]] = Follower(self._look)
+        self.widget = box([lead, self.axes, top, self.message, actions, self.grid, self.player], "i2vs-sweep")
         for field, values in FIRST.items():
             self._add(field, values)
 
     def use(self, params: ClipParams | None) -> None:
         """The base has changed."""
         self.base = params
-        self._changed()
+        self._plan_again()
 
-    def on_job(self, job: Job) -> None:
-        """On the worker's thread."""
-        mine = job.sweep is not None
-        self.stop.disabled = not (mine and job.state == "running")
-        if mine:
-            self._job = job
-            standing = job.standing
-            if (where := (job.state, standing and (standing.ran, standing.cell))) != self._where:  # not at every step
-                self._where = where
-                self._ask()
-            if job.error:
-                self.told.value = clips.error_line(job.error, self.words)
+    def show(self, job: Job | None) -> None:
+        """The sweep that runs or waits; None where there is none."""
+        self.stop.disabled = job is None or job.state != "running"
+        ended, self._job = (self._job if job is None else None), job
+        known = _known(job) if job else {}
+        seen = job and (job.id, job.state, known.get("ran"), known.get("cell"))
+        if seen != self._seen:  # not at every step
+            self._seen = seen
+            self._plan_again()
+        if ended and (ended := self._runner.jobs.get(ended.id)) and ended.state == "failed":
+            self.message.value = clips.error_line(ended.reason, self.strings)
 
     def _add(self, field: str, values: str) -> None:
-        self.rows.append(Axis(field, values, self.words, self._changed, self._remove))
+        self.rows.append(AxisRow(field, values, self.strings, self._plan_again, self._remove))
         self.axes.children = [row.widget for row in self.rows]
-        self._changed()
+        self._plan_again()
 
-    def _remove(self, row: Axis) -> None:
+    def _remove(self, row: AxisRow) -> None:
         self.rows.remove(row)
         self.axes.children = [one.widget for one in self.rows]
-        self._changed()
+        self._plan_again()
 
     def _unused(self) -> str:
         used = {row.field.value for row in self.rows}
@@ -128,68 +133,65 @@ class Sweeping:
         for row in self.rows:
             if row.values.value.strip():
                 if row.field.value in axes:
-                    raise I2VLabError(f"{row.field.value}: stands twice; take one of the two out")
+                    raise I2VLabError(f"{row.field.value}: given twice; remove one of the two axes")
                 axes[row.field.value] = row.values.value
         kept = self.base.plain() if self.base else {}
         base = {
             name: value for name, value in kept.items() if name not in axes or name in PROMPTS
-        }  # a word of a prompt is replaced
+        }  # an axis of a prompt replaces a word in it
         return {"name": re.sub(r"[^\w-]+", "-", self.name.value.strip(), flags=re.ASCII) or "studio", "base": base, "axes": axes}
 
-    def _changed(self) -> None:
-        if not hasattr(self, "_planner"):
-            return
-        self._job = None if self._job and self._job.state == "over" else self._job
-        self._ask()
-
-    def _ask(self) -> None:
+    def _plan_again(self) -> None:
         self.run.disabled = True
         if self.base is None:
-            self.told.value = escape(self.words("base_wrong"))
+            self.message.value = escape(self.strings("base_wrong"))
             return
         try:
-            self._planner.ask((self._definition(), self._job))
+            self._plan.ask((self._definition(), self._job))
         except I2VLabError as error:
-            self.told.value = clips.error_line(error, self.words)
+            self.message.value = clips.error_line(error, self.strings)
 
-    def _put(self) -> None:
+    def _add_job(self) -> None:
         if self.planned:
-            job = Job(self.base or self.planned.cells[0].cell.params, self.store, self.settings, sweep=self.planned.sweep)
-            self._worker.put(job)
+            Jobs(self.store.database, self.settings).add_sweep(self.planned.sweep, expected=self.planned.expected()[0])
+            self._runner.wake()
 
-    # On the follower's thread
+    def _stop_after_cell(self) -> None:
+        if self._job:
+            self._runner.stop(self._job.id, STOPPED_BY_HAND, "cell")
 
-    def _look(self, asked: tuple[dict[str, Any], Job | None], current: Callable[[], bool]) -> None:
+    # In a thread of Debounced
+
+    def _show_plan(self, asked: tuple[dict[str, Any], Job | None], is_last: Callable[[], bool]) -> None:
         definition, job = asked
         try:
-            if job and job.sweep and job.state != "over":
-                planned = plan(job.sweep, self.store, self.settings, sweep_id=job.standing.sweep if job.standing else "")
-            else:
-                if not definition["axes"]:
-                    raise I2VLabError("expected at least one axis with values")
+            if job:
+                planned = plan(parse_sweep(job.sweep), self.store, self.settings, sweep_id=_known(job).get("sweep", ""))
+            elif definition["axes"]:
                 planned = plan(Sweep(**definition), self.store, self.settings)
+            else:
+                raise I2VLabError("expected at least one axis with values")
         except I2VLabError as error:
-            if current():
+            if is_last():
                 self.planned, self.grid.items = None, []
-                self.told.value = clips.error_line(error, self.words)
+                self.message.value = clips.error_line(error, self.strings)
             return
-        if not current():
+        if not is_last():
             return
         self.planned = planned
-        self.run.disabled = not planned.to_run() or (job is not None and job.state != "over")
+        self.run.disabled = not planned.to_run() or job is not None
         self.play.disabled = not any(item.state == "done" for item in planned.cells)
-        seconds, size = planned.expected()
-        self.told.value = escape(self.words.plan(planned.counts, len(planned.cells), seconds, size, duration))
+        self.message.value = escape(self.strings.plan(planned.counts, len(planned.cells), *planned.expected()))
         self._fill(planned, job)
 
     def _fill(self, planned: SweepPlan, job: Job | None) -> None:
         last = planned.sweep.axis_names[-1:]
         names = list(dict.fromkeys(item.cell.labels[last[0]] for item in planned.cells)) if last else []
         columns = len(names) if len(planned.cells) % max(len(names), 1) == 0 and len(planned.sweep.axis_names) > 1 else 0
-        now = job.standing.cell if job and job.standing and job.state == "running" else 0
+        now = _known(job).get("cell", 0) if job and job.state == "running" else 0
         items = []
         for item in planned.cells[:GRID_MAX]:
-            label = ", ".join(f"{self.words.label(axis)} {value}" for axis, value in item.cell.labels.items())
+            label = ", ".join(f"{self.strings.label(axis)} {value}" for axis, value in item.cell.labels.items())
             status = "running" if item.cell.number == now and item.state != "done" else item.state.replace(" ", "_")
             one = {
                 "id": item.run,
@@ -212,20 +214,20 @@ class Sweeping:
         try:
             record = self.store.get(id)
         except I2VLabError as error:
-            self.told.value = clips.error_line(error, self.words)
+            self.message.value = clips.error_line(error, self.strings)
             return
         if record:
             self._restore(record)
 
     def _compare(self) -> None:
-        from i2v_lab.widgets.studio.showing import player
+        from i2v_lab.widgets.studio.results import player
 
         if self.planned:
             ids = [item.run for item in self.planned.cells if item.state == "done"]
             try:
                 shown = player(self.store, ids)
             except I2VLabError as error:
-                self.told.value = clips.error_line(error, self.words)
+                self.message.value = clips.error_line(error, self.strings)
                 return
             self._close_player()
             self.grid.layout.display = "none"
@@ -236,3 +238,8 @@ class Sweeping:
             child.close()
         self.player.children = []
         self.grid.layout.display = None
+
+
+def _known(job: Job) -> dict[str, Any]:
+    """How far the sweep of a job is; empty before it runs."""
+    return dict(json.loads(job.status or "{}"))
