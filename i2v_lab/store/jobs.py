@@ -45,8 +45,8 @@ class Job:
         expected: seconds for the whole, as predicted; None: not known.
         owner: the process that asked; see `own_name`. Its worker makes the job; once it has ended, any worker does.
         stage, step, steps: where the clip is; `steps` is None where it is not known.
-        status: as JSON, while it runs. Of a clip: note (what it waits for), stages (seconds of those that ended), previews
-            (how many were written). Of a sweep: the fields of its standing.
+        status: as JSON, while it runs: note (what it waits for), with its code and values (see errors.Message). Of a clip also
+            stages (seconds of those that ended) and previews (how many were written), of a sweep the fields of its standing.
         stop: why it should end; "" while nobody asked. stop_after: this step, or this cell.
         watched: until when somebody looks at previews.
         worker: the process that makes it; see `own_name`.
