@@ -81,7 +81,7 @@ def make(studio: Studio) -> RunRecord:
     """Click on Generate; returns how the clip ended, once the studio shows it."""
     before = studio.record
     studio._form.generate.click()
-    until(lambda: studio.record != before and studio._shown and studio._shown.id == studio._runner.last.id)
+    until(lambda: studio.record != before and studio._shown == studio._runner.last.id)
     return studio.record
 
 

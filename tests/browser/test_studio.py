@@ -28,10 +28,7 @@ def write(server: Server, place: Path, **options: object) -> str:
 @pytest.mark.parametrize("front", ["lab", "voila"])
 def test_a_clip_from_a_photograph(front, jupyter, place, page, open_page, photograph):
     path = write(jupyter, place, resolution="256p", num_frames=62, num_inference_steps=250)  # some 20 ms a step
-    if front == "lab":
-        studio, _ = in_lab(jupyter, page, path)
-    else:
-        studio = in_voila(jupyter, page, path)
+    studio = in_lab(jupyter, page, path)[0] if front == "lab" else in_voila(jupyter, page, path)
     before = page.locator(".i2vs-zone img").get_attribute("src")
     studio.upload(photograph)
     studio.until(".i2vs-zone img", f"(image) => image.src !== {before!r}")
@@ -71,12 +68,11 @@ def test_a_clip_from_a_photograph(front, jupyter, place, page, open_page, photog
     studio.enter("num_inference_steps", "1000")
     studio.generate()
     studio.wait_for_step(2)
-    if front == "lab":
-        studio.button("Stop").click()
-    else:  # a second page, with a kernel of its own, shows the running clip and can stop it
+    second = studio
+    if front == "voila":  # a second page, with a kernel of its own, shows the running clip and can stop it
         second = in_voila(jupyter, open_page()[0], path)
         second.wait_for_step(2)
-        second.button("Stop").click()
+    second.button("Stop").click()
     expect(studio.cards("stopped")).to_have_count(1, timeout=WAIT)
     stopped = Store(place / "results").records()[-1]
     assert (stopped.status, stopped.reason) == ("stopped", "stopped by hand")

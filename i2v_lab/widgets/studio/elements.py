@@ -19,7 +19,7 @@ class DropZone(anywidget.AnyWidget):  # type: ignore[misc]
     Attributes:
         picture: JPEG; b"" for none. alt: a description of it, for screen readers.
         words: texts of the page's side.
-        busy: whether something is being made: Voilà then must not end the kernel with its page.
+        busy: whether a job of this kernel runs or waits: Voilà must not end the kernel with its page then.
     """
 
     _esm = _SCRIPT

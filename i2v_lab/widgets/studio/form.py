@@ -88,11 +88,11 @@ class ClipForm:
         """One line above the buttons."""
         self.message.value = html
 
-    def show_busy(self, *, running: bool, busy: bool) -> None:
-        """Whether a job runs, and whether any runs or waits: what the buttons do."""
+    def show_busy(self, *, running: bool, queued: bool, own: bool) -> None:
+        """Set the buttons: whether a job runs, whether any runs or waits, and whether one of those is this kernel's own."""
         self.stop.disabled = not running
-        self.drop.busy = busy
-        self.generate.description = self.strings("queue" if busy else "generate")
+        self.drop.busy = own
+        self.generate.description = self.strings("queue" if queued else "generate")
 
     def update_forecast(self) -> None:
         """Something was measured: the planner knows more now."""

@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import ipywidgets as widgets
-
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.errors import ClipError, I2VLabError
@@ -20,6 +18,7 @@ from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.elements import Screen, Strip
 from i2v_lab.widgets.studio.forecast_line import job_progress
 from i2v_lab.widgets.studio.html import box, button, escape, html_line
+from i2v_lab.widgets.studio.step_player import StepPlayer
 from i2v_lab.widgets.studio.strings import Strings
 
 
@@ -73,7 +72,7 @@ class ResultPane:
         """
         self.store, self.strings, self._restore = store, strings, restore
         self._filler: Debounced[None] = Debounced(self._fill)
-        self._job, self._previews = "", 0  # the running clip whose previews are shown, and how many there were
+        self.job, self._previews = "", 0  # the running clip whose previews are shown, and how many there were
         self.screen = Screen(empty=strings("nothing_yet"))
         self.message, self.facts = html_line("i2vs-message"), html_line("i2vs-about")
         self.strip = Strip(
@@ -82,15 +81,13 @@ class ResultPane:
         self.strip.on_open(self._open)
         self.strip.observe(self._chose, "chosen")
         self.play = button("", strings("compare_help"), "i2vs-play")
-        self.play.on_click(self._compare)
-        self.close = button("✕", strings("close"), "i2vs-small")
-        self.close.on_click(lambda _: self._close_player())
-        self.player = box([], "i2vs-player-box")
+        self.play.on_click(self._play)
         self._chose(None)
-        self._shown = box([self.screen, box([self.message, self.facts], "i2vs-side")], "i2vs-shown")
+        shown = box([self.screen, box([self.message, self.facts], "i2vs-side")], "i2vs-shown")
+        self.player = StepPlayer(store, strings, shown)
         head = html_line("i2vs-strip-head")
         head.value = f"<b>{escape(strings('latest'))}</b> <small>{escape(strings('strip_help'))}</small>"
-        self.widget = box([self.player, self._shown, box([head, self.play], "i2vs-row", row=True), self.strip], "i2vs-clips")
+        self.widget = box([self.player.widget, shown, box([head, self.play], "i2vs-row", row=True), self.strip], "i2vs-clips")
         self.refresh()
 
     def refresh(self) -> None:
@@ -103,8 +100,8 @@ class ResultPane:
         Args:
             preview: gives the bytes for a job's id.
         """
-        if job.id != self._job:
-            self._job, self._previews = job.id, 0
+        if job.id != self.job:
+            self.job, self._previews = job.id, 0
             self.facts.value = ""
         count = json.loads(job.status or "{}").get("previews", 0)
         if count != self._previews and (data := preview(job.id)):
@@ -139,7 +136,7 @@ class ResultPane:
         self.facts.value = clips.facts(record, self.store, self.strings, made_before=made_before, copy=copy)
 
     def _open(self, id: str) -> None:
-        self._close_player()
+        self.player.close()
         try:
             record = self.store.get(id)
             if record is None:
@@ -170,29 +167,9 @@ class ResultPane:
         self.play.description = self.strings("compare").format(count=count) if count > 1 else self.strings("compare_two")
         self.play.disabled = count < 2
 
-    def _compare(self, _: Any) -> None:
+    def _play(self, _: Any) -> None:
         try:
             records = [self.store.get(id) for id in self.strip.chosen]
-            chosen = [record.id for record in records if record and clips.clip_of(record, self.store)]
-            shown = player(self.store, chosen)
+            self.player.play([record.id for record in records if record and clips.clip_of(record, self.store)])
         except I2VLabError as error:
             self.message.value = clips.error_line(error, self.strings)
-            return
-        self._close_player()
-        self._shown.layout.display = "none"
-        self.player.children = [box([self.close], "i2vs-row", "i2vs-close", row=True), shown]
-
-    def _close_player(self) -> None:
-        for child in self.player.children[1:]:
-            child.close()
-        self.player.children = []
-        self._shown.layout.display = None
-
-
-def player(store: Store, ids: list[str]) -> Any:
-    """A widget that plays these runs in step."""
-    from i2v_lab.widgets.compare import compare
-
-    table = store.runs()
-    shown = compare(table[table["id"].isin(ids)])
-    return shown if isinstance(shown, widgets.Widget) else widgets.HTML(shown._repr_html_())

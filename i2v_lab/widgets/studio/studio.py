@@ -16,12 +16,12 @@ from i2v_lab.clip.record import RunRecord
 from i2v_lab.clip.video import read_settings
 from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import STOPPED_BY_HAND, I2VLabError, PictureError
-from i2v_lab.jobs import shared_runner
+from i2v_lab.jobs import JobStatus, shared_runner
 from i2v_lab.log import start_log
 from i2v_lab.run import restore
 from i2v_lab.settings import load_settings
 from i2v_lab.store import Store
-from i2v_lab.store.jobs import Job, Jobs
+from i2v_lab.store.jobs import Jobs
 from i2v_lab.widgets.studio import clips
 from i2v_lab.widgets.studio.controls import check
 from i2v_lab.widgets.studio.form import ClipForm
@@ -67,8 +67,8 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         self.store = Store(self._settings.output.directory)
         self._runner = shared_runner(self.store, self._settings)
         self._jobs = Jobs(self.store.database, self._settings)
-        self._shown: Job | None = None  # the ended job on the screen
-        self._busy: list[str] = []  # the jobs that ran or waited at the last look
+        self._shown = ""  # the job of the clip on the screen
+        self._active: set[str] = set()  # the jobs that ran or waited at the last look
         self._lock = threading.Lock()
         self._uploads = Uploads(self.store.directory)
         self._sweeps = SweepTab(self.store, self._settings, strings, self._runner, self._restore_run)
@@ -130,35 +130,42 @@ class Studio(widgets.VBox):  # type: ignore[misc]
     def _show_jobs(self) -> None:
         """Show the queue. Called by the runner's thread after each change."""
         with self._lock:
-            active = self._runner.active
-            running = [status for status in active if status.job.state == "running"]
-            running.sort(key=lambda status: status.job.owner != self._jobs.owner)  # those of this kernel first
+            active, running = self._runner.active, self._running()
             self._queue.show(running[0] if running else None, [status for status in active if status.job.state == "waiting"])
-            self._form.show_busy(running=bool(running), busy=bool(active))
+            own = any(status.job.owner == self._jobs.owner for status in active)
+            self._form.show_busy(running=bool(running), queued=bool(active), own=own)
             self._sweeps.show(next((status.job for status in [*running, *active] if status.job.kind == "sweep"), None))
             if running and running[0].job.kind == "clip":
                 self._results.show_running(running[0].job, self._runner.jobs.preview)
-            if (last := self._runner.last) and (self._shown is None or last.id != self._shown.id):
-                self._shown = last
+            before, self._active = self._active, {status.job.id for status in active}
+            followed = self._results.job  # of another kernel, perhaps; its previews were shown
+            ended = self._runner.status(followed) if followed in before - self._active else None
+            if (last := ended.job if ended else self._runner.last) and last.id != self._shown:
+                self._shown = last.id
                 self._results.show_ended(last)
-            before, self._busy = self._busy, [status.job.id for status in active]
-            if set(before) - set(self._busy):  # something has ended
+            if before - self._active:
                 self._results.refresh()
                 self._form.update_forecast()
 
+    def _running(self) -> list[JobStatus]:
+        """The running jobs, those of this kernel first."""
+        found = [status for status in self._runner.active if status.job.state == "running"]
+        return sorted(found, key=lambda status: status.job.owner != self._jobs.owner)
+
     def _stop(self) -> None:
         """End the running job; the queue goes on."""
-        running = [status.job for status in self._runner.active if status.job.state == "running"]
-        running.sort(key=lambda job: job.owner != self._jobs.owner)
-        for job in running[:1]:
-            self._runner.stop(job.id, STOPPED_BY_HAND)
+        for status in self._running()[:1]:
+            self._runner.stop(status.job.id, STOPPED_BY_HAND)
 
     def _generate(self) -> None:
         if (params := self._form.params) is None:
             return
         self._form.say("")
-        self._jobs.add_clip(params, force=self._form.force.value, expected=self._form.expected)
-        self._runner.wake()
+        try:
+            self._jobs.add_clip(params, force=self._form.force.value, expected=self._form.expected)
+            self._runner.wake()
+        except I2VLabError as error:
+            self._form.say(clips.error_line(error, self._strings))
 
     # Settings that are restored
 

@@ -23,6 +23,7 @@ from i2v_lab.widgets.studio import clips
 from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.elements import Strip
 from i2v_lab.widgets.studio.html import box, button, escape, html_line
+from i2v_lab.widgets.studio.step_player import StepPlayer
 from i2v_lab.widgets.studio.strings import Strings
 
 GRID_MAX = 120  # cells that the grid shows
@@ -81,18 +82,16 @@ class SweepTab:
         self.stop = button(strings("stop_cell"), strings("stop_cell_help"), "i2vs-stop")
         self.stop.on_click(lambda _: self._stop_after_cell())
         self.play = button(strings("play_grid"), strings("compare_help"), "i2vs-play")
-        self.play.on_click(lambda _: self._compare())
+        self.play.on_click(lambda _: self._play())
         self.run.disabled = self.stop.disabled = self.play.disabled = True
         self.grid = Strip(columns=1, words={**strings.states(), "empty": ""})
         self.grid.on_open(self._open)
-        self.player = box([], "i2vs-player-box")
-        self.close = button("✕", strings("close"), "i2vs-small")
-        self.close.on_click(lambda _: self._close_player())
+        self.player = StepPlayer(store, strings, self.grid)
         lead = html_line("i2vs-lead")
         lead.value = escape(strings("sweep_lead"))
         top = box([self.name, add], "i2vs-row", row=True)
         actions = box([self.run, self.stop, self.play], "i2vs-actions", row=True)
-        self.widget = box([lead, self.axes, top, self.message, actions, self.grid, self.player], "i2vs-sweep")
+        self.widget = box([lead, self.axes, top, self.message, actions, self.grid, self.player.widget], "i2vs-sweep")
         for field, values in FIRST.items():
             self._add(field, values)
 
@@ -152,9 +151,13 @@ class SweepTab:
             self.message.value = clips.error_line(error, self.strings)
 
     def _add_job(self) -> None:
-        if self.planned:
+        if not self.planned:
+            return
+        try:
             Jobs(self.store.database, self.settings).add_sweep(self.planned.sweep, expected=self.planned.expected()[0])
             self._runner.wake()
+        except I2VLabError as error:
+            self.message.value = clips.error_line(error, self.strings)
 
     def _stop_after_cell(self) -> None:
         if self._job:
@@ -219,25 +222,12 @@ class SweepTab:
         if record:
             self._restore(record)
 
-    def _compare(self) -> None:
-        from i2v_lab.widgets.studio.results import player
-
-        if self.planned:
-            ids = [item.run for item in self.planned.cells if item.state == "done"]
-            try:
-                shown = player(self.store, ids)
-            except I2VLabError as error:
-                self.message.value = clips.error_line(error, self.strings)
-                return
-            self._close_player()
-            self.grid.layout.display = "none"
-            self.player.children = [box([self.close], "i2vs-row", "i2vs-close", row=True), shown]
-
-    def _close_player(self) -> None:
-        for child in self.player.children[1:]:
-            child.close()
-        self.player.children = []
-        self.grid.layout.display = None
+    def _play(self) -> None:
+        try:
+            if self.planned:
+                self.player.play([item.run for item in self.planned.cells if item.state == "done"])
+        except I2VLabError as error:
+            self.message.value = clips.error_line(error, self.strings)
 
 
 def _known(job: Job) -> dict[str, Any]:
