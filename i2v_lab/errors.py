@@ -16,11 +16,13 @@
     │   └── Stop               somebody asked for the run to end
     └── StoreError             the record of runs cannot be read or written
 
-The text of each says what was expected, what came, and what to do: it is shown to people as it is.
+The text of each says what was expected, what came, and what to do: it is shown to people as it is. A text may be a `Message`,
+which carries a code: a screen in another language translates by the code and fills in the values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:  # this module is imported first and must cost nothing
@@ -30,8 +32,44 @@ if TYPE_CHECKING:  # this module is imported first and must cost nothing
 ERRORS_MAX = 10  # faults that one text lists
 
 
+STOPPED_BY_HAND = "stopped by hand"
+PROCESS_ENDED = "the process ended before the clip was done"
+
+
+class Message(str):
+    """A line for people, with a code by which other languages translate it.
+
+    Attributes:
+        code: such as picture.not_found. values: what the text was filled with, by name.
+    """
+
+    code: str
+    values: Mapping[str, Any]
+
+    def __new__(cls, text: str, code: str = "", **values: Any) -> Message:
+        made = super().__new__(cls, text)
+        made.code, made.values = code, values
+        return made
+
+
 class I2VLabError(Exception):
-    """The root: catch it to catch all that this package raises on purpose."""
+    """The root: catch it to catch all that this package raises on purpose.
+
+    Attributes:
+        message: the text; a Message where it has a code. code, values: of the message; "" and {} where it has none.
+    """
+
+    @property
+    def message(self) -> str:
+        return self.args[0] if self.args else ""
+
+    @property
+    def code(self) -> str:
+        return getattr(self.message, "code", "")
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        return getattr(self.message, "values", {})
 
 
 class InputError(I2VLabError):
@@ -39,7 +77,15 @@ class InputError(I2VLabError):
 
 
 class ParamsError(InputError):
-    """A parameter of a clip is unknown or out of range; the text lists all that is wrong."""
+    """A parameter of a clip is unknown or out of range; the text lists all that is wrong.
+
+    Attributes:
+        faults: (field, what is wrong with it), where the fields were checked together.
+    """
+
+    def __init__(self, text: str, faults: Sequence[tuple[str, Message]] = ()) -> None:
+        super().__init__(text)
+        self.faults = tuple(faults)
 
 
 class PictureError(InputError):
@@ -92,26 +138,34 @@ class StoreError(I2VLabError):
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """One line out of a pydantic error: each field, what was expected, what came; unknown names with a likely meaning."""
+    found = faults(error, model)
+    parts = [f"{name}: {message}".removeprefix(": ") for name, message in found[:ERRORS_MAX]]
+    return "; ".join([*parts, *([f"and {len(found) - ERRORS_MAX} more"] if len(found) > ERRORS_MAX else [])])
+
+
+def faults(error: ValidationError, model: type[BaseModel]) -> list[tuple[str, Message]]:
+    """Each fault of a pydantic error: (field, message). The code is that of our own check, otherwise pydantic's error type."""
     import difflib
 
-    parts = []
-    for item in error.errors()[:ERRORS_MAX]:
+    found = []
+    for item in error.errors():
         *above, last = (_name(part) for part in item["loc"]) if item["loc"] else ("",)
-        name = ".".join([*above, last])
+        context = item.get("ctx", {})
+        values = {**context, "input": _short(item["input"])}
         if item["type"] == "extra_forbidden":
             known = _fields_below(model, above)
             near = difflib.get_close_matches(last, known, n=1)
-            parts.append(f"{name}: unknown name; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"))
+            text = "unknown name; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
         elif item["type"] == "missing":
-            parts.append(f"{name}: missing")
+            text = "missing"
         else:
-            message = item["msg"].removeprefix("Value error, ")
-            message = message[0].lower() + message[1:]
-            came = "" if "got" in message else f", got {_short(item['input'])}"
-            parts.append(f"{name}: {message}{came}".removeprefix(": "))
-    if (more := error.error_count() - ERRORS_MAX) > 0:
-        parts.append(f"and {more} more")
-    return "; ".join(parts)
+            text = item["msg"].removeprefix("Value error, ")
+            text = text[0].lower() + text[1:]
+            text += "" if "got" in text else f", got {values['input']}"
+        own = (*getattr(context.get("error"), "args", ()), "")[0]
+        message = own if isinstance(own, Message) else Message(text, item["type"], **values)
+        found.append((".".join([*above, last]), message))
+    return found
 
 
 def _fields_below(model: type[BaseModel], names: list[str]) -> list[str]:

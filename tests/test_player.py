@@ -143,12 +143,12 @@ def test_a_clip_is_sent_when_it_is_asked_for_bit_for_bit(results):
     player = Heard(clip_view(results.runs()))
     assert all(cell["lazy"] and "base64" not in cell for cell in player.data["cells"])
     for number, cell in enumerate(player.view.grid.cells):
-        player._heard(None, {"type": "clip", "request": f"r{number}", "cell": number}, [])
+        player._receive(None, {"type": "clip", "request": f"r{number}", "cell": number}, [])
         content, buffers = player.sent[-1]
         assert content == {"type": "clip", "request": f"r{number}", "mime": "video/mp4"}
         assert buffers == [Path(cell.clip).read_bytes()]
     Path(player.view.grid.cells[0].clip).rename(moved := Path(player.view.grid.cells[0].clip).with_suffix(".gone"))
-    player._heard(None, {"type": "clip", "request": "r", "cell": 0}, [])
+    player._receive(None, {"type": "clip", "request": "r", "cell": 0}, [])
     moved.rename(player.view.grid.cells[0].clip)
     assert player.sent[-1][1] == [] and "No such file" in player.sent[-1][0]["text"]
 
@@ -162,7 +162,7 @@ NONSENSE = [
 @pytest.mark.parametrize("message", NONSENSE)
 def test_a_message_that_makes_no_sense_is_not_answered(results, message):
     player = Heard(clip_view(results.runs()))
-    player._heard(None, message, [])
+    player._receive(None, message, [])
     assert player.sent == []
 
 
@@ -172,12 +172,12 @@ def test_a_file_over_the_limit_is_sent_as_a_copy_and_that_is_told(tmp_path, monk
     monkeypatch.setattr(live, "CLIP_LIMIT_BYTES", paths[0].stat().st_size - 1)
     player = Heard(clip_view(paths))
     assert "2 of 2 clips are shown as copies" in player.data["notes"][0]
-    player._heard(None, {"type": "clip", "request": "r", "cell": 0, "whole": True}, [])
+    player._receive(None, {"type": "clip", "request": "r", "cell": 0, "whole": True}, [])
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(player.sent[-1][1][0])
     assert (video.probe(copy).frames, video.probe(copy).width) == (6, 416)
     monkeypatch.setattr(live, "CLIP_LIMIT_BYTES", 100)
-    player._heard(None, {"type": "clip", "request": "r", "cell": 0}, [])
+    player._receive(None, {"type": "clip", "request": "r", "cell": 0}, [])
     assert player.sent[-1][1] == [] and "even as a copy" in player.sent[-1][0]["text"]
 
 
@@ -185,13 +185,13 @@ def test_stars_and_notes_are_kept_and_shown_again(tmp_path):
     table = make_sweep(tmp_path, [{"seed": 0}, {"seed": 1}])
     opinions = Opinions(Store(tmp_path / "results"))
     player = Heard(clip_view(table), opinions)
-    player._heard(None, {"type": "stars", "cell": 1, "value": 5}, [])
-    player._heard(None, {"type": "note", "cell": 1, "value": EVIL}, [])
+    player._receive(None, {"type": "stars", "cell": 1, "value": 5}, [])
+    player._receive(None, {"type": "note", "cell": 1, "value": EVIL}, [])
     kept = opinions.table()
     assert (list(kept.index), list(kept["stars"]), list(kept["note"])) == ([table["id"][1]], [5], [EVIL])
     again = compare(table, opinions=opinions).data["cells"][1]
     assert (again["stars"], again["note"]) == (5, EVIL)
-    player._heard(None, {"type": "stars", "cell": 1, "value": 9}, [])
+    player._receive(None, {"type": "stars", "cell": 1, "value": 9}, [])
     assert player.sent == [({"type": "problem", "text": "stars: expected 1 to 5, or None, got 9"}, [])]
 
 
@@ -248,7 +248,7 @@ def test_blind_votes_say_nothing_of_the_clips_and_go_to_the_store(tmp_path):
 
 def test_blind_votes_need_two_clips(results):
     runs = results.runs()
-    assert "Two clips at least" in BlindVotes(runs.iloc[:1], Opinions(results))._said.value
-    assert "Two clips at least" in BlindVotes(runs.iloc[:0], Opinions(results))._said.value
+    assert "At least two clips" in BlindVotes(runs.iloc[:1], Opinions(results))._message.value
+    assert "At least two clips" in BlindVotes(runs.iloc[:0], Opinions(results))._message.value
     with pytest.raises(InputError, match="a column id"):
         BlindVotes(runs.drop(columns="id"), Opinions(results))

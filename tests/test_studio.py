@@ -1,4 +1,4 @@
-"""The studio without a page: its controls, its worker, what it takes in and what it says."""
+"""The studio without a page: its controls, its jobs, uploads, texts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ import papermill
 import pytest
 
 from i2v_lab import ClipParams, Store, run_clip
+from i2v_lab.clip.params import params_advice
 from i2v_lab.clip.picture import open_picture
+from i2v_lab.clip.record import RunRecord
 from i2v_lab.devices.turns import turn
-from i2v_lab.errors import I2VLabError, InputError
-from i2v_lab.settings import load_settings
-from i2v_lab.widgets.studio import Studio, strings
+from i2v_lab.errors import I2VLabError, InputError, Message, PictureError
+from i2v_lab.jobs import DIED, shared_runner
+from i2v_lab.settings import Settings
+from i2v_lab.store.jobs import Job
+from i2v_lab.widgets.studio import Studio
 from i2v_lab.widgets.studio.controls import Controls, check, preset_of, stops
-from i2v_lab.widgets.studio.follow import Follower
-from i2v_lab.widgets.studio.intake import Intake, is_clip, safe_name
-from i2v_lab.widgets.studio.strings import FIELDS_ZH, TEXTS, Words
-from i2v_lab.widgets.studio.worker import Job, Worker, worker
+from i2v_lab.widgets.studio.debounce import Debounced
+from i2v_lab.widgets.studio.strings import FIELDS_ZH, TEXTS, Strings
+from i2v_lab.widgets.studio.uploads import Uploads, is_clip, safe_name
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 SMALL = {"image": "sample:coffee", "prompt": "zoom in", "resolution": "64x96", "num_frames": 4, "num_inference_steps": 2}
@@ -37,31 +40,53 @@ def until(test: Callable[[], object], seconds: float = 60) -> None:
         threading.Event().wait(0.01)
 
 
-@pytest.fixture(autouse=True)
-def own_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The devices are this test's alone."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module", autouse=True)
+def own_turns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The devices and the settings are this file's alone."""
+    place = tmp_path_factory.mktemp("studio")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(place))
+        patch.setenv("XDG_CONFIG_HOME", str(place / "config"))
+        patch.chdir(place)
+        yield
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One output folder, so that one worker makes all the clips."""
+    folder = tmp_path_factory.mktemp("results")
+    yield folder
+    shared_runner(Store(folder), Settings()).close()
 
 
 @pytest.fixture
-def open_studio(tmp_path: Path) -> Iterator[Callable[..., Studio]]:
+def open_studio(results: Path) -> Iterator[Callable[..., Studio]]:
     opened = []
 
     def make(**options: object) -> Studio:
-        opened.append(Studio(output_dir=tmp_path / "results", **{**SMALL, **options}))
+        opened.append(Studio(output_dir=results, **{**SMALL, **options}))
         return opened[-1]
 
     yield make
-    worker().stop()
-    until(lambda: worker().current is None and not worker().waiting)
+    runner = shared_runner(Store(results), Settings())
+    for job in runner.jobs.active():
+        runner.stop(job.id, "the test is over")
+    until(lambda: not runner.jobs.active())
+    runner.refresh()
     for studio in opened:
         studio.close()
 
 
+def make(studio: Studio) -> RunRecord:
+    """Click on Generate; returns how the clip ended, once the studio shows it."""
+    before = studio.record
+    studio._form.generate.click()
+    until(lambda: studio.record != before and studio._shown == studio._runner.last.id)
+    return studio.record
+
+
 def test_every_field_has_a_control_made_from_its_schema():
-    controls = Controls(Words(), lambda: None)
+    controls = Controls(Strings(), lambda: None)
     assert list(controls.fields) == list(ClipParams.model_fields)
     frames, guidance, seed = controls["num_frames"], controls["guidance_scale"], controls["seed"]
     assert [stop for _, stop in guidance.slider.options] == [number / 2 for number in range(101)]
@@ -83,7 +108,7 @@ def test_the_stops_of_a_slider_reach_both_ends_and_grow():
 
 
 def test_an_entry_is_never_clamped_and_its_fault_stands_at_its_field():
-    controls = Controls(Words(), lambda: None)
+    controls = Controls(Strings(), lambda: None)
     controls.set({"image": "sample:coffee", "num_frames": "999", "fps": "24000/1001"})
     assert controls.params() is None
     assert controls["num_frames"].value == "999"
@@ -118,54 +143,75 @@ def test_a_preset_is_known_by_its_fields():
 
 def test_a_clip_is_made_shown_and_recorded_and_its_settings_come_back(open_studio):
     studio = open_studio(prompt=EVIL)
-    showing = studio._showing
-    studio._asking.generate.click()
-    until(lambda: showing.screen.mime == "video/mp4")
-    assert studio.record.status == "done"
-    assert showing.screen.source == (studio.store.directory / studio.record.clip).read_bytes()
-    assert "<script" not in showing.facts.value + studio._now.title.value + showing.told.value
-    assert f'data-field="prompt">{strings.re.sub("<", "&lt;", EVIL).replace(">", "&gt;")}' in showing.facts.value
-    until(lambda: [card["status"] for card in showing.strip.items] == ["done"])
-    assert showing.strip.items[0]["poster"].startswith(b"\xff\xd8")
-    assert showing.strip.items[0]["caption"] == EVIL
+    pane = studio._results
+    record = make(studio)
+    assert record.status == "done"
+    assert pane.screen.mime == "video/mp4"
+    assert pane.screen.source == (studio.store.directory / record.clip).read_bytes()
+    assert "<script" not in pane.facts.value + studio._queue.title.value + pane.message.value
+    assert f'data-field="prompt">{EVIL.replace("<", "&lt;").replace(">", "&gt;")}' in pane.facts.value
+    until(lambda: [card["status"] for card in pane.strip.items] == ["done"])
+    assert pane.strip.items[0]["poster"].startswith(b"\xff\xd8")
+    assert pane.strip.items[0]["caption"] == EVIL
     studio.set(seed=5, prompt="other")
-    showing._open(studio.record.id)
+    pane._open(record.id)
     assert (studio.params.seed, studio.params.prompt) == (0, EVIL)
-    # A studio opened later shows it too, in this kernel and after it.
+    # A studio opened later shows it too.
     again = open_studio()
     assert again.record == studio.record
-    until(lambda: again._showing.strip.items == showing.strip.items)
+    assert again._results.screen.source == pane.screen.source
+    until(lambda: again._results.strip.items == pane.strip.items)
+    # The same clip is not computed again, unless asked.
+    made = studio._runner.last
+    studio._form.generate.click()
+    until(lambda: "was made before" in pane.facts.value)
+    assert studio.record.id == record.id
+    assert studio._runner.last.id != made.id
+    studio._form.force.value = True
+    assert make(studio).id != record.id
 
 
-def test_what_waits_can_be_taken_out_and_stop_ends_within_two_steps(open_studio):
-    studio = open_studio(num_inference_steps=1000)
-    work = worker()
+def test_a_waiting_clip_can_be_removed_and_stop_ends_within_two_steps(open_studio):
+    studio = open_studio(num_inference_steps=1000, num_frames=64, resolution="512p")
     for seed in (0, 1, 2):
         studio.set(seed=seed)
-        studio._asking.generate.click()
-    until(lambda: work.current and work.current.stage == "denoise" and work.current.step > 2)
-    running = work.current
+        studio._form.generate.click()
+
+    def running() -> Job | None:
+        return next((status.job for status in studio._runner.active if status.job.state == "running"), None)
+
+    until(lambda: (job := running()) and job.stage == "denoise" and job.step > 2)
+    until(lambda: studio._results.screen.mime == "image/webp")  # the preview
+    first = running()
     later = open_studio()  # sees what runs
-    assert "guidance 9" in later._now.title.value
-    assert len(later._now.queue.children) == 2
-    studio._now.queue.children[0].children[1].click()  # the one with seed 1
-    asked, studio._asking.stop.disabled = running.step, False
-    studio._asking.stop.click()
-    until(lambda: running.state == "over")
-    assert running.step <= asked + 2
-    assert (running.record.status, running.record.reason) == ("stopped", "stopped by hand")
-    until(lambda: work.current and work.current.params.seed == 2)
-    assert work.waiting == []
-    assert 'role="alert"' in studio._showing.told.value
+    assert "guidance 9" in later._queue.title.value
+    assert "denoise" in later._queue.progress.value
+    assert len(later._queue.queue.children) == 2
+    assert not later._form.stop.disabled
+    studio._queue.queue.children[0].children[1].click()  # the one with seed 1
+    studio._runner.wake()  # the worker notes at once where it is
+    until(lambda: studio._runner.jobs.get(first.id).version > first.version)
+    later._form.stop.click()
+    asked = studio._runner.jobs.get(first.id).step
+    until(lambda: studio._runner.jobs.get(first.id).ended)
+    assert studio._runner.jobs.get(first.id).step <= asked + 2
+    record = studio.store.get(first.id)
+    assert (record.status, record.reason) == ("stopped", "stopped by hand")
+    until(lambda: (job := running()) and '"seed": 2' in job.params)
+    assert studio._runner.waiting == 0
+    assert 'role="alert"' in studio._results.message.value
+    assert studio.record == record
 
 
-def test_a_second_process_has_the_device_so_the_studio_waits_and_says_so(open_studio):
-    studio = open_studio()
+def test_another_process_has_the_device_so_the_studio_waits_and_says_so(open_studio):
+    studio, chinese = open_studio(seed=30), open_studio(lang="zh")
     with turn(("cpu",), "the sweep other", lambda line: None):
-        studio._asking.generate.click()
-        until(lambda: "waiting for the sweep other of process" in studio._now.progress.value)
-        assert studio.store.records() == []
-    until(lambda: studio._showing.screen.mime == "video/mp4")
+        studio._form.generate.click()
+        until(lambda: "waiting for the sweep other of process" in studio._queue.progress.value)
+        until(lambda: "（the sweep other）释放 cpu" in chinese._queue.progress.value)
+        assert [record.params.seed for record in studio.store.records()].count(30) == 0
+    until(lambda: studio.record.params.seed == 30)
+    assert studio.record.status == "done"
 
 
 def test_a_fault_is_one_line_with_a_remedy(open_studio, tmp_path):
@@ -174,39 +220,25 @@ def test_a_fault_is_one_line_with_a_remedy(open_studio, tmp_path):
 
     Image.new("RGB", (200, 200), "red").save(flat)
     studio = open_studio(image=str(flat))
-    studio._asking.generate.click()
-    until(lambda: "use another picture" in studio._showing.told.value)
-    assert studio.record.status == "failed"
-    studio._asking.set({"image": str(tmp_path / "no such.png")})
-    until(lambda: "no such file" in studio._asking.controls["image"].fault.value)
+    assert make(studio).status == "failed"
+    assert "use another picture" in studio._results.message.value
+    studio._form.set({"image": str(tmp_path / "no such.png")})
+    until(lambda: "no such file" in studio._form.controls["image"].fault.value)
 
 
-def test_a_view_that_fails_harms_no_clip(tmp_path):
-    class Broken:
-        def on_job(self, job: Job) -> None:
-            raise ValueError("no screen")
-
-    view, work = Broken(), Worker()
-    work.listen(view)
-    settings = load_settings(output={"directory": tmp_path / "results"})
-    work.put(job := Job(ClipParams(**SMALL), Store(tmp_path / "results"), settings))
-    until(lambda: job.state == "over")
-    assert job.record.status == "done"
-
-
-def send(intake: Intake, name: str, data: bytes, size: int = 100_000) -> Path | None:
-    intake.hear({"type": "begin", "id": "1", "name": name, "size": len(data)}, [])
+def send(uploads: Uploads, name: str, data: bytes, size: int = 100_000) -> Path | None:
+    uploads.receive({"type": "begin", "id": "1", "name": name, "size": len(data)}, [])
     path = None
     for at in range(0, len(data), size):
-        answer, path = intake.hear({"type": "piece", "id": "1", "at": at}, [memoryview(data[at : at + size])])
+        answer, path = uploads.receive({"type": "piece", "id": "1", "at": at}, [memoryview(data[at : at + size])])
         assert answer["got"] == min(at + size, len(data))
     return path
 
 
 def test_a_file_in_pieces_comes_out_whole_under_a_name_that_is_only_a_name(tmp_path, photograph):
-    intake = Intake(tmp_path)
+    uploads = Uploads(tmp_path)
     data = photograph.read_bytes()
-    path = send(intake, "../../etc/" + EVIL, data, 10_000)
+    path = send(uploads, "../../etc/" + EVIL, data, 10_000)
     assert path.read_bytes() == data
     assert path.is_relative_to(tmp_path / "uploads")
     assert path.parent.parent == tmp_path / "uploads"
@@ -214,16 +246,16 @@ def test_a_file_in_pieces_comes_out_whole_under_a_name_that_is_only_a_name(tmp_p
     assert safe_name("a\x1b[31m\n.png") == "a_[31m_.png"
     assert len(safe_name("x" * 500 + ".png").encode()) <= 120
     with pytest.raises(InputError, match="at most 256 MiB, got 300 MiB"):
-        intake.hear({"type": "begin", "id": "2", "name": "x", "size": 300 * 2**20}, [])
-    intake.hear({"type": "begin", "id": "3", "name": "x", "size": 10}, [])
+        uploads.receive({"type": "begin", "id": "2", "name": "x", "size": 300 * 2**20}, [])
+    uploads.receive({"type": "begin", "id": "3", "name": "x", "size": 10}, [])
     with pytest.raises(InputError, match="a piece is missing"):
-        intake.hear({"type": "piece", "id": "3", "at": 5}, [b"12345"])
+        uploads.receive({"type": "piece", "id": "3", "at": 5}, [b"12345"])
     assert not list((tmp_path / "uploads").glob(".*.part"))
 
 
-def test_clips_and_pictures_are_told_apart_by_content(tmp_path, photograph):
+def test_clips_and_pictures_are_distinguished_by_content(tmp_path, photograph):
     store = Store(tmp_path / "results")
-    clip = store.directory / run_clip(ClipParams(**SMALL), None, store).clip
+    clip = store.directory / run_clip(ClipParams(**SMALL, model="fake"), None, store).clip
     disguised = tmp_path / "holiday.jpg"
     shutil.copy(clip, disguised)
     assert is_clip(disguised)
@@ -235,47 +267,48 @@ def test_a_dropped_clip_brings_back_its_settings_and_a_dropped_picture_is_used(o
     picture = tmp_path / "away" / "p.jpg"
     picture.parent.mkdir()
     shutil.copy(photograph, picture)
-    record = run_clip(ClipParams(**{**SMALL, "image": str(picture), "seed": 77}), None, elsewhere)
+    record = run_clip(ClipParams(**{**SMALL, "model": "fake", "image": str(picture), "seed": 77}), None, elsewhere)
     clip = (elsewhere.directory / record.clip).read_bytes()
     studio = open_studio()
 
     def drop(name: str, data: bytes) -> None:
-        studio._hear(None, {"type": "begin", "id": name, "name": name, "size": len(data)}, [])
-        studio._hear(None, {"type": "piece", "id": name, "at": 0}, [data])
+        studio._receive(None, {"type": "begin", "id": name, "name": name, "size": len(data)}, [])
+        studio._receive(None, {"type": "piece", "id": name, "at": 0}, [data])
 
     drop("clip.mp4", clip)  # its picture is not here: all else comes back, and it is said
     assert (studio.params.seed, studio.params.image) == (77, "sample:coffee")
-    assert "Drop the picture" in studio._asking.message.value
+    assert "Drop the picture" in studio._form.message.value
     studio.store.keep_picture(picture, open_picture(picture).sha256)
     drop("clip.mp4", clip)
     assert open_picture(studio.params.image).sha256 == record.image_sha256
     drop("other.jpg", photograph.read_bytes())
     assert Path(studio.params.image).name == "other.jpg"
     drop("text.txt", b"hello")
-    assert "expected a picture" in studio._asking.message.value
+    assert "expected a picture" in studio._form.message.value
     assert Path(studio.params.image).name == "other.jpg"
 
 
 def test_a_sweep_is_planned_run_and_its_grid_filled(open_studio):
     studio = open_studio()
-    sweeping = studio._sweeping
-    until(lambda: len(sweeping.grid.items) == 6)
-    assert {item["status"] for item in sweeping.grid.items} == {"to_do"}
-    sweeping.rows[0].values.value = "4, 9"
-    sweeping.rows[1].values.value = "1..0 step 1"
-    until(lambda: "expected a step below 0" in sweeping.told.value)
-    assert sweeping.run.disabled
-    sweeping.rows[1].values.value = "0..1 step 1"
-    until(lambda: len(sweeping.grid.items) == 4 and not sweeping.run.disabled)
-    sweeping.run.click()
-    until(lambda: [item["status"] for item in sweeping.grid.items] == ["done"] * 4)
-    assert sweeping.grid.columns == 2
-    assert all(item["poster"] for item in sweeping.grid.items)
-    sweeping._open(sweeping.grid.items[3]["id"])
+    sweeps = studio._sweeps
+    until(lambda: len(sweeps.grid.items) == 6)
+    assert {item["status"] for item in sweeps.grid.items} == {"to_do"}
+    sweeps.rows[0].values.value = "4, 9"
+    sweeps.rows[1].values.value = "1..0 step 1"
+    until(lambda: "expected a step below 0" in sweeps.message.value)
+    assert sweeps.run.disabled
+    sweeps.rows[1].values.value = "0..1 step 1"
+    until(lambda: len(sweeps.grid.items) == 4 and not sweeps.run.disabled)
+    sweeps.run.click()
+    until(lambda: [item["status"] for item in sweeps.grid.items] == ["done"] * 4)
+    assert sweeps.grid.columns == 2
+    assert all(item["poster"] for item in sweeps.grid.items)
+    sweeps._open(sweeps.grid.items[3]["id"])
     assert (studio.params.guidance_scale, studio.params.seed) == (9.0, 1)
 
 
-def test_the_notebook_opens_a_studio_from_top_to_bottom(tmp_path):
+def test_the_notebook_opens_a_studio_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     place = tmp_path / "notebooks"
     place.mkdir()
     shutil.copy(Path(__file__).parent.parent / "notebooks" / "studio.ipynb", place)
@@ -283,21 +316,21 @@ def test_the_notebook_opens_a_studio_from_top_to_bottom(tmp_path):
     outputs = [output for cell in nbformat.read(place / "done.ipynb", 4).cells for output in cell.get("outputs", [])]
     assert [output.data["text/plain"].startswith("Studio(") for output in outputs] == [True]
     assert "application/vnd.jupyter.widget-view+json" in outputs[0].data
-    assert (tmp_path / "results" / "clips").is_dir()
+    assert not (tmp_path / "results").exists()  # nothing is made before something is written
 
 
 def test_only_the_last_of_what_was_asked_is_done():
     done, begun = [], threading.Event()
 
-    def work(what: int, current: Callable[[], bool]) -> None:
-        done.append((what, current()))
+    def work(what: int, is_last: Callable[[], bool]) -> None:
+        done.append((what, is_last()))
         begun.set()
 
-    follower: Follower[int] = Follower(work)
+    debounced: Debounced[int] = Debounced(work)
     for number in range(50):
-        follower.ask(number)
+        debounced.ask(number)
     begun.wait(10)
-    until(lambda: not follower._running)
+    until(lambda: not debounced._running)
     assert done == [(49, True)]
 
 
@@ -307,15 +340,37 @@ def test_both_languages_have_every_text_with_the_same_places_to_fill():
         assert chinese.strip(), key
         assert set(re.findall(r"{(\w+)", english)) == set(re.findall(r"{(\w+)", chinese)), key
     assert list(FIELDS_ZH) == list(ClipParams.model_fields)
-    assert Words("zh").line("3 is below 6") == "3 低于 6"
-    assert Words("zh").line("a line nobody knows") == "a line nobody knows"
     with pytest.raises(I2VLabError, match="expected en or zh, got 'fr'"):
-        Words("fr")
+        Strings("fr")
+
+
+def test_messages_of_other_modules_are_translated_by_their_code(tmp_path):
+    chinese, english = Strings("zh"), Strings("en")
+    advice = {item.what.code: chinese.advice(item) for item in params_advice(ClipParams(image="x", guidance_scale=3, fps=2))}
+    assert advice == {"guidance.low": "3 低于 6：片段几乎不跟随提示词；建议 9", "fps.low": "2 低于 6：片段会卡顿；建议 8"}
+    with pytest.raises(PictureError) as missing:
+        open_picture(str(tmp_path / "no.png"))
+    assert (missing.value.code, missing.value.values) == ("picture.not_found", {"name": str(tmp_path / "no.png")})
+    assert chinese.say(missing.value.message).endswith("no.png：没有这个文件；请检查路径，或用 sample:coffee")
+    assert english.say(missing.value.message) == str(missing.value)
+    values = {"image": "x", "num_frames": "999", "seed": "-1", "guidance_scale": "a lot", "resolution": "7x7", "fps": "1000"}
+    _, faults = check(values)
+    assert {name: chinese.say(fault) for name, fault in faults.items()} == {
+        "num_frames": "应不大于 256，得到 '999'",
+        "seed": "应不小于 0，得到 '-1'",
+        "guidance_scale": "应为数字，得到 'a lot'",
+        "resolution": "边长应为 64 到 2048 像素，得到 '7x7'",
+        "fps": faults["fps"],  # has no code, and stays English
+    }
+    assert [chinese.say(reason) for reason in ("stopped by hand", "the process ended before the clip was done", DIED)] == [
+        "手动停止", "进程在片段完成前结束", "工作进程在片段完成前结束（被终止或内存不足）",
+    ]  # fmt: skip
+    assert chinese.say("a line nobody knows") == chinese.say(Message("a line nobody knows", "no.code")) == "a line nobody knows"
 
 
 def test_the_whole_studio_speaks_chinese(open_studio):
     studio = open_studio(lang="zh")
-    until(lambda: studio._sweeping.grid.items)
-    assert studio._asking.generate.description == "生成"
-    assert studio._asking.controls["num_frames"].entry.description == "帧数"
-    assert "片段" in studio._sweeping.told.value
+    until(lambda: studio._sweeps.grid.items)
+    assert studio._form.generate.description == "生成"
+    assert studio._form.controls["num_frames"].entry.description == "帧数"
+    assert "片段" in studio._sweeps.message.value

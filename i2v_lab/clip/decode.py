@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from i2v_lab.errors import PictureError
+from i2v_lab.errors import Message, PictureError
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 89_478_485
@@ -73,7 +73,8 @@ def read_file(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(status.st_size)  # no more, though it may grow meanwhile
     except FileNotFoundError:
-        raise PictureError(f"{name}: expected a picture file, got no such file; check the path, or try sample:coffee") from None
+        text = f"{name}: expected a picture file, got no such file; check the path, or try sample:coffee"
+        raise PictureError(Message(text, "picture.not_found", name=name)) from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise PictureError(f"{name}: expected a file that can be read, got an error: {reason}; check its name and rights") from None

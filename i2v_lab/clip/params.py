@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 
-from i2v_lab.errors import ParamsError, explain
+from i2v_lab.errors import Message, ParamsError, explain, faults
 
 Scheduler = Literal["ddim", "ddpm", "dpm++-2m", "dpm++-2s", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms", "lcm"]
 DType = Literal["auto", "float32", "float16", "bfloat16"]
@@ -65,14 +65,15 @@ def parse_resolution(value: Any) -> str:
     text = f"{value}p" if isinstance(value, int) and not isinstance(value, bool) else str(value).strip().lower()
     if match := re.fullmatch(r"(\d{1,5})p?", text):
         if int(match[1]) not in SQUARES:
-            raise ValueError(f"{expected}, got {value!r}")
+            raise ValueError(Message(f"{expected}, got {value!r}", "resolution", input=repr(value)))
         return f"{match[1]}p"
     match = re.fullmatch(r"(\d{1,5})\s*[x×*]\s*(\d{1,5})", text)
     if not match:
-        raise ValueError(f"{expected}, got {value!r}")
+        raise ValueError(Message(f"{expected}, got {value!r}", "resolution", input=repr(value)))
     height, width = int(match[1]), int(match[2])
     if not (SIDE_MIN <= height <= SIDE_MAX and SIDE_MIN <= width <= SIDE_MAX):
-        raise ValueError(f"expected sides of {SIDE_MIN} to {SIDE_MAX} pixels, got {value!r}")
+        text = f"expected sides of {SIDE_MIN} to {SIDE_MAX} pixels, got {value!r}"
+        raise ValueError(Message(text, "resolution.sides", low=SIDE_MIN, high=SIDE_MAX, input=repr(value)))
     return f"{height}p" if height == width and height in SQUARES else f"{height}x{width}"
 
 
@@ -140,7 +141,7 @@ class ClipParams(BaseModel):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise ParamsError(explain(error, type(self))) from None
+            raise ParamsError(explain(error, type(self)), faults(error, type(self))) from None
 
     @property
     def height(self) -> int:
@@ -167,7 +168,7 @@ class Advice:
 
     Attributes:
         field: the field of ClipParams that it is about.
-        what: what was found.
+        what: what was found; a Message where it has a code, by which other languages translate the whole advice.
         why: what will come of it.
         remedy: what to do.
     """
@@ -199,22 +200,21 @@ def count_actions(prompt: str) -> int:
 def params_advice(params: ClipParams) -> list[Advice]:
     """Advice that holds for any model, from the params alone."""
     found = []
+    guidance, fps = f"{params.guidance_scale:g}", f"{float(params.fps):g}"
     if params.guidance_scale > 16:
-        found.append(Advice("guidance_scale", f"{params.guidance_scale:g} is above 16", "colours and shapes distort", "try 9"))
+        what = Message(f"{guidance} is above 16", "guidance.high", value=guidance)
+        found.append(Advice("guidance_scale", what, "colours and shapes distort", "try 9"))
     elif params.guidance_scale < 6:
-        found.append(
-            Advice("guidance_scale", f"{params.guidance_scale:g} is below 6", "the clip hardly follows the prompt", "try 9")
-        )
+        what = Message(f"{guidance} is below 6", "guidance.low", value=guidance)
+        found.append(Advice("guidance_scale", what, "the clip hardly follows the prompt", "try 9"))
     if params.fps < 6:
-        found.append(Advice("fps", f"{float(params.fps):g} is below 6", "the clip looks choppy", "try 8"))
+        found.append(Advice("fps", Message(f"{fps} is below 6", "fps.low", value=fps), "the clip looks choppy", "try 8"))
     elif params.fps > 12:
-        found.append(
-            Advice(
-                "fps", f"{float(params.fps):g} is above 12", "the clip is over sooner and a second of it takes more bytes", "try 8"
-            )
-        )
+        what = Message(f"{fps} is above 12", "fps.high", value=fps)
+        found.append(Advice("fps", what, "the clip is over sooner and a second of it takes more bytes", "try 8"))
     if (actions := count_actions(params.prompt)) > 3:
-        found.append(Advice("prompt", f"about {actions} actions", "more than three confuse the model", "name one to three"))
+        what = Message(f"about {actions} actions", "actions.many", count=actions)
+        found.append(Advice("prompt", what, "more than three confuse the model", "name one to three"))
     return found
 
 

@@ -15,7 +15,7 @@ from i2v_lab.clip.record import RunRecord
 from i2v_lab.cost.budget import Budget, default_device
 from i2v_lab.cost.timing import Rates, Row, duration, row_of
 from i2v_lab.devices.hardware import GIB, machine
-from i2v_lab.errors import I2VLabError, ParamsError
+from i2v_lab.errors import I2VLabError, Message, ParamsError
 from i2v_lab.models.base import StageCost, VideoModel
 from i2v_lab.store import Store
 
@@ -93,12 +93,12 @@ class Plan:
     def advice(self) -> str:
         """What would fit, in words."""
         if not self.nearest:
-            return "no smaller one of these fits either; use another device, or close other programs"
+            return Message("no smaller one of these fits either; use another device, or close other programs", "plan.none")
         told = [
             f"{near.resolution}" if near.num_frames == self.params.num_frames else f"{near.num_frames} frames"
             for near in self.nearest
         ]
-        return f"nearest that fits: {', or '.join(told)}"
+        return Message(f"nearest that fits: {', or '.join(told)}", "plan.nearest", settings=" / ".join(told))
 
 
 def _flops(flops: int) -> str:

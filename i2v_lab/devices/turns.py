@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from i2v_lab.errors import I2VLabError
+from i2v_lab.errors import I2VLabError, Message
 
 LOOK_SECONDS = 0.2  # between two looks whether the device is free
 
@@ -93,6 +93,7 @@ def _name(device: str) -> str:
 def _whose(holder: Path, device: str) -> str:
     try:
         found = json.loads(holder.read_text(encoding="utf-8"))
-        return f"waiting for {found['name']} of process {int(found['pid'])} on {device}"
+        name, pid = found["name"], int(found["pid"])
+        return Message(f"waiting for {name} of process {pid} on {device}", "device.taken", name=name, pid=pid, device=device)
     except (OSError, ValueError, KeyError, TypeError):
-        return f"waiting for another on {device}"
+        return Message(f"waiting for another process on {device}", "device.taken_unknown", device=device)

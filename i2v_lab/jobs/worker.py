@@ -1,150 +1,246 @@
-"""The worker: a process that takes one job after another, makes its clip and keeps the model until it has been idle for long.
+"""The worker: a process that takes one job after another, and keeps the model until it has been idle for long.
 
-Its standard input is a pipe from the server: a byte says that a job came, its end that the server is gone. Then the running
-clip is finished, and no other is begun.
+Its standard input is a pipe from the job runner: a byte means that a job was added or should stop, its end that the runner's
+process is gone. Then the running clip is finished, or stopped where the worker was started so, and no other is begun.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import os
 import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
 
-from i2v_lab import models
+from PIL import Image
+
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.clip.progress import Preview, Progress
-from i2v_lab.clip.record import RunRecord
-from i2v_lab.devices.turns import turn
+from i2v_lab.clip.progress import Preview
 from i2v_lab.errors import I2VLabError, Stop
+from i2v_lab.jobs.runner import WITH_PARENT
 from i2v_lab.log import start_log
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
-from i2v_lab.store.jobs import Job, JobQueue, own_name, result_of
+from i2v_lab.store.jobs import Job, Jobs, JobState, own_name, result_of
+from i2v_lab.sweep import SweepProgress, SweepStatus, run_sweep
+from i2v_lab.sweep.file import parse_sweep
 
 log = logging.getLogger(__name__)
-TELL_SECONDS = 0.2  # between two notes of where a clip stands
+NOTE_SECONDS = 0.2  # between two notes of where a job is
 LOOK_SECONDS = 0.5  # between two looks for a job, where no byte came
-NAME = "the server"  # for those who wait for the device
+PREVIEW_SECONDS = 0.7  # between two previews
+PREVIEW_SHARE = 20  # and at least this many times what the last one took: previews must not slow the clip down
+WAIT = "wait"  # the stage of a clip while another process has the device
+HAS_ENDED = "the job was ended by another process"
 
 
-class JobProgress(Progress):
-    """Notes in the queue where the clip stands, and ends it when the job should stop."""
+class JobProgress(SweepProgress):
+    """Notes in the queue where a job is, and ends it when it should stop."""
 
-    def __init__(self, queue: JobQueue, job: Job) -> None:
-        self.queue, self.job = queue, job
+    def __init__(self, jobs: Jobs, job: Job, heard: Callable[[], bool]) -> None:
+        """
+        Args:
+            heard: whether a byte came from the runner.
+        """
+        self.jobs, self.job, self.heard = jobs, job, heard
         self.name, self.at, self.total, self.began = "", 0, None, time.time()  # type: str, int, int | None, float
-        self.told = 0.0
+        self.status: dict[str, Any] = {}
         self.stop_reason = ""
+        self._noted = 0.0
+
+    def _note(self) -> None:
+        self._noted = time.monotonic()
+        job = self.jobs.note(self.job.id, self.name, self.at, self.total, self.began, json.dumps(self.status))
+        if job is None:
+            raise Stop(self.stop_reason or HAS_ENDED)
+        self.job = job
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._noted >= NOTE_SECONDS or self.heard()
+
+
+class ClipProgress(JobProgress):
+    """Of a clip: its stages and steps, and previews while somebody looks."""
+
+    def __init__(self, jobs: Jobs, job: Job, heard: Callable[[], bool]) -> None:
+        super().__init__(jobs, job, heard)
+        self.status = {**_noted(""), "stages": {}, "previews": 0}
+        self.fps = float(ClipParams.model_validate_json(job.params).fps)
+        self._next_preview = 0.0
 
     def stage(self, name: str, total: int | None = None) -> None:
-        if name != self.name:
-            self.began = time.time()
-        self.name, self.at, self.total = name, 0, total
-        self._tell()
+        if self.name and self.name != WAIT:
+            stages = self.status["stages"]
+            stages[self.name] = stages.get(self.name, 0.0) + time.time() - self.began
+        self.name, self.at, self.total, self.began = name, 0, total, time.time()
+        self.status |= _noted("")
+        self._note_and_stop()
 
     def step(self, preview: Preview | None = None) -> None:
         self.at += 1
-        if time.monotonic() - self.told >= TELL_SECONDS:
-            self._tell()
-        elif self.stop_reason:
-            raise Stop(self.stop_reason)
+        if preview and time.time() < self.job.watched and time.monotonic() >= self._next_preview:
+            self._keep(preview)
+        if self.stop_reason or self._is_due():
+            self._note_and_stop()
 
     def waiting(self, line: str) -> None:
-        """Another has the device."""
-        if self.name != "wait":
+        """Another process has the device."""
+        if self.name != WAIT:
             log.info("job %s: %s", self.job.id, line)
-            self.stage("wait")
-        elif time.monotonic() - self.told >= TELL_SECONDS:
-            self._tell()
+            self.name, self.began = WAIT, time.time()
+        self.status |= _noted(line)
+        if self._is_due():
+            self._note_and_stop()
 
-    def _tell(self) -> None:
-        self.told = time.monotonic()
-        reason = self.stop_reason or self.queue.tell(self.job.id, self.name, self.at, self.total, self.began)
-        if reason:
+    def _note_and_stop(self) -> None:
+        self._note()
+        if reason := self.stop_reason or self.job.stop:
             raise Stop(reason)
+
+    def _keep(self, preview: Preview) -> None:
+        began = time.monotonic()
+        try:
+            self.jobs.keep_preview(self.job.id, moving_webp(preview(), self.fps))
+            self.status["previews"] += 1
+        except Exception:  # a preview that fails is no reason for the clip to fail
+            log.exception("no preview of job %s", self.job.id)
+        now = time.monotonic()
+        self._next_preview = now + max(PREVIEW_SECONDS, PREVIEW_SHARE * (now - began))
+
+
+class SweepJobProgress(JobProgress):
+    """Of a sweep: how far it is."""
+
+    def cell(self, status: SweepStatus) -> None:
+        self._show(status)
+        self._stop_after("cell", "step")
+
+    def updated(self, status: SweepStatus) -> None:
+        if status.over:
+            with suppress(Stop):
+                self._show(status)
+        elif self.stop_reason or (status.stage, status.note) != (self.name, self.status.get("note")) or self._is_due():
+            self._show(status)
+            self._stop_after("step")
+
+    def _show(self, status: SweepStatus) -> None:
+        self.name, self.at, self.total = status.stage, status.step, status.steps
+        self.status = {**asdict(status), **_noted(status.note)}
+        self._note()
+
+    def _stop_after(self, *wanted: str) -> None:
+        if self.stop_reason or (self.job.stop and self.job.stop_after in wanted):
+            raise Stop(self.stop_reason or self.job.stop)
+
+
+def _noted(line: str) -> dict[str, Any]:
+    """A line for the status, with its code where it has one."""
+    return {"note": line, "code": getattr(line, "code", ""), "values": dict(getattr(line, "values", {}))}
+
+
+def moving_webp(frames: Any, fps: float) -> bytes:
+    """A preview, uint8 RGB (F, h, w, 3), as a looping WebP."""
+    first, *others = (Image.fromarray(frame) for frame in frames)
+    out = io.BytesIO()
+    first.save(out, "WEBP", save_all=True, append_images=others, duration=round(1000 / fps), loop=0, quality=80, method=0)
+    return out.getvalue()
 
 
 class Worker:
-    """Makes the clips of a queue, until there is nothing to do for `idle_seconds` or the server is gone."""
+    """Makes the jobs of a queue, until there is nothing to do for `idle_seconds` or the runner's process is gone."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, *, stop_with_parent: bool = False) -> None:
+        self.settings, self.stop_with_parent = settings, stop_with_parent
         self.store = Store(settings.output.directory)
-        self.queue = JobQueue(self.store.directory)
-        self.name = own_name()
-        self.alone = False  # the server is gone
+        self.jobs = Jobs(self.store.database)
+        self.name, self.owner = own_name(), own_name(os.getppid())
+        self.alone = False  # the runner's process is gone, or wants this one to end
         self.progress: JobProgress | None = None
-        signal.signal(signal.SIGTERM, self._hear)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to answer
+        signal.signal(signal.SIGTERM, self._terminate)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner's process
 
-    def _hear(self, number: int, frame: object) -> None:
+    def _terminate(self, number: int, frame: object) -> None:
+        self._end("the server was stopped")
+
+    def _end(self, reason: str) -> None:
         self.alone = True
         if self.progress:
-            self.progress.stop_reason = "the server was stopped"
+            self.progress.stop_reason = reason
 
     def work(self) -> None:
         """Take jobs until it is time to end."""
         idle_since = time.monotonic()
         while not self.alone:
-            job = self.queue.claim(self.name)
+            job = self.jobs.claim(self.name, self.owner)
             if job:
                 self.make(job)
                 idle_since = time.monotonic()
-                self._wait(0)
+                self._heard()
             elif (left := idle_since + self.settings.server.idle_seconds - time.monotonic()) <= 0:
                 log.info("idle for %g s: the model's memory is given back", self.settings.server.idle_seconds)
                 return
             else:
-                self._wait(min(left, LOOK_SECONDS))
+                self._heard(min(left, LOOK_SECONDS))
 
-    def _wait(self, seconds: float) -> None:
+    def _heard(self, seconds: float = 0.0) -> bool:
+        """Whether a byte came from the runner within so long."""
+        heard = False
         with suppress(InterruptedError):
-            while select.select([0], [], [], seconds)[0]:
+            while not self.alone and select.select([0], [], [], seconds)[0]:
+                heard, seconds = True, 0.0
                 if not os.read(0, 4096):
+                    if self.stop_with_parent:
+                        self._end("the process that asked for it has ended")
                     self.alone = True
-                    return
-                seconds = 0
+        return heard
 
     def make(self, job: Job) -> None:
-        """Make one clip. Whatever happens, the job ends."""
+        """Make one job. Whatever happens, it ends."""
         log.info("job %s begins", job.id)
-        self.progress = JobProgress(self.queue, job)
         try:
-            record = self._run(ClipParams.model_validate_json(job.params), job, self.progress)
-        except Stop as stop:  # while another had the device: there is no run to record
-            self.queue.end(job, "stopped", str(stop))
+            state, reason, result = self._sweep(job) if job.kind == "sweep" else self._clip(job)
+        except Stop as stop:  # while another process had the device: there is no run to record
+            state, reason, result = "stopped", str(stop), ""
         except I2VLabError as error:
-            self.queue.end(job, "failed", str(error))
+            state, reason, result = "failed", str(error), ""
         except Exception as error:
             log.exception("unexpected error in job %s", job.id)
-            self.queue.end(job, "failed", f"unexpected {type(error).__name__}; the log has the details")
-        else:
-            self.settle(job, record)
+            state, reason, result = "failed", f"unexpected {type(error).__name__}; the log has the details", ""
         finally:
             self.progress = None
+        self.jobs.end(job, state, reason, result)
 
-    def settle(self, job: Job, record: RunRecord) -> None:
-        """The job ends as its run did."""
+    def _settings(self, job: Job) -> Settings:
+        """The worker's settings, with those that came with the job."""
+        own = json.loads(job.settings or "{}")
+        device = own.pop("device", self.settings.device)
+        return self.settings.model_copy(update={"device": device, "output": self.settings.output.model_copy(update=own)})
+
+    def _clip(self, job: Job) -> tuple[JobState, str, str]:
+        self.progress = ClipProgress(self.jobs, job, self._heard)
+        params, settings = ClipParams.model_validate_json(job.params), self._settings(job)
+        record = run_clip(
+            params, None, self.store, progress=self.progress, settings=settings, force=bool(job.force), id=job.id
+        )  # fmt: skip
         if record.status == "done":
-            self.queue.end(job, "done", result=result_of(record, job.id))
-        elif record.status in ("failed", "out_of_memory", "stopped"):
-            self.queue.end(job, record.status, record.reason)
-        else:
-            self.queue.end(job, "failed", f"expected a run that ended, got one that is {record.status}")
+            return "done", "", result_of(record, job.id)
+        if record.status in ("failed", "out_of_memory", "stopped"):
+            return record.status, record.reason, ""
+        return "failed", f"expected a run that ended, got one that is {record.status}", ""
 
-    def _run(self, params: ClipParams, job: Job, progress: JobProgress) -> RunRecord:
-        try:
-            known = models.open(params.model, self.settings.device, params.dtype).identity_here
-            devices = (known.device,) if known else ()
-        except I2VLabError:
-            devices = ()  # run_clip meets the same, and records it
-        with turn(devices, NAME, progress.waiting):
-            return run_clip(params, None, self.store, progress=progress, settings=self.settings, id=job.id)
+    def _sweep(self, job: Job) -> tuple[JobState, str, str]:
+        self.progress = SweepJobProgress(self.jobs, job, self._heard)
+        made = run_sweep(parse_sweep(job.sweep), self.store, settings=self._settings(job), progress=self.progress)
+        result = json.dumps({"sweep": made.id, "counts": made.counts, "ran": made.ran})
+        return "stopped" if made.stopped else "done", made.stopped, result
 
 
 def main() -> None:
@@ -152,7 +248,7 @@ def main() -> None:
     settings = load_settings()
     start_log(settings.log.directory)
     try:
-        Worker(settings).work()
+        Worker(settings, stop_with_parent=WITH_PARENT in sys.argv).work()
     except Exception as error:
         log.exception("the worker ends")
         sys.exit(f"worker: {error}")

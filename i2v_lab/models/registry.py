@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from i2v_lab.clip.params import Advice, ClipParams, params_advice
 from i2v_lab.clip.picture import BLURRED_BELOW, Picture
 from i2v_lab.clip.progress import Progress
-from i2v_lab.errors import ModelError, ParamsError
+from i2v_lab.errors import Message, ModelError, ParamsError
 
 if TYPE_CHECKING:
     from i2v_lab.models.base import VideoModel
@@ -235,8 +235,12 @@ def _picture_advice(params: ClipParams, image: Picture) -> list[Advice]:
     found = []
     enlarged = image.upscale(params.height, params.width)
     if enlarged > 1.05:
-        found.append(Advice("image", f"{image.width}x{image.height} pixels are enlarged {enlarged:.1f} times",
-                            "the clip is no sharper than the picture", "use a larger picture or a smaller resolution"))  # fmt: skip
+        times = f"{enlarged:.1f}"
+        what = Message(f"{image.width}x{image.height} pixels are enlarged {times} times", "picture.enlarged", width=image.width,
+                       height=image.height, times=times)  # fmt: skip
+        why, remedy = "the clip is no sharper than the picture", "use a larger picture or a smaller resolution"
+        found.append(Advice("image", what, why, remedy))
     if enlarged < 4 and image.sharpness(params.height, params.width) < BLURRED_BELOW:
-        found.append(Advice("image", "blurred", "a blurred picture gives a blurred clip", "use a sharper picture"))
+        what = Message("blurred", "picture.blurred")
+        found.append(Advice("image", what, "a blurred picture gives a blurred clip", "use a sharper picture"))
     return found

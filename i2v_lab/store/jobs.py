@@ -1,7 +1,7 @@
-"""The queue of the server: jobs in one SQLite file of the output folder, in the order they came.
+"""The queue: clips and sweeps that were asked for, in the order they came; a table of the output folder's database.
 
-A job's id is that of the run that will make its clip, so whoever finds a job without a worker can look up what came of it.
-Server and worker talk through this file alone: either may be killed at any moment, and the other still knows where all stands.
+A clip's job has the id of the run that will make it, so its run can be looked up when its worker is gone. The processes that
+ask and those that work share this table alone: each may be killed at any moment, and the others still know the state of all jobs.
 """
 
 from __future__ import annotations
@@ -11,49 +11,62 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, get_args
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord, new_id
-from i2v_lab.errors import StoreError
+from i2v_lab.settings import Settings
+from i2v_lab.store.database import Database
 
-__all__ = ["DATABASE", "STATES", "Full", "Job", "JobQueue", "State", "forecast", "lives", "own_name", "result_of"]
-
-T = TypeVar("T")
-State = Literal["waiting", "running", "done", "failed", "out_of_memory", "stopped"]
-STATES: tuple[State, ...] = ("waiting", "running", "done", "failed", "out_of_memory", "stopped")
-DATABASE = "jobs.db"
-SCHEMA_VERSION = 1
-RATED_JOBS = 20  # done jobs that tell how long the next will take
+JobState = Literal["waiting", "running", "done", "failed", "out_of_memory", "stopped"]
+JobKind = Literal["clip", "sweep"]
+StopAfter = Literal["step", "cell"]
+STATES: tuple[JobState, ...] = get_args(JobState)
+OLD_DATABASE = "jobs.db"  # the queue's own file, before the table moved into the one database
+RATED_JOBS = 20  # the newest done jobs, from which the time of the next is predicted
 FIXED_STEPS = 5  # what encoding, decoding and writing cost, in denoising steps; roughly
 
 
 @dataclass(frozen=True)
 class Job:
-    """One clip that was asked for. Times are seconds since 1970, or None.
+    """One clip or sweep that was asked for. Times are seconds since 1970, or None.
 
     Attributes:
-        id: of the job, and of its run.
+        id: of the job; a clip's run has the same.
         version: grows with each change of any job; no two jobs share one.
-        params: ClipParams as JSON; the picture is a path in the output folder or a sample.
-        work: how much there is to compute: pixels x frames x steps.
-        stage, step, steps: where the clip stands; `steps` is None where it is not known.
-        stop: why it should end; "" while nobody asked.
-        worker: who makes it; see `own_name`.
-        result: as JSON, of a done job: run, clip, seconds, peak_gib, file_bytes, frames_sha256, made_before.
+        params: of a clip: ClipParams as JSON; the picture is a path or a sample.
+        sweep: of a sweep: its definition in YAML.
+        settings: device, format and prefix for the clips, as JSON; "": those of the worker.
+        force: make the clip even where it was made before.
+        work: of a clip: how much there is to compute, pixels x frames x steps.
+        expected: seconds for the whole, as predicted; None: not known.
+        owner: the process that asked; see `own_name`. Its worker makes the job; once it has ended, any worker does.
+        stage, step, steps: where the clip is; `steps` is None where it is not known.
+        status: as JSON, while it runs: note (what it waits for), with its code and values (see errors.Message). Of a clip also
+            stages (seconds of those that ended) and previews (how many were written), of a sweep the fields of its SweepStatus.
+        stop: why it should end; "" while nobody asked. stop_after: this step, or this cell.
+        watched: until when somebody looks at previews.
+        worker: the process that makes it; see `own_name`.
+        result: as JSON, once it is done. Of a clip: run, clip, seconds, peak_gib, file_bytes, frames_sha256, made_before.
+            Of a sweep: sweep, counts, ran.
     """
 
     number: int
     id: str
     version: int
-    state: State
+    kind: JobKind
+    state: JobState
     reason: str
     params: str
+    sweep: str
+    settings: str
+    force: bool
     work: float
+    expected: float | None
+    owner: str
     created: float
     started: float | None
     finished: float | None
@@ -61,7 +74,10 @@ class Job:
     step: int
     steps: int | None
     stage_started: float | None
+    status: str
     stop: str
+    stop_after: str
+    watched: float
     worker: str
     result: str
 
@@ -71,198 +87,212 @@ class Job:
 
 
 _COLUMNS = ", ".join(field.name for field in fields(Job))
-_CREATE = """
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, version INTEGER NOT NULL DEFAULT 0, state TEXT NOT NULL,
-    reason TEXT NOT NULL DEFAULT '', params TEXT NOT NULL, work REAL NOT NULL, created REAL NOT NULL, started REAL,
-    finished REAL, stage TEXT NOT NULL DEFAULT '', step INTEGER NOT NULL DEFAULT 0, steps INTEGER, stage_started REAL,
-    stop TEXT NOT NULL DEFAULT '', worker TEXT NOT NULL DEFAULT '', result TEXT NOT NULL DEFAULT ''
-);
-CREATE UNIQUE INDEX IF NOT EXISTS jobs_version ON jobs (version);
-CREATE INDEX IF NOT EXISTS jobs_active ON jobs (number) WHERE state IN ('waiting', 'running');
-CREATE INDEX IF NOT EXISTS jobs_taken ON jobs (number) WHERE worker <> '';
-CREATE INDEX IF NOT EXISTS jobs_done ON jobs (finished) WHERE state = 'done';
-CREATE TRIGGER IF NOT EXISTS jobs_new AFTER INSERT ON jobs BEGIN
-    UPDATE jobs SET version = (SELECT MAX(version) + 1 FROM jobs) WHERE number = new.number;
-END;
-CREATE TRIGGER IF NOT EXISTS jobs_changed AFTER UPDATE OF state, stage, step, steps, stop ON jobs BEGIN
-    UPDATE jobs SET version = (SELECT MAX(version) + 1 FROM jobs) WHERE number = new.number;
-END;
-"""
 
 
-class Full(Exception):
-    """As many jobs wait as may."""
+class QueueFull(Exception):
+    """No more jobs may wait."""
 
 
-class JobQueue:
+class SweepLike(Protocol):
+    """What the queue needs of a sweep."""
+
+    def to_yaml(self) -> str: ...
+
+
+class Jobs:
     """The jobs of an output folder. Many processes and threads may use one; each method is one short transaction.
 
-    Every method raises StoreError where the file cannot be read or written.
+    Every method raises StoreError where the database cannot be read or written.
     """
 
-    def __init__(self, directory: Path, *, timeout: float = 30.0) -> None:
-        """Open the queue of an output folder that is there; make it where it is missing."""
-        self.file = Path(directory).absolute() / DATABASE
-        self.timeout = timeout
+    def __init__(self, database: Database, settings: Settings | None = None) -> None:
+        """
+        Args:
+            settings: of the jobs that are added here; None: those of the worker that makes them.
+        """
+        self.database = database
+        self.settings = "" if settings is None else json.dumps(
+            {"device": settings.device, "format": settings.output.format, "prefix": settings.output.prefix}
+        )  # fmt: skip
+        self.owner = own_name()
 
-        def prepare(connection: sqlite3.Connection) -> None:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > SCHEMA_VERSION:
-                raise StoreError(
-                    f"{self.file} was made by a newer version of i2v_lab: update i2v_lab, or give another output folder"
-                )
-            if version < SCHEMA_VERSION:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(f"{_CREATE} PRAGMA user_version = {SCHEMA_VERSION};")
-
-        self._do(prepare)
-
-    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            with closing(sqlite3.connect(self.file, timeout=self.timeout, isolation_level=None)) as connection:
-                return work(connection)
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.file}: the queue cannot be read or written ({error})") from error
-
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        def whole(connection: sqlite3.Connection) -> T:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                found = work(connection)
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
-            return found
-
-        return self._do(whole)
-
-    def add(self, params: ClipParams, limit: int) -> Job:
+    def add_clip(self, params: ClipParams, limit: int | None = None, force: bool = False, *, expected: float | None = None) -> Job:
         """Put a clip at the end of the queue.
 
+        Args:
+            limit: how many jobs may wait; None: any number.
+            force: make it even where it was made before.
+            expected: seconds that it is predicted to take.
+
         Raises:
-            Full: `limit` jobs wait already.
+            QueueFull: `limit` jobs wait already.
         """
-        row = (new_id(), json.dumps(params.plain()), work_of(params), time.time())
+        plain = json.dumps(params.plain())
+        return self._add(limit, kind="clip", params=plain, force=force, work=work_of(params), expected=expected)
+
+    def add_sweep(self, sweep: SweepLike, *, expected: float | None = None) -> Job:
+        """Put a sweep at the end of the queue."""
+        return self._add(None, kind="sweep", sweep=sweep.to_yaml(), expected=expected)
+
+    def _add(self, limit: int | None, **columns: Any) -> Job:
+        columns |= {"id": new_id(), "state": "waiting", "created": time.time(), "owner": self.owner, "settings": self.settings}
 
         def put(connection: sqlite3.Connection) -> Job:
             (waiting,) = connection.execute("SELECT COUNT(*) FROM jobs WHERE state = 'waiting'").fetchone()
-            if waiting >= limit:
-                raise Full
-            connection.execute("INSERT INTO jobs (state, id, params, work, created) VALUES ('waiting', ?, ?, ?, ?)", row)
-            return _select(connection, "WHERE id = ?", (row[0],))[0]
+            if limit is not None and waiting >= limit:
+                raise QueueFull
+            places = ", ".join("?" * len(columns))
+            connection.execute(f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({places})", (*columns.values(),))  # noqa: S608
+            return _select(connection, "WHERE id = ?", (columns["id"],))[0]
 
-        return self._write(put)
+        return self.database.write(put)
 
-    def claim(self, worker: str) -> Job | None:
-        """Take the first job that waits; None where none does."""
+    def claim(self, worker: str, owner: str = "") -> Job | None:
+        """Take the first job that waits; None where none does.
+
+        Args:
+            owner: the process whose jobs are taken, beside those of processes that have ended; "": any job.
+        """
+        # Looked at without the lock of a writer, several times a second.
+        query = "SELECT DISTINCT owner FROM jobs WHERE state = 'waiting'"
+        owners = [name for (name,) in self.database.read(lambda connection: connection.execute(query).fetchall())]
+        if not (free := [name for name in owners if not owner or may_take(name, owner)]):
+            return None
 
         def take(connection: sqlite3.Connection) -> Job | None:
-            found = _select(connection, "WHERE state = 'waiting' ORDER BY number LIMIT 1", ())
-            if not found:
-                return None
-            connection.execute(
-                "UPDATE jobs SET state = 'running', worker = ?, started = ? WHERE id = ?",
-                (worker, time.time(), found[0].id),
-            )
-            return _select(connection, "WHERE id = ?", (found[0].id,))[0]
+            which = f"WHERE state = 'waiting' AND owner IN ({', '.join('?' * len(free))}) ORDER BY number LIMIT 1"
+            for job in _select(connection, which, free):
+                values = (worker, time.time(), job.id)
+                connection.execute("UPDATE jobs SET state = 'running', worker = ?, started = ? WHERE id = ?", values)
+                return _select(connection, "WHERE id = ?", (job.id,))[0]
+            return None
 
-        if not self._do(lambda connection: connection.execute("SELECT 1 FROM jobs WHERE state = 'waiting' LIMIT 1").fetchone()):
-            return None  # looked at without the lock of a writer, several times a second
-        return self._write(take)
+        return self.database.write(take)
 
-    def tell(self, id: str, stage: str, step: int, steps: int | None, stage_started: float) -> str:
-        """Note where a running clip stands. Returns why it should end, "" where it should not."""
-
-        def note(connection: sqlite3.Connection) -> str:
-            connection.execute("PRAGMA synchronous = NORMAL")  # nobody misses the last step after a power cut
-            found = connection.execute(
-                "UPDATE jobs SET stage = ?, step = ?, steps = ?, stage_started = ? "
-                "WHERE id = ? AND state = 'running' RETURNING stop",
-                (stage, step, steps, stage_started, id),
-            ).fetchone()
-            return str(found[0]) if found else "the job was ended by another"
-
-        return self._do(note)
-
-    def end(self, job: Job, state: State, reason: str = "", result: str = "") -> bool:
-        """A running job ends. Only who holds it can end it, and once: returns whether this was it."""
-        return self._write(
-            lambda connection: (
-                connection.execute(
-                    "UPDATE jobs SET state = ?, reason = ?, result = ?, finished = ? "
-                    "WHERE id = ? AND state = 'running' AND worker = ?",
-                    (state, reason, result, time.time(), job.id, job.worker),
-                ).rowcount
-                == 1
-            )
+    def note(self, id: str, stage: str, step: int, steps: int | None, stage_started: float, status: str = "") -> Job | None:
+        """Note where a running job is. Returns it, with `stop` where it should end; None where it no longer runs."""
+        rows = self.database.update(
+            "UPDATE jobs SET stage = ?, step = ?, steps = ?, stage_started = ?, status = ? "  # noqa: S608
+            f"WHERE id = ? AND state = 'running' RETURNING {_COLUMNS}",
+            (stage, step, steps, stage_started, status, id),
         )
+        return Job(*rows[0]) if rows else None  # type: ignore[arg-type]
 
-    def stop(self, id: str, reason: str) -> Job | None:
-        """End a job: at once while it waits, at its next step while it runs. Returns it, None where there is none."""
+    def end(self, job: Job, state: JobState, reason: str = "", result: str = "") -> bool:
+        """A running job ends. Only the worker that holds it can end it, and once: returns whether this was it."""
+
+        def close(connection: sqlite3.Connection) -> bool:
+            connection.execute("DELETE FROM previews WHERE job = ?", (job.id,))
+            values = (state, reason, result, time.time(), job.id, job.worker)
+            statement = (
+                "UPDATE jobs SET state = ?, reason = ?, result = ?, finished = ? WHERE id = ? AND state = 'running' AND worker = ?"
+            )
+            return connection.execute(statement, values).rowcount == 1
+
+        return self.database.write(close)
+
+    def stop(self, id: str, reason: str, after: StopAfter = "step") -> Job | None:
+        """End a job: at once while it waits; while it runs after its next step, or after this cell of a sweep.
+
+        Returns:
+            The job; None where there is none of this id.
+        """
 
         def ask(connection: sqlite3.Connection) -> Job | None:
             connection.execute(
                 "UPDATE jobs SET state = 'stopped', reason = ?, finished = ? WHERE id = ? AND state = 'waiting'",
                 (reason, time.time(), id),
             )
-            connection.execute("UPDATE jobs SET stop = ? WHERE id = ? AND state = 'running' AND stop = ''", (reason, id))
+            connection.execute(
+                "UPDATE jobs SET stop = ?, stop_after = ? WHERE id = ? AND state = 'running' AND stop_after <> 'step'",
+                (reason, after, id),
+            )
             return next(iter(_select(connection, "WHERE id = ?", (id,))), None)
 
-        return self._write(ask)
+        return self.database.write(ask)
 
-    def fail_first(self, reason: str) -> None:
-        """The first job that waits fails: no worker could be started for it."""
-        self._write(
-            lambda connection: connection.execute(
-                "UPDATE jobs SET state = 'failed', reason = ?, finished = ? "
-                "WHERE number = (SELECT MIN(number) FROM jobs WHERE state = 'waiting')",
-                (reason, time.time()),
-            )
+    def fail(self, id: str, reason: str) -> None:
+        """A job that waits fails: no worker could be started for it."""
+        self.database.update(
+            "UPDATE jobs SET state = 'failed', reason = ?, finished = ? WHERE id = ? AND state = 'waiting'",
+            (reason, time.time(), id),
         )
 
     def get(self, id: str) -> Job | None:
         """The job of this id."""
-        return next(iter(self._do(lambda connection: _select(connection, "WHERE id = ?", (id,)))), None)
+        return next(iter(self._find("WHERE id = ?", id)), None)
 
-    def newest(self, limit: int, state: State | None = None) -> list[Job]:
-        """The newest so many jobs, the newest first."""
-        where = "WHERE state = ?" if state else ""
-        values = (state, limit) if state else (limit,)
-        return self._do(lambda connection: _select(connection, f"{where} ORDER BY number DESC LIMIT ?", values))
+    def newest(self, limit: int, state: JobState | None = None, kind: JobKind | None = None) -> list[Job]:
+        """The newest jobs, at most `limit`, the newest first."""
+        wanted = "WHERE state = COALESCE(?, state) AND kind = COALESCE(?, kind) ORDER BY number DESC LIMIT ?"
+        return self._find(wanted, state, kind, limit)
 
-    def active(self) -> list[Job]:
+    def active(self, kind: JobKind | None = None) -> list[Job]:
         """Those that run or wait, in their order."""
-        return self._do(lambda connection: _select(connection, "WHERE state IN ('waiting', 'running') ORDER BY number", ()))
+        return self._find("WHERE state IN ('waiting', 'running') AND kind = COALESCE(?, kind) ORDER BY number", kind)
+
+    def _find(self, where: str, *values: Any) -> list[Job]:
+        return self.database.read(lambda connection: _select(connection, where, values))
 
     def look(self, version: int) -> tuple[list[Job], list[Job]]:
         """(the active jobs, in their order; those that changed after `version`), seen at one moment."""
 
-        def read(connection: sqlite3.Connection) -> tuple[list[Job], list[Job]]:
+        def find(connection: sqlite3.Connection) -> tuple[list[Job], list[Job]]:
             connection.execute("BEGIN")
             active = _select(connection, "WHERE state IN ('waiting', 'running') ORDER BY number", ())
             return active, _select(connection, "WHERE version > ? ORDER BY version", (version,))
 
-        return self._do(read)
+        return self.database.read(find)
 
     def last_version(self) -> int:
         """The version of the newest change; 0 where there was none."""
-        return int(self._do(lambda connection: connection.execute("SELECT COALESCE(MAX(version), 0) FROM jobs").fetchone()[0]))
+        return int(self._value("SELECT COALESCE(MAX(version), 0) FROM jobs"))
 
     def last_taken(self) -> int:
         """The number of the newest job that was ever taken by a worker; 0 where none was."""
-        query = "SELECT COALESCE(MAX(number), 0) FROM jobs WHERE worker <> ''"
-        return int(self._do(lambda connection: connection.execute(query).fetchone()[0]))
+        return int(self._value("SELECT COALESCE(MAX(number), 0) FROM jobs WHERE worker <> ''"))
 
     def rate(self) -> float | None:
-        """Seconds for a unit of work, by the newest done jobs; None before the first."""
-        query = (
-            "SELECT SUM(finished - started), SUM(work) FROM (SELECT * FROM jobs WHERE state = 'done' "
-            "AND json_extract(result, '$.made_before') = 0 ORDER BY finished DESC LIMIT ?)"
+        """Seconds for a unit of work, from the newest done clips; None before the first."""
+        found = self._value(
+            "SELECT SUM(finished - started) / SUM(work) FROM (SELECT * FROM jobs WHERE state = 'done' AND kind = 'clip' "  # noqa: S608
+            f"AND json_extract(result, '$.made_before') = 0 ORDER BY finished DESC LIMIT {RATED_JOBS})"
         )
-        seconds, work = self._do(lambda connection: connection.execute(query, (RATED_JOBS,)).fetchone())
-        return seconds / work if seconds and work else None
+        return found or None
+
+    def _value(self, query: str) -> Any:
+        return self.database.read(lambda connection: connection.execute(query).fetchone()[0])
+
+    # Previews
+
+    def watch(self, until: float) -> None:
+        """Somebody looks at previews until this time: workers render them."""
+        self.database.update("UPDATE jobs SET watched = ? WHERE state = 'running' AND watched < ?", (until, until))
+
+    def keep_preview(self, id: str, data: bytes) -> None:
+        """Keep the newest preview of a running clip: a moving WebP."""
+        self.database.update("INSERT OR REPLACE INTO previews (job, data) VALUES (?, ?)", (id, data))
+
+    def preview(self, id: str) -> bytes:
+        """The newest preview of a running clip; b"" where there is none."""
+        query = "SELECT data FROM previews WHERE job = ?"
+        found = self.database.read(lambda connection: connection.execute(query, (id,)).fetchone())
+        return bytes(found[0]) if found else b""
+
+    def take_over(self) -> None:
+        """Move the jobs of a version before, which had a file of their own, into this table; once."""
+        old = self.database.directory / OLD_DATABASE
+        if not old.is_file():
+            return
+        kept = (
+            "id, state, reason, params, work, created, started, finished, stage, step, steps, stage_started, stop, worker, result"
+        )
+        with closing(sqlite3.connect(old)) as connection:
+            rows = connection.execute(f"SELECT {kept} FROM jobs ORDER BY number").fetchall()  # noqa: S608
+        places = ", ".join("?" * len(kept.split()))
+        insert = f"INSERT OR IGNORE INTO jobs ({kept}) VALUES ({places})"  # noqa: S608
+        self.database.write(lambda connection: connection.executemany(insert, rows))
+        old.replace(old.with_suffix(".db.old"))
 
 
 def _select(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Job]:
@@ -286,12 +316,15 @@ def forecast(active: Sequence[Job], rate: float | None, now: float) -> dict[str,
 
 
 def _alone(job: Job, rate: float | None, now: float) -> float | None:
-    """Seconds that a job still takes once it is its turn."""
+    """Seconds that a job still takes once it runs."""
+    if job.kind == "sweep" and job.status:
+        left: float | None = json.loads(job.status)["seconds_left"]
+        return left
     if job.state == "running" and job.stage == "denoise" and job.steps and job.step and job.stage_started:
         return (now - job.stage_started) / job.step * (job.steps - job.step)
-    if rate is None:
+    whole = job.expected if job.expected is not None or rate is None or job.kind == "sweep" else rate * job.work
+    if whole is None:
         return None
-    whole = rate * job.work
     return max(0.0, whole - (now - job.started)) if job.started else whole
 
 
@@ -304,18 +337,22 @@ def result_of(record: RunRecord, job_id: str) -> str:
     })  # fmt: skip
 
 
-def own_name() -> str:
-    """This process, as no other is called: host, number, and when it began, since numbers come again."""
+# Processes
+
+
+def own_name(pid: int | None = None) -> str:
+    """A process (this one by default), as no other is called: host, number, and when it began, since numbers come again."""
     import psutil
 
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time()}"
+    pid = pid or os.getpid()
+    return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time()}"
 
 
-def lives(worker: str) -> bool:
+def lives(process_name: str) -> bool:
     """Whether the process of this name is still there; one of another host is taken to be."""
     import psutil
 
-    host, _, rest = worker.partition(":")
+    host, _, rest = process_name.partition(":")
     pid, _, began = rest.partition(":")
     if host != socket.gethostname():
         return True
@@ -326,3 +363,8 @@ def lives(worker: str) -> bool:
         return True
     except (psutil.Error, ValueError):
         return False
+
+
+def may_take(job_owner: str, owner: str) -> bool:
+    """Whether a worker of `owner` may take a waiting job: its own, and those of processes that have ended or that are elsewhere."""
+    return job_owner == owner or job_owner.partition(":")[0] != socket.gethostname() or not lives(job_owner)

@@ -24,6 +24,15 @@ TABLES = {
     "changed TEXT NOT NULL)",
     "votes": 'CREATE TABLE IF NOT EXISTS votes (number INTEGER PRIMARY KEY, "left" TEXT NOT NULL, "right" TEXT NOT NULL, '
     "better TEXT NOT NULL, created TEXT NOT NULL)",
+    "jobs": "CREATE TABLE IF NOT EXISTS jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, "
+    "version INTEGER NOT NULL DEFAULT 0, kind TEXT NOT NULL DEFAULT 'clip', state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', "
+    "params TEXT NOT NULL DEFAULT '', sweep TEXT NOT NULL DEFAULT '', settings TEXT NOT NULL DEFAULT '', "
+    "force INTEGER NOT NULL DEFAULT 0, work REAL NOT NULL DEFAULT 0, expected REAL, owner TEXT NOT NULL DEFAULT '', "
+    "created REAL NOT NULL, started REAL, finished REAL, stage TEXT NOT NULL DEFAULT '', step INTEGER NOT NULL DEFAULT 0, "
+    "steps INTEGER, stage_started REAL, status TEXT NOT NULL DEFAULT '', stop TEXT NOT NULL DEFAULT '', "
+    "stop_after TEXT NOT NULL DEFAULT '', watched REAL NOT NULL DEFAULT 0, worker TEXT NOT NULL DEFAULT '', "
+    "result TEXT NOT NULL DEFAULT '')",
+    "previews": "CREATE TABLE IF NOT EXISTS previews (job TEXT PRIMARY KEY NOT NULL, data BLOB NOT NULL)",
 }
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS runs_created ON runs (created, id)",
@@ -31,6 +40,15 @@ _INDEXES = (
     "CREATE INDEX IF NOT EXISTS runs_sweep ON runs (sweep)",
     "CREATE INDEX IF NOT EXISTS runs_clip ON runs (clip) WHERE clip <> ''",
     "CREATE INDEX IF NOT EXISTS runs_running ON runs (host) WHERE status = 'running'",
+    "CREATE UNIQUE INDEX IF NOT EXISTS jobs_version ON jobs (version)",
+    "CREATE INDEX IF NOT EXISTS jobs_active ON jobs (number) WHERE state IN ('waiting', 'running')",
+    "CREATE INDEX IF NOT EXISTS jobs_taken ON jobs (number) WHERE worker <> ''",
+    "CREATE INDEX IF NOT EXISTS jobs_done ON jobs (finished) WHERE state = 'done'",
+    # No two changes have one version, so that a reader can ask for what changed after the last one it saw.
+    "CREATE TRIGGER IF NOT EXISTS jobs_new AFTER INSERT ON jobs BEGIN "
+    "UPDATE jobs SET version = (SELECT MAX(version) + 1 FROM jobs) WHERE number = new.number; END",
+    "CREATE TRIGGER IF NOT EXISTS jobs_changed AFTER UPDATE OF state, stage, step, steps, status, stop ON jobs BEGIN "
+    "UPDATE jobs SET version = (SELECT MAX(version) + 1 FROM jobs) WHERE number = new.number; END",
 )
 
 

@@ -95,7 +95,7 @@ class CellProgress(Progress):
         """Another process has the device, or clips are measured. Raises Stop where one was asked for."""
         self._set(note=line)
         self.stop.check(between_cells=True)
-        self.listener.step()
+        self.listener.waiting(line)
         self._tell()
 
     def over(self, note: str) -> None:

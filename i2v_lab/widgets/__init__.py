@@ -1,1 +1,1 @@
-"""Widgets of a notebook: the studio, compare, choosing clips, blind votes."""
+"""Notebook widgets: the studio, the clip player, compare, the table of runs, blind votes."""

@@ -1,4 +1,4 @@
-"""Which of two clips is better, asked without saying which is which."""
+"""Blind votes: which of two clips is better, without their names."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     from i2v_lab.store.opinions import Opinions
 
-_WORDS = {"left": "Left is better", "equal": "Equal", "right": "Right is better"}
+_LABELS = {"left": "Left is better", "equal": "Equal", "right": "Right is better"}
 SIDES = ((("clip", "left"),), (("clip", "right"),))
 
 
 class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
     """Two clips in step, without labels, and three buttons: left is better, equal, right is better.
 
-    Pairs that have the fewest votes come first, in an order by chance, and so do the sides. Each vote goes to the store at
-    once. The ranking is shown when asked for, so that it does not sway anybody.
+    Pairs with the fewest votes come first; their order and their sides are random. Each vote is stored at once. The ranking is
+    shown only on request, so that it does not influence the votes.
 
     Attributes:
         pair: the rows of the table that are shown now, (left, right).
@@ -37,12 +37,12 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
     """
 
     def __init__(self, runs: pd.DataFrame, opinions: Opinions, *, seed: int | None = None) -> None:
-        """Ask about the runs of a table that are done.
+        """Ask about the finished runs of a table.
 
         Args:
             runs: such as runs() gives.
-            opinions: where the votes go.
-            seed: of the order; by default it is another each time.
+            opinions: keeps the votes.
+            seed: of the random order; by default another each time.
 
         Raises:
             InputError: the table has no column id or clip.
@@ -55,26 +55,26 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
         self._voted = Counter(frozenset(pair) for pair in zip(*(opinions.votes()[side] for side in ("left", "right")), strict=True))
         self.pair: tuple[int, int] | None = None
         self.player = ClipPlayer(_view(self.runs, ()))
-        self._buttons = {better: ipywidgets.Button(description=words) for better, words in _WORDS.items()}
+        self._buttons = {better: ipywidgets.Button(description=label) for better, label in _LABELS.items()}
         for better, button in self._buttons.items():
             button.on_click(lambda _, better=better: self.vote(better))
-        self._said = ipywidgets.HTML()
+        self._message = ipywidgets.HTML()
         self._ask = ipywidgets.Button(description="Show the ranking")
         self._ask.on_click(lambda _: self.show_ranking())
         self._ranking = ipywidgets.HTML()
         row = ipywidgets.HBox([*self._buttons.values(), self._ask], layout=ipywidgets.Layout(flex_flow="row wrap"))
-        super().__init__([self.player, row, self._said, self._ranking])
+        super().__init__([self.player, row, self._message, self._ranking])
         self._next()
 
     def vote(self, better: Literal["left", "equal", "right"]) -> None:
-        """Enter a vote on the pair that is shown, and show the next."""
+        """Store a vote on the pair that is shown, and show the next pair."""
         if self.pair is None:
             return
         left, right = (str(self.runs["id"][number]) for number in self.pair)
         try:
             self.opinions.vote(left, right, better)
         except I2VLabError as error:
-            self._said.value = html.escape(str(error))
+            self._message.value = html.escape(str(error))
             return
         self._voted[frozenset((left, right))] += 1
         self._next()
@@ -82,17 +82,17 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
             self.show_ranking()
 
     def show_ranking(self) -> None:
-        """Show which settings win; the seed is what they are taken over."""
+        """Show which settings win, over all seeds."""
         found = ranking(self.opinions.votes(), self.settings())
         self._ranking.value = (
             found.round(2).to_html(escape=True, border=0) if len(found) else "There are no votes between settings yet."
         )
 
     def settings(self) -> dict[str, str]:
-        """{run id: the parameters in which its setting differs from others, without the seed}."""
+        """{run id: the parameters that differ between the runs, without the seed, in a line}."""
         names = [name for name in differing(self.runs) if name != "seed"]
         texts = {name: _distinct_texts(self.runs, name) for name in names}
-        words = [", ".join(f"{name} {texts[name][place]}" for name in names) or "all alike" for place in range(len(self.runs))]
+        words = [", ".join(f"{name} {texts[name][place]}" for name in names) or "all the same" for place in range(len(self.runs))]
         return dict(zip(map(str, self.runs["id"]), words, strict=True))
 
     def _next(self) -> None:
@@ -102,7 +102,7 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
         pairs = [pair for pair in itertools.combinations(range(len(ids)), 2) if before is None or set(pair) != set(before)]
         pairs = pairs or ([before] if before else [])
         if not pairs:
-            self._said.value = "Two clips at least are needed: choose more of them, or make some in studio.ipynb."
+            self._message.value = "At least two clips are needed: choose more, or make some in studio.ipynb."
             for button in self._buttons.values():
                 button.disabled = True
             return
@@ -111,12 +111,12 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
         one, other = self._random.choice([pair for pair in pairs if votes[pair] == fewest])
         self.pair = (one, other) if self._random.random() < 0.5 else (other, one)
         asked = sum(self._voted[frozenset((ids[a], ids[b]))] > 0 for a, b in itertools.combinations(range(len(ids)), 2))
-        self._said.value = f"{asked} of {len(ids) * (len(ids) - 1) // 2} pairs have a vote."
+        self._message.value = f"{asked} of {len(ids) * (len(ids) - 1) // 2} pairs have a vote."
         self.player.show(_view(self.runs, self.pair))
 
 
 def _view(runs: pd.DataFrame, numbers: tuple[int, ...]) -> View:
-    """Clips beside each other, called left and right; nothing of what they are goes to the page."""
+    """Two clips side by side, called left and right; nothing else about them goes to the page."""
     table = runs.iloc[list(numbers)][["clip"]].reset_index(drop=True)
     cells = tuple(GridCell(0, place, SIDES[place], {"clip": text_of(runs["clip"][number])}) for place, number in enumerate(numbers))
     grid = Grid(rows=((),), columns=SIDES[: len(cells)], cells=cells, common=(), notes=())

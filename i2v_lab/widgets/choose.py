@@ -17,11 +17,11 @@ from i2v_lab.report.player.view import FIELDS, TOLD, differing
 if TYPE_CHECKING:
     from i2v_lab.widgets.clip_player import ClipPlayer
 
-CHOSEN_FIRST = 6  # runs that are chosen at the beginning: the newest done
+CHOSEN_FIRST = 6  # runs that are chosen at first: the newest finished ones
 
 
 class RunTable(anywidget.AnyWidget):  # type: ignore[misc]
-    """The table: sort, filter, choose rows; what differs among the chosen ones is in colour.
+    """The table: sort, filter, choose rows; values that differ among the chosen rows are in colour.
 
     Attributes:
         runs: the whole table.
@@ -34,11 +34,11 @@ class RunTable(anywidget.AnyWidget):  # type: ignore[misc]
     selected = traitlets.List(traitlets.Int()).tag(sync=True)
 
     def __init__(self, runs: pd.DataFrame, columns: Sequence[str] | None = None, **more: Any) -> None:
-        """Show a table of runs; at the beginning the newest six that are done are chosen.
+        """Show a table of runs; at first the newest six finished ones are chosen.
 
         Args:
             runs: such as runs() gives.
-            columns: those that are shown; by default the parameters that differ or say most, the cost and the metrics.
+            columns: those that are shown; by default the parameters that differ, the main ones, the cost and the metrics.
 
         Raises:
             InputError: a column is not one of the table's.
@@ -62,7 +62,7 @@ class RunTable(anywidget.AnyWidget):  # type: ignore[misc]
         return self.runs.iloc[[number for number in self.selected if 0 <= number < len(self.runs)]]
 
     def on_choice(self, act: Callable[[pd.DataFrame], object]) -> None:
-        """Call `act` with the chosen runs, now and whenever others are chosen; never with none."""
+        """Call `act` with the chosen runs, now and after each change of the choice; never with an empty table."""
 
         def changed(_: Any) -> None:
             if len(chosen := self.chosen):
@@ -72,7 +72,7 @@ class RunTable(anywidget.AnyWidget):  # type: ignore[misc]
         changed(None)
 
     def show_in(self, player: ClipPlayer, **more: Any) -> None:
-        """Let a player follow the choice; further arguments as `compare` takes them."""
+        """Show the chosen runs in a player; further arguments as for `compare`."""
         self.on_choice(lambda chosen: player.show(chosen, **more))
 
     def _repr_mimebundle_(self, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -85,7 +85,7 @@ class RunTable(anywidget.AnyWidget):  # type: ignore[misc]
 
 
 def usual_columns(runs: pd.DataFrame) -> list[str]:
-    """The columns that people choose by: when, what differs, what it cost, the metrics, and then what is the same in all."""
+    """The usual columns: time, what differs, cost, metrics, and then what is the same in all."""
     differ = differing(runs)
     memory = "peak_vram_allocated_gib"
     if memory not in runs.columns or not runs[memory].notna().any():

@@ -1,9 +1,9 @@
 // The player as a widget: its data come from the kernel, and so does each clip when it comes into view.
 
-// What the kernel is asked and told through the widget's messages.
+// Messages between the page and the kernel.
 function talk(model, tell) {
   const asked = new Map();
-  const mine = Math.random().toString(36).slice(2); // every view of the widget hears all answers
+  const mine = Math.random().toString(36).slice(2); // every view of the widget gets all answers
   let count = 0;
   const hear = (message, buffers) => {
     if (message.type === "problem") tell(message.text);
@@ -15,7 +15,7 @@ function talk(model, tell) {
   };
   model.on("msg:custom", hear);
   const keep = (number, name, value) => {
-    model.get("data").cells[number][name] = value; // for the next view; it is the kernel's already
+    model.get("data").cells[number][name] = value; // for the next view; the kernel has it already
     model.send({ type: name, cell: number, value });
   };
   return {

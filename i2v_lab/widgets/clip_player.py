@@ -1,8 +1,8 @@
-"""The player as a widget of a notebook: first frames at once, and each clip from the kernel when it comes into view.
+"""The player as a notebook widget: first frames at once, and each clip from the kernel when it comes into view.
 
-Clips travel over the kernel's own connection, one answer each, so that nothing needs to be known of the server's folders
-and addresses: it is the same in JupyterLab, Notebook, VS Code and Voilà. A page keeps up to 256 MB of those that left view.
-Beside the widget stands a table of first frames, for pages where scripts may not run.
+Clips are sent over the kernel's connection, one answer each, so the server's folders and addresses do not matter: it works the
+same in JupyterLab, Notebook, VS Code and Voilà. A page keeps up to 256 MB of clips that left the view. A table of first frames
+comes with the widget, for pages where scripts may not run.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from i2v_lab.report.player.view import View, clip_view
 if TYPE_CHECKING:
     import pandas as pd
 
-CLIP_LIMIT_BYTES = 32_000_000  # a file that is larger is sent as a small copy
-POSTERS_LIMIT_BYTES = 8_000_000  # of first frames that are there before any clip
+CLIP_LIMIT_BYTES = 32_000_000  # a larger file is sent as a small copy
+POSTERS_LIMIT_BYTES = 8_000_000  # of first frames that are sent before any clip
 
 
 class KeepsOpinions(Protocol):
-    """What keeps stars and notes: i2v_lab.opinions.Opinions."""
+    """Keeps stars and notes: i2v_lab.store.opinions.Opinions."""
 
     def rate(self, id: str, stars: int | None) -> None: ...
     def note(self, id: str, text: str) -> None: ...
@@ -50,9 +50,9 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
 
     Attributes:
         view: what is shown; see `View`.
-        opinions: what keeps stars and notes; None where none are asked for.
+        opinions: keeps stars and notes; None: none can be given.
 
-    Clips are sent by the kernel, which does one thing at a time: while a cell runs, those that are not there yet wait.
+    The kernel sends the clips, and does one thing at a time: while a cell runs, clips that were not sent yet wait.
     """
 
     _esm = player_script() + "\n" + joined("clip_player.js", package="i2v_lab.widgets")
@@ -65,13 +65,13 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
         self._shown: list[_Shown | None] = []
         self._table = ""
         super().__init__(data=self._made(view), **more)
-        self.on_msg(self._heard)
+        self.on_msg(self._receive)
 
     def show(self, runs: pd.DataFrame | Sequence[Any] | View, **more: Any) -> None:
-        """Show other clips in the same place; arguments as `compare` takes them, or a View.
+        """Show other clips in the same place; arguments as for `compare`, or a View.
 
         Raises:
-            InputError: as `compare`; what was shown stays.
+            InputError: as `compare`; the clips that were shown stay.
         """
         view = runs if isinstance(runs, View) else clip_view(runs, **more)
         self.data = self._made(view)
@@ -91,8 +91,8 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
                 left -= len(cell["poster"])
                 if left < 0:
                     cell["poster"] = ""
-        told = "".join(f"<p>{html.escape(note)}</p>" for note in data["notes"])
-        self._table = told + poster_table(view.grid, data)
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in data["notes"])
+        self._table = notes + poster_table(view.grid, data)
         data |= {"height": height_of(view.grid, data), "plain": view.plain}
         return data | ({"notes": []} if view.plain else {})
 
@@ -101,7 +101,7 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
         if not copied:
             return []
         return [f"{copied} of {sum(map(bool, self._shown))} clips are shown as copies, up to {PROXY_SIDE} px wide or high, until two are "
-                f"chosen; files over {CLIP_LIMIT_BYTES / 1e6:g} MB always are. The files are as made."]  # fmt: skip
+                f"chosen; files over {CLIP_LIMIT_BYTES / 1e6:g} MB always are. The files themselves are unchanged."]  # fmt: skip
 
     def _add_opinions(self, data: dict[str, Any], cells: Sequence[GridCell]) -> None:
         if self.opinions is None:
@@ -113,19 +113,19 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
             if id := text_of(cell.run.get("id")):
                 shown |= {"named": True, "stars": stars.get(id), "note": notes.get(id, "")}
 
-    def _heard(self, _: Any, message: Any, buffers: Any) -> None:
-        """Answer a page: nothing of what it says is taken for granted but the number of a cell."""
+    def _receive(self, _: Any, message: Any, buffers: Any) -> None:
+        """Answer a message of a page. Only the number of a cell is used, after a check."""
         if not isinstance(message, dict):
             return
         cell = message.get("cell")
         if not isinstance(cell, int) or not 0 <= cell < len(self._shown):
             return
-        acts: dict[str, Callable[[], None]] = {
+        actions: dict[str, Callable[[], None]] = {
             "clip": lambda: self._send_clip(cell, message.get("request"), bool(message.get("whole"))),
             "stars": lambda: self._keep(cell, "stars", message.get("value")),
             "note": lambda: self._keep(cell, "note", message.get("value")),
         }
-        acts.get(str(message.get("type")), lambda: None)()
+        actions.get(str(message.get("type")), lambda: None)()
 
     def _send_clip(self, number: int, request: Any, whole: bool) -> None:
         answer = {"type": "clip", "request": request}
@@ -134,17 +134,16 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
             if shown is None:
                 raise I2VLabError("there is no clip")
             info = shown.media.info
-            # A copy is made only where it is smaller; without room nothing would be sent, and a copy always has it.
             large = (shown.copied and not whole) or info.file_bytes > CLIP_LIMIT_BYTES
             data, copied = bytes_of(info, large, CLIP_LIMIT_BYTES)
             if data is None:
-                raise I2VLabError(f"over {CLIP_LIMIT_BYTES / 1e6:g} MB, even as a copy: open the file in a player of its own")
+                raise I2VLabError(f"over {CLIP_LIMIT_BYTES / 1e6:g} MB, even as a copy: open the file in a video player")
             self.send(answer | {"mime": "video/mp4" if copied else mime_of(info)}, buffers=[data])
         except (I2VLabError, OSError) as error:
             self.send(answer | {"text": str(error)})
 
     def _keep(self, number: int, what: str, value: Any) -> None:
-        """Keep an opinion, and show it in the pages to come."""
+        """Keep an opinion, and show it on pages that open later."""
         id = text_of(self.view.grid.cells[number].run.get("id"))
         if self.opinions is None or not id:
             return

@@ -36,16 +36,16 @@ def compare(
         runs: a table such as runs() gives, or clips' files. Files show the settings that they carry; others, their names.
         axes: columns that make the rows and columns; by default the parameters that differ. Where two runs do not differ,
             each is named by its file.
-        rows, columns: axes to put there instead; those named in neither stand with the rows.
+        rows, columns: axes to put there instead; the others go with the rows.
         best: a column of numbers, or a metric without its metric_: the clip with the best value is marked.
-        best_is: which of its values is the best: lowest or highest; by default as the metric has it, and the lowest cost.
-        opinions: i2v_lab.opinions.Opinions(store): each clip can be given stars and a note, which are kept there.
+        best_is: which value is the best: lowest or highest; by default as the metric says, and for a cost the lowest.
+        opinions: i2v_lab.store.opinions.Opinions(store): each clip can be given stars and a note, which are stored there.
 
     Returns:
-        A widget: its `show(runs, ...)` shows others in its place.
+        A widget; its `show(runs, ...)` shows other clips in the same place.
 
     Raises:
-        InputError: no table of runs and no files; an axis or `best` is not one of the columns; widgets are not installed.
+        InputError: no table of runs and no files; an axis or `best` is not a column; widgets are not installed.
     """
     view = clip_view(runs, axes=axes, rows=rows, columns=columns, best=best, best_is=best_is)
     try:

@@ -24,7 +24,7 @@ class RunTable {
       this.words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
       this.fill();
     });
-    filter.addEventListener("keydown", (event) => event.stopPropagation()); // a notebook's shortcuts are not meant
+    filter.addEventListener("keydown", (event) => event.stopPropagation()); // not a shortcut of the notebook
     this.said = make("span", "i2v-table-said");
     const all = wordButton("all", "choose all shown", "Choose every run that the filter lets through", () => this.chooseAll());
     const none = wordButton("none", "none", "Choose none", () => {
@@ -118,7 +118,7 @@ class RunTable {
     this.changed([...this.chosen].sort((a, b) => a - b));
   }
 
-  // What is chosen, and in colour what differs among it.
+  // The chosen rows, with the values that differ among them in colour.
   mark() {
     for (const [number, line] of this.lines) {
       line.classList.toggle("chosen", this.chosen.has(number));

@@ -35,7 +35,7 @@ from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
-from i2v_lab.errors import UnsupportedParams
+from i2v_lab.errors import Message, UnsupportedParams
 from i2v_lab.models.base import StageCost, VideoModel
 from i2v_lab.models.closed_form import motions
 from i2v_lab.models.closed_form.canvas import FINE, Canvas, grid_size
@@ -106,7 +106,8 @@ class ClosedForm:
     def advice(cls, params: ClipParams) -> list[Advice]:
         if understand(params.prompt):
             return []
-        return [Advice("prompt", "no motion word was understood" if params.prompt else "empty", "the motion is drawn at random from all",
+        what = Message("no motion word was understood", "motion.unknown") if params.prompt else Message("empty", "motion.empty")
+        return [Advice("prompt", what, "the motion is drawn at random from all",
                        "name one, such as: camera panning left, zoom in, ocean waves, 镜头向左平移")]  # fmt: skip
 
     @classmethod

@@ -12,7 +12,7 @@ from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
-from i2v_lab.errors import OutOfMemory, UnsupportedParams
+from i2v_lab.errors import Message, OutOfMemory, UnsupportedParams
 from i2v_lab.models.base import StageCost, VideoModel, check_size
 from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_checkpoint
 from i2v_lab.models.i2vgen_xl.cost import cost
@@ -99,11 +99,13 @@ class I2VGenXL(Networks):
         found = []
         steps, (height, width) = params.num_inference_steps, (params.height, params.width)
         if params.scheduler == "ddim" and steps < 50:
-            found.append(Advice("num_inference_steps", f"{steps} is below 50", "DDIM leaves noise and smears", "use 50 or more"))
+            what = Message(f"{steps} is below 50", "steps.few", value=steps)
+            found.append(Advice("num_inference_steps", what, "DDIM leaves noise and smears", "use 50 or more"))
         if params.scheduler == "lcm":
             found.append(Advice("scheduler", "lcm", "it is made for distilled networks; on this one clips lose detail", "try ddim"))
         if params.num_frames > 16:
-            found.append(Advice("num_frames", f"{params.num_frames} is above 16", "motion fades towards the end", "use 16"))
+            what = Message(f"{params.num_frames} is above 16", "frames.many", value=params.num_frames)
+            found.append(Advice("num_frames", what, "motion fades towards the end", "use 16"))
         if height % 64 or width % 64:
             near = "x".join(str(max(64, round(side / 64) * 64)) for side in (height, width))
             found.append(Advice("resolution", f"{height}x{width} is not made of 64s", "the authors ask for that", f"use {near}"))
@@ -111,7 +113,8 @@ class I2VGenXL(Networks):
             found.append(Advice("resolution", f"{height}x{width} is taller than wide", "it was trained on wide clips",
                                 f"turn it, {width}x{height}, or crop the picture"))  # fmt: skip
         if not params.prompt:
-            found.append(Advice("prompt", "empty", "the motion is left to chance", "say what should happen in the clip"))
+            what = Message("empty", "prompt.empty")
+            found.append(Advice("prompt", what, "the motion is left to chance", "say what should happen in the clip"))
         for field in ("prompt", "negative_prompt"):
             if (tokens := estimate_tokens(getattr(params, field))) > CLIP_TOKENS:
                 found.append(Advice(field, f"about {tokens} tokens", f"the network reads the first {CLIP_TOKENS} and no more",

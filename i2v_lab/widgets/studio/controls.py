@@ -1,7 +1,7 @@
-"""The controls of a studio: each is made from its field of ClipParams, where range, step, unit and help stand.
+"""The controls of a studio: each is made from its field of ClipParams, which has range, step, unit and help.
 
-What is entered is checked by ClipParams and by nothing else: an entry takes any text, and what is wrong with it is said
-below it. (Sliders would clamp it without a word.)
+What is entered is checked by ClipParams and by nothing else: an entry takes any text, and what is wrong with it is shown
+below it. (A slider alone would clamp it silently.)
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import ipywidgets as widgets
 from i2v_lab import models
 from i2v_lab.clip.params import SQUARES, ClipParams
 from i2v_lab.errors import I2VLabError, ParamsError
-from i2v_lab.widgets.studio.strings import Words
-from i2v_lab.widgets.studio.text import escape, html_line
+from i2v_lab.widgets.studio.html import escape, html_line
+from i2v_lab.widgets.studio.strings import Strings
 
 FINE_BELOW = 32  # up to here a slider has every whole number; above, twice as wide steps with every doubling
 SLIDER_MAX = 2**31  # beyond it no slider makes sense
@@ -44,26 +44,26 @@ class Control:
         widget: what is shown.
     """
 
-    def __init__(self, name: str, about: Mapping[str, Any], words: Words, changed: Callable[[], None]) -> None:
-        self.name, self._words, self._changed, self._quiet = name, words, changed, False
+    def __init__(self, name: str, about: Mapping[str, Any], strings: Strings, changed: Callable[[], None]) -> None:
+        self.name, self._strings, self._changed, self._quiet = name, strings, changed, False
         limits = {**about, **about.get("anyOf", [{}])[0]}
         numeric = limits.get("type") in ("integer", "number")
-        self.entry = _entry(name, about, words, numeric=numeric)
+        self.entry = _entry(name, about, strings, numeric=numeric)
         self.slider: Any = None
         self.fault = html_line("i2vs-fault")
         row: list[Any] = [self.entry]
-        if unit := words.unit(about.get("unit", ""), name):
+        if unit := strings.unit(about.get("unit", ""), name):
             row.append(html_line("i2vs-unit"))
             row[-1].value = unit
         if numeric and "minimum" in limits and limits["maximum"] < SLIDER_MAX:
             self._stops = stops(limits["minimum"], limits["maximum"], about["step"] or 1)
             self.slider = widgets.SelectionSlider(
-                options=[(f"{stop:g}", stop) for stop in self._stops], readout=False, tooltip=words.label(name), continuous_update=True
+                options=[(f"{stop:g}", stop) for stop in self._stops], readout=False, tooltip=strings.label(name), continuous_update=True
             )  # fmt: skip
             self.slider.add_class("i2vs-slider")
             self.slider.observe(self._slid, "value")
         elif numeric:
-            dice = widgets.Button(description="⚂", tooltip=words("new_seed"))
+            dice = widgets.Button(description="⚂", tooltip=strings("new_seed"))
             dice.add_class("i2vs-small")
             dice.on_click(lambda _: self.set(secrets.randbelow(2**31)))
             row.append(dice)
@@ -81,7 +81,7 @@ class Control:
         return self.entry.value
 
     def set(self, value: Any) -> None:
-        """Show a value; whoever listens hears of it once."""
+        """Show a value; `changed` is called once."""
         shown = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)  # all digits: they decide the clip
         if isinstance(self.entry, widgets.Dropdown) and shown not in self.entry.options:
             shown = self.entry.options[0]
@@ -89,8 +89,8 @@ class Control:
         self._move_slider()
 
     def blame(self, text: str) -> None:
-        """Say what is wrong with the entry; "" for nothing."""
-        self.fault.value = escape(self._words.line(text))
+        """Show what is wrong with the entry; "" for nothing."""
+        self.fault.value = escape(self._strings.say(text))
         (self.widget.add_class if text else self.widget.remove_class)("i2vs-wrong")
 
     def _entered(self, _: Any) -> None:
@@ -104,7 +104,7 @@ class Control:
             wanted = float(self.entry.value)
         except ValueError:
             return
-        self._quiet = True  # the nearest stop is not what was entered
+        self._quiet = True  # the nearest stop may differ from what was entered
         self.slider.value = min(self._stops, key=lambda stop: abs(stop - wanted))
         self._quiet = False
 
@@ -113,19 +113,19 @@ class Control:
             self.entry.value = f"{change['new']:g}"
 
 
-def _entry(name: str, about: Mapping[str, Any], words: Words, *, numeric: bool) -> Any:
+def _entry(name: str, about: Mapping[str, Any], strings: Strings, *, numeric: bool) -> Any:
     """The labelled entry of a field; continuous where text is typed at length."""
-    common: dict[str, Any] = {"description": words.label(name), "tooltip": words.help(name, about["description"])}
+    common: dict[str, Any] = {"description": strings.label(name), "tooltip": strings.help(name, about["description"])}
     if "enum" in about:
         return widgets.Dropdown(options=about["enum"], **common)
     if numeric:
         return widgets.Text(continuous_update=False, **common)
     if "maxLength" in about and "minLength" not in about:  # sentences
-        return widgets.Textarea(placeholder=words.placeholder(name), rows=2, **common)
+        return widgets.Textarea(placeholder=strings.placeholder(name), rows=2, **common)
     options = {"model": models.LISTED, "resolution": [f"{side}p" for side in SQUARES]}.get(name, ())
     if options:
         return widgets.Combobox(options=list(options), ensure_option=False, continuous_update=False, **common)
-    return widgets.Text(continuous_update=False, placeholder=words.placeholder(name), **common)
+    return widgets.Text(continuous_update=False, placeholder=strings.placeholder(name), **common)
 
 
 class Controls:
@@ -135,10 +135,10 @@ class Controls:
         changed: called after every change, once where many fields are set together.
     """
 
-    def __init__(self, words: Words, changed: Callable[[], None]) -> None:
+    def __init__(self, strings: Strings, changed: Callable[[], None]) -> None:
         self._changed, self._held = changed, True
         self.about: dict[str, Any] = ClipParams.model_json_schema()["properties"]
-        self.fields = {name: Control(name, about, words, self._one_changed) for name, about in self.about.items()}
+        self.fields = {name: Control(name, about, strings, self._one_changed) for name, about in self.about.items()}
         self._held = False
 
     def __getitem__(self, name: str) -> Control:
@@ -174,18 +174,12 @@ class Controls:
             self._changed()
 
 
-def check(values: Mapping[str, Any]) -> tuple[ClipParams | None, dict[str, str]]:
-    """(params, {}) or (None, {field: what is wrong with it}), also of what this model cannot do."""
+def check(values: Mapping[str, Any]) -> tuple[ClipParams | None, Mapping[str, str]]:
+    """(params, {}) or (None, {field: what is wrong with it}), also where this model cannot make the clip."""
     try:
         params = ClipParams(**values)
     except ParamsError as error:
-        faults = {}
-        for name, value in values.items():
-            try:
-                ClipParams(**{"image": "x", name: value})
-            except ParamsError as own:
-                faults[name] = str(own).removeprefix(f"{name}: ")
-        return None, faults or {"image": str(error)}
+        return None, dict(error.faults)
     try:
         models.find(params.model)[0].check(params)
     except I2VLabError as error:
@@ -195,6 +189,6 @@ def check(values: Mapping[str, Any]) -> tuple[ClipParams | None, dict[str, str]]
 
 
 def preset_of(params: ClipParams, presets: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The preset whose fields these params have; None where they have none's."""
+    """The preset whose fields these params have; None where there is none."""
     plain = params.plain()
     return next((name for name, fields in presets.items() if all(plain[key] == value for key, value in fields.items())), None)

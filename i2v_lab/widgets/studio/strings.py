@@ -1,16 +1,16 @@
 """Every text of the studio, in English and Chinese. A language is a column here and nothing else.
 
-What other modules say in English (advice, errors, waiting) is brought into Chinese by patterns; what none of them knows
-stays as it is.
+Messages of other modules (advice, errors, waiting) are translated by their code; a message without a known code stays English.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from typing import Any
 
-from i2v_lab.errors import InputError
+from i2v_lab.clip.params import Advice
+from i2v_lab.cost.timing import duration
+from i2v_lab.errors import PROCESS_ENDED, STOPPED_BY_HAND, InputError
+from i2v_lab.jobs import DIED
 
 LANGUAGES = ("en", "zh")
 
@@ -27,7 +27,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "选择图片或片段；也可拖到任意处，或粘贴",
     ),
     "hint": (
-        "Drop a picture here, click, or paste. A clip brings back the settings that made it.",
+        "Drop a picture here, click, or paste. A clip restores the settings that made it.",
         "把图片拖到这里，点击选择，或粘贴。拖入片段可恢复其参数。",
     ),
     "sending": ("sending", "正在上传"),
@@ -39,7 +39,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "sample_rocket": ("rocket", "火箭"),
     "sample_motorcycle": ("motorcycle", "摩托车"),
     "picture_alt": (
-        "{name}, {width} × {height} pixels; what the clip leaves out is dark",
+        "{name}, {width} × {height} pixels; the part that the clip leaves out is dark",
         "{name}，{width} × {height} 像素；暗处不会进入片段",
     ),
     "no_picture": (
@@ -54,23 +54,23 @@ TEXTS: dict[str, tuple[str, str]] = {
     "preset_extreme": ("extreme", "极致"),
     "advanced": ("More settings", "更多参数"),
     "new_seed": ("Another seed, at random", "随机换一个种子"),
-    "again": ("Make a clip again that was made before", "已有相同片段也重新生成"),
-    "anew_help": (
-        "Otherwise a clip that was made with the very same settings is shown again",
+    "force": ("Make it again even if it was made before", "已有相同片段也重新生成"),
+    "force_help": (
+        "Otherwise the clip that was made with the same settings is shown",
         "否则直接显示以相同参数生成过的片段",
     ),
     "generate": ("Generate", "生成"),
     "queue": ("Queue another", "加入队列"),
-    "generate_help": ("Make this clip; while one is being made, it waits its turn", "生成片段；若正在生成则排队等候"),
+    "generate_help": ("Make this clip; while another is being made, it waits in the queue", "生成片段；若正在生成则排队等候"),
     "stop": ("Stop", "停止"),
-    "stop_help": ("End what is being made after this step; what waits goes on", "在当前步后停止；队列中的继续"),
+    "stop_help": ("Stop the running clip after this step; the queue goes on", "在当前步后停止；队列继续"),
     # what is being made
     "ready": ("Ready.", "就绪。"),
-    "ready_hint": ("One clip is made at a time; what is asked for meanwhile waits here.", "每次生成一个片段；其余请求在此排队。"),
+    "ready_hint": ("Clips are made one at a time; others wait here in the queue.", "每次生成一个片段；其余请求在此排队。"),
     "making": ("Making", "正在生成"),
     "left": ("about {time} left", "约剩 {time}"),
-    "waits": ("waits, {number}.", "等待中 {number}"),
-    "take_out": ("Take this out of the queue", "移出队列"),
+    "waits": ("{number}. in the queue:", "队列第 {number}："),
+    "take_out": ("Remove from the queue", "移出队列"),
     "sweep_called": ("sweep {name}", "参数扫描 {name}"),
     "no_prompt": ("(no prompt)", "（无提示词）"),
     "preview": ("The clip while it is being made", "生成中的预览"),
@@ -119,19 +119,18 @@ TEXTS: dict[str, tuple[str, str]] = {
     "time_unknown": ("time unknown yet", "用时未知"),
     # the strip
     "latest": ("Latest clips", "最近的片段"),
-    "strip_help": ("click: bring back its settings; Shift or Ctrl: choose", "单击：恢复参数；Shift 或 Ctrl：选择"),
+    "strip_help": ("click: restore its settings; Shift or Ctrl: choose several", "单击：恢复参数；Shift 或 Ctrl：选择"),
     "empty": ("No clip was made yet.", "还没有片段。"),
     "compare": ("Play {count} in step", "同步播放 {count} 个"),
     "compare_two": ("Choose two to play them in step", "选择两个以同步播放"),
     "compare_help": ("Side by side, by one clock", "并排、同一时钟播放"),
     "close": ("Close", "关闭"),
-    "restored": ("The settings of {name} are back.", "已恢复 {name} 的参数。"),
+    "restored": ("The settings of {name} are restored.", "已恢复 {name} 的参数。"),
     "restored_without": (
-        "The settings of {name} are back, but for the picture and the model:",
+        "The settings of {name} are restored, except the picture and the model:",
         "已恢复 {name} 的参数，图片与模型除外：",
     ),
     "drop_picture": ("Drop the picture that it was made from.", "请拖入生成它的原图。"),
-    "got_picture": ("Picture {name} was taken.", "已使用图片 {name}。"),
     # the sweep
     "sweep_lead": (
         "Every combination of these values becomes a clip; the other settings are those on the left.",
@@ -144,20 +143,20 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "add_axis": ("Add an axis", "添加参数"),
     "add_axis_help": ("Another parameter to change", "再添加一个要变化的参数"),
-    "remove_axis": ("Take this axis out", "移除此参数"),
+    "remove_axis": ("Remove this axis", "移除此参数"),
     "sweep_name": ("Name", "名称"),
     "sweep_name_help": ("Names the folder of the sweep: letters, digits, - and _", "扫描文件夹的名称：字母、数字、- 和 _"),
     "run_sweep": ("Run the sweep", "运行扫描"),
-    "run_sweep_help": ("Make the clips that are missing; what is being made goes first", "生成缺少的片段；先完成正在生成的"),
+    "run_sweep_help": ("Make the missing clips; the running clip is finished first", "生成缺少的片段；先完成正在生成的"),
     "stop_cell": ("Stop after this clip", "完成当前片段后停止"),
-    "stop_cell_help": ("The clip in the making is finished; run again to go on", "当前片段会完成；再次运行可继续"),
+    "stop_cell_help": ("The running clip is finished; run the sweep again to continue", "当前片段会完成；再次运行可继续"),
     "play_grid": ("Play in step", "同步播放"),
-    "base_wrong": ("Something in the settings on the left is wrong: see there.", "左侧参数有误，请先修正。"),
+    "base_wrong": ("One of the settings on the left is wrong; see the note there.", "左侧参数有误，请先修正。"),
     "cells_done": ("{done} of {cells} done", "{cells} 个中完成 {done} 个"),
     "cells_failed": (", {failed} without a clip", "，{failed} 个无片段"),
     "plan": ("{cells} clips: {told}", "{cells} 个片段：{told}"),
-    "plan_time": ("; about {time} and {size:.3g} MB for what is to run", "；待运行部分约需 {time}、{size:.3g} MB"),
-    "plan_unknown": ("; no run measured here yet, so the time is not known", "；尚无实测，时间未知"),
+    "plan_time": ("; about {time} and {size:.3g} MB for the clips to run", "；待运行部分约需 {time}、{size:.3g} MB"),
+    "plan_unknown": ("; nothing was measured here yet, so the time is not known", "；尚无实测，时间未知"),
 }
 
 FIELDS_ZH = {  # field: (label, help, placeholder)
@@ -181,54 +180,53 @@ PLACEHOLDERS_EN = {
     "prompt": "what should happen, such as: camera panning left slowly",
     "negative_prompt": "what should not happen",
 }
-UNITS_SAID = {
+UNITS_IN_LABELS = {
     "frames/s": ("fps", "帧率"),
     "frames": ("frames", "帧"),
     "steps": ("steps", "步"),
     "px": ("resolution", "分辨率"),
-}  # by these parts of a label
+}  # the part of a label that says the unit already
 UNITS_ZH = {"frames": "帧", "frames/s": "帧/秒", "steps": "步", "px": "像素"}
 
-# English of other modules: (pattern, Chinese).
-LINES_ZH: tuple[tuple[str, str], ...] = (
-    (r"no motion word was understood", "没有可识别的运动词"),
-    (r"empty", "为空"),
-    (r"the motion is drawn at random from all", "将随机选取一种运动"),
-    (r"name one, such as: (.*)", r"写出一种运动，例如：\1"),
-    (r"([\d.]+) is above ([\d.]+)", r"\1 高于 \2"),
-    (r"([\d.]+) is below ([\d.]+)", r"\1 低于 \2"),
-    (r"colours and shapes distort", "颜色和形状会失真"),
-    (r"the clip hardly follows the prompt", "片段几乎不跟随提示词"),
-    (r"the clip looks choppy", "片段会卡顿"),
-    (r"the clip is over sooner and a second of it takes more bytes", "片段更短，每秒占用更多字节"),
-    (r"try ([\w.]+)", r"建议 \1"),
-    (r"about (\d+) actions", r"约 \1 个动作"),
-    (r"more than three confuse the model", "超过三个会使模型混乱"),
-    (r"name one to three", "请写一到三个"),
-    (r"(\d+)x(\d+) pixels are enlarged ([\d.]+) times", r"\1x\2 像素放大了 \3 倍"),
-    (r"the clip is no sharper than the picture", "片段不会比图片更清晰"),
-    (r"use a larger picture or a smaller resolution", "请用更大的图片或更小的分辨率"),
-    (r"blurred", "模糊"),
-    (r"a blurred picture gives a blurred clip", "图片模糊则片段模糊"),
-    (r"use a sharper picture", "请用更清晰的图片"),
-    (r"waiting for (.*) of process (\d+) on (\S+)", r"正在等待进程 \2（\1）释放 \3"),
-    (r"waiting for another on (\S+)", r"正在等待 \1 空出"),
-    (r"free RAM", "可用内存"),
-    (r"nearest that fits: (.*)", r"可行的最接近设置：\1"),
-    (r"no smaller one of these fits either; .*", "更小的也放不下；请换设备或关闭其他程序"),
-    (r"stopped by hand", "手动停止"),
-    (r"the process ended before the clip was done", "进程在片段完成前结束"),
-    (r"input should be greater than or equal to (\S+), got (.*)", r"应不小于 \1，得到 \2"),
-    (r"input should be less than or equal to (\S+), got (.*)", r"应不大于 \1，得到 \2"),
-    (r"input should be a valid (?:integer|number).*, got (.*)", r"应为数字，得到 \1"),
-    (r"expected sides of (\d+) to (\d+) pixels, got (.*)", r"边长应为 \1 到 \2 像素，得到 \3"),
-    (r"expected (.*) or HEIGHTxWIDTH such as (\S+), got (.*)", r"应为 \1 或 高x宽（如 \2），得到 \3"),
-    (r"(.*): expected a picture file, got no such file; .*", r"\1：没有这个文件；请检查路径，或用 sample:coffee"),
-)  # fmt: skip
+# Messages of other modules, by their code. Of an advice: the whole line.
+MESSAGES_ZH = {
+    "motion.unknown": "没有可识别的运动词：将随机选取一种运动；请写出一种运动，例如：camera panning left、zoom in、镜头向左平移",
+    "motion.empty": "为空：将随机选取一种运动；请写出一种运动，例如：camera panning left、zoom in、镜头向左平移",
+    "guidance.high": "{value} 高于 16：颜色和形状会失真；建议 9",
+    "guidance.low": "{value} 低于 6：片段几乎不跟随提示词；建议 9",
+    "fps.low": "{value} 低于 6：片段会卡顿；建议 8",
+    "fps.high": "{value} 高于 12：片段更短，每秒占用更多字节；建议 8",
+    "actions.many": "约 {count} 个动作：超过三个会使模型混乱；请写一到三个",
+    "steps.few": "{value} 低于 50：DDIM 会留下噪声和拖影；请用 50 步或更多",
+    "frames.many": "{value} 高于 16：运动会在结尾减弱；请用 16 帧",
+    "prompt.empty": "为空：运动全凭随机；请写出片段中应发生什么",
+    "picture.enlarged": "{width}x{height} 像素放大了 {times} 倍：片段不会比图片更清晰；请用更大的图片或更小的分辨率",
+    "picture.blurred": "模糊：图片模糊则片段模糊；请用更清晰的图片",
+    "picture.not_found": "{name}：没有这个文件；请检查路径，或用 sample:coffee",
+    "device.taken": "正在等待进程 {pid}（{name}）释放 {device}",
+    "device.taken_unknown": "正在等待 {device} 空出",
+    "plan.nearest": "可行的最接近设置：{settings}",
+    "plan.none": "更小的也放不下；请换设备或关闭其他程序",
+    "resolution": "应为 256p、512p、768p、1024p 或 高x宽（如 704x1280），得到 {input}",
+    "resolution.sides": "边长应为 {low} 到 {high} 像素，得到 {input}",
+    # of pydantic
+    "greater_than_equal": "应不小于 {ge}，得到 {input}",
+    "less_than_equal": "应不大于 {le}，得到 {input}",
+    **dict.fromkeys(
+        ("int_parsing", "int_type", "int_from_float", "float_parsing", "float_type", "finite_number"), "应为数字，得到 {input}"
+    ),
+}
+# Texts without a code: reasons that a record keeps, and the name of a budget.
+LINES_ZH = {
+    STOPPED_BY_HAND: "手动停止",
+    PROCESS_ENDED: "进程在片段完成前结束",
+    DIED: "工作进程在片段完成前结束（被终止或内存不足）",
+    "free RAM": "可用内存",
+}
 
 
-class Words:
-    """The texts of one language: `words("generate")`."""
+class Strings:
+    """The texts of one language: `strings("generate")`."""
 
     def __init__(self, lang: str = "en") -> None:
         if lang not in LANGUAGES:
@@ -244,7 +242,7 @@ class Words:
         return {key: self(key) for key in keys}
 
     def states(self) -> dict[str, str]:
-        """The words for how a run stands."""
+        """The texts for the states of a run or a cell."""
         return self.some("done", "failed", "out_of_memory", "stopped", "running", "planned", "gone", "to_do", "cannot_run")
 
     def label(self, field: str) -> str:
@@ -262,12 +260,12 @@ class Words:
 
     def unit(self, unit: str, field: str) -> str:
         """The unit of a field; "" where it has none, or its label says it."""
-        said = UNITS_SAID.get(unit, (unit, unit))[self._column]
+        in_label = UNITS_IN_LABELS.get(unit, (unit, unit))[self._column]
         shown = UNITS_ZH.get(unit, unit) if self.lang == "zh" else unit
-        return "" if said in self.label(field).lower() else shown
+        return "" if in_label in self.label(field).lower() else shown
 
     def values(self, field: str) -> str:
-        """An example of an axis's values."""
+        """An example of values for an axis."""
         examples = {
             "prompt": "left -> [right, up]", "negative_prompt": "blur -> [noise]", "resolution": "256p, 512p", "scheduler": "ddim, euler",
             "dtype": "float32, float16", "model": "closed-form", "image": "sample:coffee, sample:cat", "num_frames": "8, 16",
@@ -284,30 +282,32 @@ class Words:
     def sample(self, name: str) -> str:
         return self(f"sample_{name}") if f"sample_{name}" in TEXTS else name
 
-    def line(self, english: str) -> str:
-        """A line that another module said."""
-        if self.lang == "zh":
-            for pattern, chinese in LINES_ZH:
-                if found := re.fullmatch(pattern, english):
-                    return found.expand(chinese)
-        return english
+    def say(self, message: str) -> str:
+        """A message of another module, or a reason in a record."""
+        if self.lang == "en":
+            return message
+        template = MESSAGES_ZH.get(getattr(message, "code", ""))
+        return template.format(**message.values) if template else LINES_ZH.get(message, message)  # type: ignore[attr-defined]
 
-    def plan(
-        self, counts: dict[str, int], cells: int, seconds: float | None, size: float | None, in_words: Callable[[float], str]
-    ) -> str:
+    def advice(self, advice: Advice) -> str:
+        """What is wrong, what will come of it, and what to do."""
+        translated = self.say(advice.what)
+        return translated if translated != advice.what else f"{advice.what}: {advice.why}; {advice.remedy}"
+
+    def plan(self, counts: dict[str, int], cells: int, seconds: float | None, size: float | None) -> str:
         """The plan of a sweep in a line."""
-        told = ", ".join(f"{count} {self(state.replace(' ', '_'))}" for state, count in counts.items())
-        line = self("plan").format(cells=cells, told=told)
+        counted = ", ".join(f"{count} {self(state.replace(' ', '_'))}" for state, count in counts.items())
+        line = self("plan").format(cells=cells, told=counted)
         if not counts.keys() - {"done"}:
             return line
         if seconds is None or size is None:
             return line + self("plan_unknown")
-        return line + self("plan_time").format(time=in_words(seconds), size=size / 1e6)
+        return line + self("plan_time").format(time=duration(seconds), size=size / 1e6)
 
-    def outlook(self, plan: Any, in_words: Callable[[float], str]) -> str:
+    def forecast(self, plan: Any) -> str:
         """What the planner expects of a clip, in a line."""
-        known = {"peak": plan.peak_gib, "free": plan.free_gib, "budget": self.line(plan.budget.name)}
+        known = {"peak": plan.peak_gib, "free": plan.free_gib, "budget": self.say(plan.budget.name)}
         if not plan.fits:
-            return self("fits_not").format(**known, advice=self.line(plan.advice()))
-        time = self("time_unknown") if plan.seconds is None else self("about_time").format(time=in_words(plan.seconds))
+            return self("fits_not").format(**known, advice=self.say(plan.advice()))
+        time = self("time_unknown") if plan.seconds is None else self("about_time").format(time=duration(plan.seconds))
         return self("fits").format(**known, time=time, tier=self("on_tier").format(tier=plan.tier) if plan.tier else "")

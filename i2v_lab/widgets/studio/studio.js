@@ -1,8 +1,8 @@
 // The page's side of the studio: drop zone, strip of clips, screen. A plain module: no build step, no network.
 // Texts come from outside (prompts, names of files): they are set as text and never as markup.
 
-const PIECE = 4 * 2 ** 20; // bytes; the server loses messages above 10 MiB without a word
-const PATIENCE = 4000; // ms without an answer from the kernel until that is said
+const PIECE = 4 * 2 ** 20; // bytes; the server loses messages above 10 MiB silently
+const PATIENCE = 4000; // ms without an answer from the kernel until the page says so
 
 function make(tag, className, text) {
   const node = document.createElement(tag);
@@ -13,7 +13,7 @@ function make(tag, className, text) {
 
 const bytes = (view) => (view?.byteLength ? new Blob([view.buffer ? new Uint8Array(view.buffer, view.byteOffset, view.byteLength) : view]) : null);
 
-/** The URL of some bytes; what it gave before is let go. */
+/** The URL of some bytes; the one before is revoked. */
 function source() {
   let url = "";
   return (view, mime) => {
@@ -24,13 +24,13 @@ function source() {
   };
 }
 
-/** Calls `then` with the studio around an element, once it stands in the page. */
+/** Calls `then` with the studio around an element, once it is in the page. */
 function inStudio(el, then) {
   const look = () => (el.isConnected ? then(el.closest(".i2vs-studio") ?? el) : requestAnimationFrame(look));
   look();
 }
 
-/** Sends one file in pieces, each once the one before was answered for. Returns its end. */
+/** Sends one file in pieces, each when the one before was answered. Returns when all were sent. */
 async function upload(model, file, told) {
   const id = crypto.randomUUID?.() ?? String(Math.random());
   let answered;
@@ -132,7 +132,7 @@ function drop({ model, el }) {
   const gone = new AbortController();
   const { signal } = gone;
   inStudio(el, (root) => {
-    root.dataset.lmSuppressShortcuts = "true"; // the keys of a control are not JupyterLab's
+    root.dataset.lmSuppressShortcuts = "true"; // keys in a control are not shortcuts of JupyterLab
     fix(root, signal);
     const over = (event) => {
       if (![...event.dataTransfer.types].some((type) => type === "Files" || type === "application/x-i2v-run")) return;
@@ -152,7 +152,7 @@ function drop({ model, el }) {
       take(file);
     }, { signal });
   });
-  // Voilà ends the kernel with the page, and the clip in the making with it: not while there is one.
+  // Voilà ends the kernel with the page, and the running clip with it: not while there is one.
   window.addEventListener("beforeunload", (event) => model.get("busy") && event.stopImmediatePropagation(), { capture: true, signal });
   document.addEventListener("visibilitychange", () => document.hidden || model.send({ type: "look" }), { signal });
   return () => { gone.abort(); urlOf(null); };
@@ -206,7 +206,7 @@ function strip({ model, el }) {
   el.append(list);
   let urls = new Map();
   const fill = () => {
-    const kept = new Map(); // posters stay as they are: a strip that is told of one more clip must not flicker
+    const kept = new Map(); // posters are kept: a strip with one more clip must not flicker
     const urlOf = (item) => {
       if (!item.poster?.byteLength) return "";
       const url = urls.get(item.id) ?? URL.createObjectURL(bytes(item.poster).slice(0, item.poster.byteLength, "image/jpeg"));

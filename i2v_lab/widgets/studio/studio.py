@@ -2,49 +2,51 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import threading
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
 from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import open_picture
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.clip.video import read_settings
 from i2v_lab.devices.hardware import machine
-from i2v_lab.errors import I2VLabError, PictureError
+from i2v_lab.errors import STOPPED_BY_HAND, I2VLabError, PictureError
+from i2v_lab.jobs import JobStatus, shared_runner
+from i2v_lab.log import start_log
 from i2v_lab.run import restore
 from i2v_lab.settings import load_settings
 from i2v_lab.store import Store
+from i2v_lab.store.jobs import Jobs
 from i2v_lab.widgets.studio import clips
-from i2v_lab.widgets.studio.asking import Asking
 from i2v_lab.widgets.studio.controls import check
-from i2v_lab.widgets.studio.intake import Intake, is_clip
-from i2v_lab.widgets.studio.showing import Now, Showing
-from i2v_lab.widgets.studio.strings import Words
-from i2v_lab.widgets.studio.sweeping import Sweeping
-from i2v_lab.widgets.studio.text import box, escape, html_line
-from i2v_lab.widgets.studio.worker import Job, worker
+from i2v_lab.widgets.studio.form import ClipForm
+from i2v_lab.widgets.studio.html import box, escape, html_line
+from i2v_lab.widgets.studio.results import QueuePane, ResultPane
+from i2v_lab.widgets.studio.strings import Strings
+from i2v_lab.widgets.studio.sweep_tab import SweepTab
+from i2v_lab.widgets.studio.uploads import Uploads, is_clip
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 class Studio(widgets.VBox):  # type: ignore[misc]
-    """Make clips in a notebook: picture, prompt and parameters on the left, what comes of them on the right.
+    """Make clips in a notebook: picture, prompt and parameters on the left, results on the right.
 
-    Clips are made on a thread of their own, one after another: cells run meanwhile, a page may be closed, and a studio
-    opened again in the same kernel shows the clip in the making. What was finished is in the record of runs.
+    Clips are made one after another by a worker process, through the queue of the output folder. Cells run meanwhile, a page may be
+    closed, and a studio that is opened again shows the running clip and the queue. When the kernel ends, the running clip is stopped.
 
         studio = Studio(output_dir="../results", prompt="camera panning left slowly")
         studio
 
     Attributes:
         store: where clips and their records go.
-        record: how the clip made last in this kernel ended; None before the first.
+        record: the newest clip that this kernel asked for and that has ended; None before the first.
     """
 
     def __init__(self, *, lang: str = "en", output_dir: str | Path | None = None, device: str | None = None, **params: Any) -> None:
@@ -53,103 +55,119 @@ class Studio(widgets.VBox):  # type: ignore[misc]
             lang: en or zh.
             output_dir: of clips and records; None: as in the settings.
             device: auto, cpu, cuda or cuda:N; None: as in the settings.
-            params: fields of ClipParams to begin with.
+            params: fields of ClipParams that the form begins with.
 
         Raises:
             InputError: the settings or a field are wrong. StoreError: the record of runs cannot be opened.
         """
-        self._words = words = Words(lang)
+        self._strings = strings = Strings(lang)
         self._settings = load_settings(output={"directory": output_dir}, device=device)
         begin = ClipParams(**{"model": self._settings.model, "image": "sample:coffee", **params})
+        start_log(self._settings.log.directory)
         self.store = Store(self._settings.output.directory)
-        _log_to(self._settings.log.directory)
-        self._worker, self._one = worker(), threading.RLock()
-        self._intake = Intake(self.store.directory)
-        self._asking = Asking(self.store, self._settings, words, self._changed)
-        self._now = Now(self._worker, words)
-        self._showing = Showing(self.store, words, self._restore_run)
-        self._sweeping = Sweeping(self.store, self._settings, words, self._worker, self._restore_run)
-        self._asking.drop.on_msg(self._hear)
-        self._asking.generate.on_click(lambda _: self._generate())
-        self._asking.stop.on_click(lambda _: self._worker.stop())
+        self._runner = shared_runner(self.store, self._settings)
+        self._jobs = Jobs(self.store.database, self._settings)
+        self._shown = ""  # the job of the clip on the screen
+        self._active: set[str] = set()  # the jobs that ran or waited at the last look
+        self._lock = threading.Lock()
+        self._uploads = Uploads(self.store.directory)
+        self._sweeps = SweepTab(self.store, self._settings, strings, self._runner, self._restore_run)
+        self._form = ClipForm(self.store, self._settings, strings, self._sweeps.use)
+        self._queue = QueuePane(self._runner, strings)
+        self._results = ResultPane(self.store, strings, self._restore_run)
+        self._form.drop.on_msg(self._receive)
+        self._form.generate.on_click(lambda _: self._generate())
+        self._form.stop.on_click(lambda _: self._stop())
         head = html_line("i2vs-head")
         head.value = self._head()
         pages = widgets.Tab(
-            children=[self._showing.widget, self._sweeping.widget], titles=(words("clip_tab"), words("sweep_tab"))
-        )  # fmt: skip
+            children=[self._results.widget, self._sweeps.widget], titles=(strings("clip_tab"), strings("sweep_tab"))
+        )
         pages.add_class("i2vs-pages")
-        right = box([self._now.widget, pages], "i2vs-right")
-        super().__init__([head, box([self._asking.widget, right], "i2vs-columns")])
+        right = box([self._queue.widget, pages], "i2vs-right")
+        super().__init__([head, box([self._form.widget, right], "i2vs-columns")])
         self.add_class("i2vs-studio")
-        self._asking.set(begin.plain())
-        self._worker.listen(self)
-        self._show_worker()
+        self._form.set(begin.plain())
+        self._runner.listen(self._show_jobs, previews=True)
+        self._show_jobs()
 
     def _head(self) -> str:
         device = self._settings.device
         if device == "auto":
             device = "cuda:0" if machine()["vram_gib"] else "cpu"
-        about = self._words("about").format(
+        about = self._strings("about").format(
             device=f"{device} ({machine(device)['device_name']})", folder=self.store.directory.resolve()
         )
-        return f"<b>{escape(self._words('name'))}</b> <small>{escape(about)}</small>"
+        return f"<b>{escape(self._strings('name'))}</b> <small>{escape(about)}</small>"
 
     @property
     def params(self) -> ClipParams:
-        """The clip that the controls say. Raises ParamsError where one of them is wrong."""
-        return ClipParams(**self._asking.controls.values())
+        """The clip in the form. Raises ParamsError where a field is wrong."""
+        return ClipParams(**self._form.controls.values())
 
     @property
     def record(self) -> RunRecord | None:
-        last = self._worker.last
-        return last.record if last else None
+        if (last := self._runner.last) is None:
+            return None
+        return self.store.get(json.loads(last.result or "{}").get("run", last.id))
 
     def set(self, **params: Any) -> None:
-        """Show these fields of ClipParams in the controls."""
-        self._asking.set(self.params.replace(**params).plain())
+        """Show these fields of ClipParams in the form."""
+        self._form.set(self.params.replace(**params).plain())
 
     def runs(self) -> pd.DataFrame:
         """The table of runs; see Store.runs."""
         return self.store.runs()
 
     def close(self) -> None:
-        """Take the studio off the page; what is being made goes on."""
-        self._worker.ignore(self)
+        """Remove the studio from the page; the running clip and the queue go on."""
+        self._runner.ignore(self._show_jobs)
         super().close()
 
     def __repr__(self) -> str:
         return f"Studio(output_dir={str(self.store.directory)!r})"
 
-    def on_job(self, job: Job) -> None:
-        """Something about a job has changed."""
-        with self._one:  # the kernel's thread puts jobs in while the worker's tells of them: what is newer must come last
-            self._now.update()
-            self._asking.works(busy=self._worker.current is not None or bool(self._worker.waiting))
-            if job.state != "waiting":
-                self._showing.on_job(job)
-                self._sweeping.on_job(job)
-        if job.state == "over":
-            self._asking.look_again()
+    def _show_jobs(self) -> None:
+        """Show the queue. Called by the runner's thread after each change."""
+        with self._lock:
+            active, running = self._runner.active, self._running()
+            self._queue.show(running[0] if running else None, [status for status in active if status.job.state == "waiting"])
+            own = any(status.job.owner == self._jobs.owner for status in active)
+            self._form.show_busy(running=bool(running), queued=bool(active), own=own)
+            self._sweeps.show(next((status.job for status in [*running, *active] if status.job.kind == "sweep"), None))
+            if running and running[0].job.kind == "clip":
+                self._results.show_running(running[0].job, self._runner.jobs.preview)
+            before, self._active = self._active, {status.job.id for status in active}
+            followed = self._results.job  # of another kernel, perhaps; its previews were shown
+            ended = self._runner.status(followed) if followed in before - self._active else None
+            if (last := ended.job if ended else self._runner.last) and last.id != self._shown:
+                self._shown = last.id
+                self._results.show_ended(last)
+            if before - self._active:
+                self._results.refresh()
+                self._form.update_forecast()
 
-    def _show_worker(self) -> None:
-        """What was begun before this studio was opened."""
-        job = self._worker.current or self._worker.last
-        if job is not None:
-            self.on_job(job)
-        else:
-            self._now.update()
+    def _running(self) -> list[JobStatus]:
+        """The running jobs, those of this kernel first."""
+        found = [status for status in self._runner.active if status.job.state == "running"]
+        return sorted(found, key=lambda status: status.job.owner != self._jobs.owner)
 
-    def _changed(self, params: ClipParams | None) -> None:
-        self._sweeping.use(params)
+    def _stop(self) -> None:
+        """End the running job; the queue goes on."""
+        for status in self._running()[:1]:
+            self._runner.stop(status.job.id, STOPPED_BY_HAND)
 
     def _generate(self) -> None:
-        if (params := self._asking.params) is None:
+        if (params := self._form.params) is None:
             return
-        job = Job(params, self.store, self._settings, force=self._asking.force.value, expected=self._asking.expected)
-        self._asking.say("")
-        self._worker.put(job)
+        self._form.say("")
+        try:
+            self._jobs.add_clip(params, force=self._form.force.value, expected=self._form.expected)
+            self._runner.wake()
+        except I2VLabError as error:
+            self._form.say(clips.error_line(error, self._strings))
 
-    # Settings that come back
+    # Settings that are restored
 
     def _restore_run(self, record: RunRecord) -> None:
         if record.params is None:
@@ -158,76 +176,53 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         kept = self.store.find_picture(record.image_sha256) if record.image_sha256 else None
         if kept and not values["image"].startswith("sample:") and not Path(values["image"]).is_file():
             values["image"] = str(kept)
-        self._asking.set(values)
+        self._form.set(values)
 
     def _restore_clip(self, path: Path) -> None:
         """The settings that a file carries. Nothing in it is trusted."""
         try:
             params, _ = restore(path, self.store)
-            self._asking.set(params.plain())
-            self._asking.say(f'<span role="status">{escape(self._words("restored").format(name=path.name))}</span>')
+            self._form.set(params.plain())
+            self._form.say(f'<span role="status">{escape(self._strings("restored").format(name=path.name))}</span>')
         except PictureError as error:
             carried: Mapping[str, Any] = read_settings(path)["params"]
             values = {
-                **self._asking.controls.values(),
+                **self._form.controls.values(),
                 **{name: value for name, value in carried.items() if name not in ("image", "model")},
             }
             params_here, _ = check(values)
             if params_here is None:
                 raise
-            self._asking.set(params_here.plain())
-            line = f"{self._words('restored_without').format(name=path.name)} {self._words('drop_picture')}"
-            self._asking.say(f'<span role="alert" class="i2vs-error" title="{escape(error)}">{escape(line)}</span>')
+            self._form.set(params_here.plain())
+            line = f"{self._strings('restored_without').format(name=path.name)} {self._strings('drop_picture')}"
+            self._form.say(f'<span role="alert" class="i2vs-error" title="{escape(error)}">{escape(line)}</span>')
 
-    def _hear(self, _: Any, message: Any, buffers: Any) -> None:
+    def _receive(self, _: Any, message: Any, buffers: Any) -> None:
         """A message of the drop zone."""
         if not isinstance(message, dict):
             return
-        drop = self._asking.drop
+        drop = self._form.drop
         try:
             if message.get("type") == "look":
-                self._showing.refresh()
+                self._results.refresh()
             elif message.get("type") == "run":
                 if record := self.store.get(str(message.get("run"))):
                     self._restore_run(record)
-                    self._showing.show(record)
+                    self._results.show(record)
             else:
-                answer, path = self._intake.hear(message, buffers)
+                answer, path = self._uploads.receive(message, buffers)
                 drop.send(answer)
                 if path:
                     self._take(path)
         except I2VLabError as error:
             if "id" in message:
-                drop.send({"id": message["id"], "refused": self._words.line(str(error))})
-            self._asking.say(clips.error_line(error, self._words))
+                drop.send({"id": message["id"], "refused": self._strings.say(error.message)})
+            self._form.say(clips.error_line(error, self._strings))
 
     def _take(self, path: Path) -> None:
         """Use a file that was dropped: a clip's settings, or the picture."""
         if is_clip(path):
             self._restore_clip(path)
             return
-        from i2v_lab.clip.picture import open_picture
-
-        open_picture(path)  # what is no picture is told here, and the one before stays
-        self._asking.set({"image": str(path)})
-
-
-class _LogFile(logging.FileHandler):
-    """A log that is made with its first line, which most studios never write."""
-
-    def _open(self) -> Any:
-        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
-        return super()._open()
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """A full disk ends the log, not the clip, and shows nobody a traceback."""
-
-
-def _log_to(folder: Path) -> None:
-    """Keep what goes wrong in a file, unless somebody reads the log already."""
-    log = logging.getLogger("i2v_lab")
-    if not log.handlers:
-        handler = _LogFile(folder / f"studio_{datetime.now():%Y%m%d_%H%M%S}.log", encoding="utf-8", delay=True)
-        handler.setLevel(logging.WARNING)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        log.addHandler(handler)
+        open_picture(path)  # raises where it is not a picture, and the one before stays
+        self._form.set({"image": str(path)})

@@ -1,4 +1,4 @@
-"""What ipywidgets has none of: a place to drop files on, a strip of clips, a screen that plays. Their page's side is studio.js."""
+"""Elements that ipywidgets lacks: a drop zone for files, a strip of clips, a screen that plays. Their page's side is studio.js."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class DropZone(anywidget.AnyWidget):  # type: ignore[misc]
     """Takes files by drop (anywhere on the studio), click or paste, and shows the picture with its crop.
 
     Attributes:
-        picture: JPEG; b"" for none. alt: what it is, for those who do not see it.
+        picture: JPEG; b"" for none. alt: a description of it, for screen readers.
         words: texts of the page's side.
-        busy: whether something is being made: Voilà then must not end the kernel with its page.
+        busy: whether a job of this kernel runs or waits: Voilà must not end the kernel with its page then.
     """
 
     _esm = _SCRIPT
@@ -63,9 +63,9 @@ class Screen(anywidget.AnyWidget):  # type: ignore[misc]
     """Shows a clip, looping, or a picture.
 
     Attributes:
-        source: the file's bytes. mime: of these; image/... is shown as it is, all else is played.
-        width, height: pixels. alt: what it is.
-        rough: whether it is a preview, a few pixels to be enlarged.
+        source: the file's bytes. mime: of these; image/... is shown as it is, anything else is played.
+        width, height: pixels. alt: a description.
+        rough: whether it is a preview, small and enlarged.
     """
 
     _esm = _SCRIPT

@@ -1,4 +1,4 @@
-"""What the studio says in HTML: every text from outside is escaped here."""
+"""Small pieces of the studio's HTML and widgets: every text from outside is escaped here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import ipywidgets as widgets
 
 
 def escape(text: object) -> str:
-    """The text as it stands between tags or in an attribute."""
+    """The text for a place between tags or in an attribute."""
     return html.escape(str(text), quote=True)
 
 
@@ -31,7 +31,7 @@ def button(text: str, tooltip: str, *classes: str) -> Any:
 
 
 def box(children: Sequence[Any], *classes: str, row: bool = False) -> Any:
-    """A box with classes; what stands where is said in studio.css."""
+    """A box with classes; the layout is in studio.css."""
     found = (widgets.HBox if row else widgets.VBox)(list(children))
     for name in classes:
         found.add_class(name)

@@ -1,4 +1,4 @@
-"""What follows the controls (crop, advice, plan): the latest of what was asked, a moment later, on a thread of its own."""
+"""Work that follows the controls (crop, advice, forecast): the latest request alone, a moment later, in a thread."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-PAUSE_SECONDS = 0.15  # so that a slider on its way does not ask at every pixel
-PAUSES_MOST = 4  # and what asks without end is answered too
+PAUSE_SECONDS = 0.15  # so that a slider that moves does not ask at every pixel
+PAUSES_MAX = 4  # requests that never pause are answered too
 
 
-class Follower(Generic[T]):
-    """Does `work(what, current)` for the last `what` that was asked; `current()` says whether it still is the last."""
+class Debounced(Generic[T]):
+    """Does `work(what, is_last)` for the last `what` that was asked; `is_last()` says whether it still is the last."""
 
     def __init__(self, work: Callable[[T, Callable[[], bool]], None]) -> None:
         self._work = work
@@ -26,19 +26,19 @@ class Follower(Generic[T]):
         self._wake = threading.Event()
 
     def ask(self, what: T) -> None:
-        """Do it soon; what was asked before and was not begun is dropped."""
+        """Do it soon. An earlier request that was not begun is dropped."""
         with self._lock:
             self._asked += 1
             self._wanted = [what]
             self._wake.set()
             if not self._running:
                 self._running = True
-                threading.Thread(target=self._run, name="studio follower", daemon=True).start()
+                threading.Thread(target=self._run, name="studio debounced", daemon=True).start()
 
     def _run(self) -> None:
         while True:
             self._wake.clear()
-            for _ in range(PAUSES_MOST):  # until nothing was asked for so long
+            for _ in range(PAUSES_MAX):  # until nothing was asked for so long
                 if not self._wake.wait(PAUSE_SECONDS):
                     break
                 self._wake.clear()
@@ -50,4 +50,4 @@ class Follower(Generic[T]):
             try:
                 self._work(what, lambda number=number: number == self._asked)  # type: ignore[misc]
             except Exception:
-                log.exception("a studio could not follow its controls")
+                log.exception("the work that follows a control failed")

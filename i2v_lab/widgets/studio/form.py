@@ -1,4 +1,4 @@
-"""The studio's left side: picture, prompt, preset, every other parameter, and the lines that follow them."""
+"""The studio's left side: picture, prompt, preset, every other parameter, advice and the forecast."""
 
 from __future__ import annotations
 
@@ -17,47 +17,52 @@ from i2v_lab.errors import I2VLabError, PictureError
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.widgets.studio.controls import Controls, preset_of
-from i2v_lab.widgets.studio.follow import Follower
-from i2v_lab.widgets.studio.front import DropZone
-from i2v_lab.widgets.studio.outlook import outlook
-from i2v_lab.widgets.studio.strings import Words
-from i2v_lab.widgets.studio.text import box, button, escape, html_line
+from i2v_lab.widgets.studio.debounce import Debounced
+from i2v_lab.widgets.studio.elements import DropZone
+from i2v_lab.widgets.studio.forecast_line import forecast_line
+from i2v_lab.widgets.studio.html import box, button, escape, html_line
+from i2v_lab.widgets.studio.strings import Strings
 
 SHOWN_SIDE = 720  # of the picture with its crop
 
 
-class Asking:
-    """Attributes:
-    controls: one a field of ClipParams.
-    params: what was entered; None while something in it is wrong.
-    expected: seconds that it will take, once that is known.
-    widget: what is shown.
+class ClipForm:
+    """The form for one clip.
+
+    Attributes:
+        controls: one for each field of ClipParams.
+        params: what was entered; None while something in it is wrong.
+        expected: seconds that the clip is predicted to take, once that is known.
+        widget: what is shown.
     """
 
-    def __init__(self, store: Store, settings: Settings, words: Words, changed: Callable[[ClipParams | None], None]) -> None:
-        self.store, self.settings, self.words, self._changed = store, settings, words, changed
+    def __init__(self, store: Store, settings: Settings, strings: Strings, changed: Callable[[ClipParams | None], None]) -> None:
+        """
+        Args:
+            changed: called after each change, with the params, or None where they are wrong.
+        """
+        self.store, self.settings, self.strings, self._changed = store, settings, strings, changed
         self.params: ClipParams | None = None
         self.expected: float | None = None
         self._opened: tuple[tuple[str, float], Picture] | None = None
-        self._drawn: Any = None
+        self._drawn: tuple[str, float] | None = None
         self._quiet = False
-        self.drop = DropZone(words={**words.some("hint", "sending", "slow"), "choose": words("choose_file")})
-        self.controls = Controls(words, self._follow)
-        self.preset = widgets.ToggleButtons(options=[("-", "")], value=None, description=words("preset"))
-        self.sample = widgets.Dropdown(options=[(words("sample"), ""), *((words.sample(name), name) for name in SAMPLES)])
-        self.force = widgets.Checkbox(description=words("again"), indent=False, tooltip=words("anew_help"))
-        self.advice, self.outlook = html_line("i2vs-advice"), html_line("i2vs-outlook")
-        self.generate = button(words("generate"), words("generate_help"), "i2vs-primary")
-        self.stop = button(words("stop"), words("stop_help"), "i2vs-stop")
+        # The forecast takes seconds the first time: the crop and the advice do not wait for it.
+        self._preview: Debounced[tuple[str, ClipParams | None]] = Debounced(self._show_preview)
+        self._forecast: Debounced[ClipParams | None] = Debounced(self._show_forecast)
+        self.drop = DropZone(words={**strings.some("hint", "sending", "slow"), "choose": strings("choose_file")})
+        self.controls = Controls(strings, self._entered)
+        self.preset = widgets.ToggleButtons(options=[("-", "")], value=None, description=strings("preset"))
+        self.sample = widgets.Dropdown(options=[(strings("sample"), ""), *((strings.sample(name), name) for name in SAMPLES)])
+        self.force = widgets.Checkbox(description=strings("force"), indent=False, tooltip=strings("force_help"))
+        self.advice, self.forecast = html_line("i2vs-advice"), html_line("i2vs-outlook")
+        self.generate = button(strings("generate"), strings("generate_help"), "i2vs-primary")
+        self.stop = button(strings("stop"), strings("stop_help"), "i2vs-stop")
         self.stop.disabled = True
         self.message = html_line("i2vs-message")
         self.widget = self._layout()
         self.preset.observe(self._use_preset, "value")
         self.sample.observe(self._use_sample, "value")
-        self._follower: Follower[tuple[str, ClipParams | None]] = Follower(self._catch_up)
-        self._planner: Follower[ClipParams | None] = Follower(
-            self._foresee
-        )  # seconds, the first time: the crop does not wait for it
 
     def _layout(self) -> Any:
         self.preset.add_class("i2vs-preset")
@@ -67,13 +72,12 @@ class Asking:
         basic = [name for name in self.controls.basic() if name in fields and name != "model"]
         shown = box([fields.pop(name) for name in basic], "i2vs-grid")
         negative, model = fields.pop("negative_prompt"), fields.pop("model")
-        fold = widgets.Accordion(
-            children=[box([negative, model, box(list(fields.values()), "i2vs-grid"), self.force])], titles=(self.words("advanced"),)
-        )  # fmt: skip
+        more = box([negative, model, box(list(fields.values()), "i2vs-grid"), self.force])
+        fold = widgets.Accordion(children=[more], titles=(self.strings("advanced"),))
         fold.add_class("i2vs-fold")
         source = box([path, self.sample], "i2vs-source", row=True)
         actions = box([self.generate, self.stop], "i2vs-actions", row=True)
-        foot = box([self.outlook, self.message, actions], "i2vs-foot")
+        foot = box([self.forecast, self.message, actions], "i2vs-foot")
         return box([self.drop, source, prompt, self.preset, shown, fold, self.advice, foot], "i2vs-left")
 
     def set(self, values: dict[str, Any]) -> None:
@@ -84,15 +88,15 @@ class Asking:
         """One line above the buttons."""
         self.message.value = html
 
-    def works(self, *, busy: bool) -> None:
-        """Whether something is being made: what the buttons mean."""
-        self.stop.disabled = not busy
-        self.drop.busy = busy
-        self.generate.description = self.words("queue" if busy else "generate")
+    def show_busy(self, *, running: bool, queued: bool, own: bool) -> None:
+        """Set the buttons: whether a job runs, whether any runs or waits, and whether one of those is this kernel's own."""
+        self.stop.disabled = not running
+        self.drop.busy = own
+        self.generate.description = self.strings("queue" if queued else "generate")
 
-    def look_again(self) -> None:
+    def update_forecast(self) -> None:
         """Something was measured: the planner knows more now."""
-        self._planner.ask(self.params)
+        self._forecast.ask(self.params)
 
     def _use_preset(self, change: Any) -> None:
         if change["new"] and not self._quiet:
@@ -103,24 +107,24 @@ class Asking:
             self.controls["image"].set(f"sample:{change['new']}")
             self.sample.value = ""
 
-    def _follow(self) -> None:
-        """After a change: say what is wrong with it, or what it will be."""
+    def _entered(self) -> None:
+        """After a change: say what is wrong, or what the clip will be."""
         self.params = self.controls.params()
         self.message.value = ""
         self.expected = None
         if not self.controls["image"].value.strip():
-            self.controls["image"].blame(self.words("no_picture"))
+            self.controls["image"].blame(self.strings("no_picture"))
         self.generate.disabled = self.params is None
         self._show_presets()
         self._changed(self.params)
-        self._follower.ask((self.controls["image"].value.strip(), self.params))
+        self._preview.ask((self.controls["image"].value.strip(), self.params))
 
     def _show_presets(self) -> None:
         try:
             presets = models.find(self.controls["model"].value)[0].presets
         except I2VLabError:
             return
-        options = [(self.words.preset(name), name) for name in presets]
+        options = [(self.strings.preset(name), name) for name in presets]
         chosen = preset_of(self.params, presets) if self.params else None
         self._quiet = True
         if list(self.preset.options) != options:
@@ -129,15 +133,15 @@ class Asking:
         self.preset.value = chosen
         self._quiet = False
 
-    # On the follower's thread
+    # In a thread of Debounced
 
-    def _catch_up(self, asked: tuple[str, ClipParams | None], current: Callable[[], bool]) -> None:
+    def _show_preview(self, asked: tuple[str, ClipParams | None], is_last: Callable[[], bool]) -> None:
         path, params = asked
         picture = self._open(path)
         if picture:
             self._draw(picture, params)
         self._advise(params, picture)
-        self._planner.ask(params if picture else None)
+        self._forecast.ask(params if picture else None)
 
     def _open(self, path: str) -> Picture | None:
         if not path:
@@ -152,7 +156,7 @@ class Asking:
             except PictureError as error:
                 self._opened = self._drawn = None
                 self.drop.picture, self.drop.alt = b"", ""
-                self.controls["image"].blame(str(error))
+                self.controls["image"].blame(error.message)
                 return None
         return self._opened[1]
 
@@ -166,21 +170,16 @@ class Asking:
         shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
         out = io.BytesIO()
         shown.save(out, "JPEG", quality=88)
-        self.drop.alt = self.words("picture_alt").format(name=picture.path.name, width=picture.width, height=picture.height)
+        self.drop.alt = self.strings("picture_alt").format(name=picture.path.name, width=picture.width, height=picture.height)
         self.drop.picture = out.getvalue()
 
     def _advise(self, params: ClipParams | None, picture: Picture | None) -> None:
-        notes = [self.words.line(note) for note in picture.notes] if picture else []
-        found = models.advice(params, picture) if params else []
-        lines = [f"<li>{escape(note)}</li>" for note in notes]
-        lines += [
-            f"<li><b>{escape(self.words.label(item.field))}</b> {escape(self.words.line(item.what))}: "
-            f"{escape(self.words.line(item.why))}; {escape(self.words.line(item.remedy))}</li>"
-            for item in found
-        ]
+        lines = [f"<li>{escape(note)}</li>" for note in (picture.notes if picture else ())]
+        for item in models.advice(params, picture) if params else []:
+            lines.append(f"<li><b>{escape(self.strings.label(item.field))}</b> {escape(self.strings.advice(item))}</li>")
         self.advice.value = f'<ul role="status">{"".join(lines)}</ul>' if lines else ""
 
-    def _foresee(self, params: ClipParams | None, current: Callable[[], bool]) -> None:
-        told, seconds = outlook(params, self.store, self.settings, self.words) if params else ("", None)
-        if current():
-            self.outlook.value, self.expected = told, seconds
+    def _show_forecast(self, params: ClipParams | None, is_last: Callable[[], bool]) -> None:
+        text, seconds = forecast_line(params, self.store, self.settings, self.strings) if params else ("", None)
+        if is_last():
+            self.forecast.value, self.expected = text, seconds

@@ -1,4 +1,4 @@
-"""Files that a page sends: in pieces, because a message of more than 10 MiB is lost on the way without a word."""
+"""Files that a page sends: in pieces, because a message of more than 10 MiB is lost silently on the way."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from i2v_lab.errors import ClipError, InputError
 
 FOLDER = "uploads"
 NAME_BYTES_MAX = 120
-# Beginnings of what may be a clip: ISO media but for AVIF and HEIC, Matroska and WebM, GIF.
+# First bytes of a video: ISO media except AVIF and HEIC, Matroska and WebM.
 _VIDEO = re.compile(rb".{4}ftyp(?!avi[fs]|hei|hev|mif1|msf1)|\x1a\x45\xdf\xa3", re.DOTALL)
 
 
 @dataclass
-class _Coming:
+class _Arriving:
     name: str
     size: int
     part: Path
@@ -31,18 +31,18 @@ class _Coming:
     digest: Any = field(default_factory=hashlib.sha256)
 
 
-class Intake:
-    """Puts files together out of their pieces, in uploads/ of the output folder.
+class Uploads:
+    """Puts files together from their pieces, in uploads/ of the output folder.
 
-    A page says `begin` (name, size), then sends `piece` after `piece`, each once the one before was answered for.
+    A page sends `begin` (name, size), then one `piece` after another, each when the one before was answered.
     """
 
     def __init__(self, directory: Path) -> None:
         """directory: the output folder."""
         self.folder = directory / FOLDER
-        self._coming: dict[str, _Coming] = {}
+        self._arriving: dict[str, _Arriving] = {}
 
-    def hear(self, message: Mapping[str, Any], buffers: Sequence[Any]) -> tuple[dict[str, Any], Path | None]:
+    def receive(self, message: Mapping[str, Any], buffers: Sequence[Any]) -> tuple[dict[str, Any], Path | None]:
         """(what to answer, the file once it is whole).
 
         Raises:
@@ -53,17 +53,17 @@ class Intake:
             if message.get("type") == "begin":
                 self._begin(id, str(message.get("name", "")), int(message.get("size", -1)))
                 return {"id": id, "got": 0}, None
-            if id not in self._coming:
+            if id not in self._arriving:
                 raise InputError("upload: expected the beginning of a file first; drop it again")
-            coming = self._coming[id]
+            arriving = self._arriving[id]
             data = bytes(buffers[0]) if buffers else b""
-            if message.get("at") != coming.got or not data or coming.got + len(data) > coming.size:
-                raise InputError(f"upload of {coming.name!r}: a piece is missing or came twice; drop the file again")
-            coming.file.write(data)
-            coming.digest.update(data)
-            coming.got += len(data)
-            whole = self._finish(id) if coming.got == coming.size else None
-            return {"id": id, "got": coming.got}, whole
+            if message.get("at") != arriving.got or not data or arriving.got + len(data) > arriving.size:
+                raise InputError(f"upload of {arriving.name!r}: a piece is missing or came twice; drop the file again")
+            arriving.file.write(data)
+            arriving.digest.update(data)
+            arriving.got += len(data)
+            whole = self._finish(id) if arriving.got == arriving.size else None
+            return {"id": id, "got": arriving.got}, whole
         except OSError as error:
             self.forget(id)
             raise InputError(
@@ -74,11 +74,11 @@ class Intake:
             raise
 
     def forget(self, id: str) -> None:
-        """Let go of a file that did not come to its end."""
-        if coming := self._coming.pop(id, None):
-            coming.file.close()
+        """Drop a file that did not arrive whole."""
+        if arriving := self._arriving.pop(id, None):
+            arriving.file.close()
             with suppress(OSError):
-                coming.part.unlink(missing_ok=True)
+                arriving.part.unlink(missing_ok=True)
 
     def _begin(self, id: str, name: str, size: int) -> None:
         if not 0 < size <= MAX_FILE_BYTES:
@@ -88,20 +88,20 @@ class Intake:
         self.forget(id)
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f".{secrets.token_hex(8)}.part"
-        self._coming[id] = _Coming(safe_name(name), size, part, part.open("xb"))
+        self._arriving[id] = _Arriving(safe_name(name), size, part, part.open("xb"))
 
     def _finish(self, id: str) -> Path:
-        coming = self._coming.pop(id)
-        coming.file.close()
-        # In a folder of its own: two pictures may bear one name, and the same one need not be kept twice.
-        final = self.folder / coming.digest.hexdigest()[:16] / coming.name
+        arriving = self._arriving.pop(id)
+        arriving.file.close()
+        # In a folder of its own: two pictures may have one name, and the same one is kept once.
+        final = self.folder / arriving.digest.hexdigest()[:16] / arriving.name
         final.parent.mkdir(exist_ok=True)
-        coming.part.replace(final)
+        arriving.part.replace(final)
         return final
 
 
 def safe_name(name: str) -> str:
-    """The last part of a name from outside, without what a file system or a terminal could take for more than letters."""
+    """The last part of a name from outside, without characters that mean something to a file system or a terminal."""
     last = re.split(r"[/\\]", name)[-1]
     plain = "".join(letter if letter.isprintable() else "_" for letter in last).strip().lstrip(".") or "file"
     stem, dot, suffix = plain.rpartition(".")
@@ -111,7 +111,7 @@ def safe_name(name: str) -> str:
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a file is a clip, by its content: any video, and a GIF that carries settings. All else may be a picture."""
+    """Whether a file is a clip, by its content: any video, and a GIF that carries settings. Anything else may be a picture."""
     with path.open("rb") as file:
         head = file.read(64)
     if _VIDEO.match(head):

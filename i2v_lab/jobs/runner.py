@@ -1,0 +1,290 @@
+"""The job runner: keeps a worker process while there is work, settles the jobs of workers that died, and reports changes."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from i2v_lab.clip.record import RunRecord
+from i2v_lab.errors import I2VLabError
+from i2v_lab.settings import ENV_PREFIX, Settings
+from i2v_lab.store import Store
+from i2v_lab.store.jobs import Job, Jobs, JobState, StopAfter, forecast, lives, may_take, result_of
+
+log = logging.getLogger(__name__)
+
+BUSY_SECONDS, QUIET_SECONDS = 0.1, 1.0  # between two looks at the queue, while there are jobs and while there are none
+SETTLE_SECONDS = 2.0  # between two looks whether the workers of others live
+WATCH_SECONDS = 3.0  # for so long a look at previews counts
+REMEMBERED = 2000  # ended jobs whose last state is known without asking the database
+STARTS_MAX = 3  # workers in a row that end before they take a job
+KILL_SECONDS = 15.0  # how long a worker may take to end once its clip was stopped
+DIED = "the worker's process ended before the clip was done (killed, or out of memory)"
+WITH_PARENT = "--stop-with-parent"  # an argument of the worker
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """A job at the last look.
+
+    Attributes:
+        place: 0 runs, 1 is next; None has ended.
+        seconds_left: until it is done; None where that is not known.
+    """
+
+    job: Job
+    place: int | None = None
+    seconds_left: float | None = None
+
+
+class JobRunner:
+    """Runs the jobs of an output folder in one worker process. Several runners, in several processes, may share a folder.
+
+    Attributes:
+        jobs: the queue.
+        active: the status of each job that runs or waits, in their order, at the last look.
+        last: the clip of this process's jobs that ended last; None before the first.
+        waiting: how many jobs wait.
+        worker: the worker's process, while there is one.
+    """
+
+    def __init__(self, store: Store, settings: Settings, *, stop_with_process: bool = False) -> None:
+        """
+        Args:
+            settings: of the worker.
+            stop_with_process: the worker stops its clip when this process ends. Otherwise it may finish it.
+        """
+        self.store, self.settings, self.stop_with_process = store, settings, stop_with_process
+        self.jobs = Jobs(store.database, settings)
+        self.worker: subprocess.Popen[bytes] | None = None
+        self.active: list[JobStatus] = []
+        self.last: Job | None = None
+        self.waiting = 0
+        self.closed = False
+        self._listeners: dict[Callable[[], None], bool] = {}
+        self._known: OrderedDict[str, JobStatus] = OrderedDict()
+        self._version, self._rate = self.jobs.last_version(), self.jobs.rate()
+        self._taken = 0  # the newest job that was taken when the worker was started
+        self._settled = self._watched = self._not_before = 0.0
+        self._failed_starts = 0
+        self._changed = False
+        self._awake, self._looking = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="job runner", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look at the queue, in a thread."""
+        try:
+            self.jobs.take_over()
+        except Exception:
+            log.exception("the jobs of an older version could not be taken over")
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the worker: its clip may be finished within `stop_seconds`, then it is recorded as stopped. Waits for that."""
+        self.closed = True
+        self._awake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        worker = self.worker
+        if worker is None:
+            return
+        if worker.stdin:
+            worker.stdin.close()  # it takes no other job
+        for seconds, and_then in ((self.settings.server.stop_seconds, worker.terminate), (KILL_SECONDS, worker.kill), (10, None)):
+            try:
+                worker.wait(seconds)
+                break
+            except subprocess.TimeoutExpired:
+                if and_then:
+                    and_then()
+        with suppress(I2VLabError):
+            self._settle()
+
+    def wake(self) -> None:
+        """A job was added or should stop: look now, and let the worker look."""
+        self._awake.set()
+        worker = self.worker  # a thread may end it meanwhile, and close its pipe
+        if worker and worker.stdin:
+            with suppress(OSError, ValueError):
+                worker.stdin.write(b"\n")
+
+    def stop(self, id: str, reason: str, after: StopAfter = "step") -> Job | None:
+        """End a job, as `Jobs.stop`; the worker hears of it within a step."""
+        job = self.jobs.stop(id, reason, after)
+        self.wake()
+        return job
+
+    def listen(self, call: Callable[[], None], *, previews: bool = False) -> None:
+        """Call this, from the runner's thread, after each look that saw a change.
+
+        Args:
+            previews: whether it shows previews. They are made only where somebody looks.
+        """
+        self._listeners[call] = previews
+
+    def ignore(self, call: Callable[[], None]) -> None:
+        """Call this no more."""
+        self._listeners.pop(call, None)
+
+    def status(self, id: str) -> JobStatus | None:
+        """The status of a job now; None where there is none of this id."""
+        if known := self._known.get(id):
+            return known
+        job = self.jobs.get(id)
+        if job is None or job.ended:
+            return JobStatus(job) if job else None
+        self.refresh()
+        return self._known.get(id, JobStatus(job))
+
+    def refresh(self) -> bool:
+        """Look at the queue now. Returns whether there are jobs."""
+        with self._looking:
+            return self._look()
+
+    def _run(self) -> None:
+        while not self.closed:
+            try:
+                busy = self.refresh()
+            except Exception:
+                log.exception("the queue could not be looked at")
+                busy = False
+            if self._changed:
+                self._changed = False
+                self._report()
+            self._awake.wait(BUSY_SECONDS if busy else QUIET_SECONDS)
+            self._awake.clear()
+
+    def _report(self) -> None:
+        for call in list(self._listeners):
+            try:
+                call()
+            except Exception:  # a screen that fails is no reason for a clip to fail
+                log.exception("a listener could not show a change of the queue")
+
+    def _look(self) -> bool:
+        if not self.closed:
+            self._keep_worker()
+        active, changed = self.jobs.look(self._version)
+        left = forecast(active, self._rate, time.time())
+        ended = [job for job in changed if job.ended]
+        for job in ended:
+            self._known[job.id] = JobStatus(job)
+            self._known.move_to_end(job.id)
+            if job.kind == "clip" and job.started and job.owner == self.jobs.owner:
+                self.last = job
+        waiting = 0
+        found = []
+        for job in active:
+            waiting += job.state == "waiting"
+            found.append(JobStatus(job, waiting if job.state == "waiting" else 0, left[job.id]))
+            self._known[job.id] = found[-1]
+        self.active, self.waiting = found, waiting
+        while len(self._known) > REMEMBERED + len(active):
+            self._known.popitem(last=False)
+        if changed:
+            self._version, self._changed = changed[-1].version, True
+        if ended:
+            self._rate = self.jobs.rate()
+        if len(active) > waiting and any(self._listeners.values()) and time.monotonic() - self._watched > WATCH_SECONDS / 3:
+            self._watched = time.monotonic()
+            self.jobs.watch(time.time() + WATCH_SECONDS)
+        return bool(active)
+
+    # The worker
+
+    def _keep_worker(self) -> None:
+        """Start a worker where jobs wait for one; settle what workers that died have left."""
+        if self.worker and self.worker.poll() is not None:
+            self._worker_ended(self.worker.returncode)
+        if time.monotonic() - self._settled > SETTLE_SECONDS:
+            self._settle()
+        if self.worker is None and time.monotonic() >= self._not_before and self._next():
+            self._start_worker()
+
+    def _next(self) -> Job | None:
+        """The first waiting job that the worker of this runner may take."""
+        active = self.jobs.active()
+        return next((job for job in active if job.state == "waiting" and may_take(job.owner, self.jobs.owner)), None)
+
+    def _start_worker(self) -> None:
+        # In a session of its own: Ctrl-C in the terminal is for this process alone.
+        self.worker = subprocess.Popen(
+            [sys.executable, "-m", "i2v_lab.jobs.worker", *([WITH_PARENT] if self.stop_with_process else [])],
+            stdin=subprocess.PIPE, bufsize=0, start_new_session=True, env={**os.environ, **environment(self.settings)},
+        )  # fmt: skip
+        assert self.worker.stdin  # noqa: S101 - a pipe
+        os.set_blocking(self.worker.stdin.fileno(), False)  # a full pipe wakes as well, and must not hold up the one who asks
+        log.info("worker %d started", self.worker.pid)
+        self._taken = self.jobs.last_taken()
+
+    def _worker_ended(self, code: int) -> None:
+        assert self.worker  # noqa: S101 - the caller looked
+        log.log(logging.INFO if code == 0 else logging.ERROR, "worker %d ended with %d", self.worker.pid, code)
+        if self.worker.stdin:
+            self.worker.stdin.close()
+        self.worker = None
+        self._settle()
+        if code == 0 or self.jobs.last_taken() != self._taken:
+            self._failed_starts = 0
+            return
+        self._failed_starts += 1
+        self._not_before = time.monotonic() + self._failed_starts
+        if self._failed_starts >= STARTS_MAX:
+            self._failed_starts = 0
+            if job := self._next():
+                self.jobs.fail(job.id, "the worker's process ends before it takes a clip; the log has the details")
+
+    def _settle(self) -> None:
+        """End the jobs whose worker died: done where the run was, otherwise failed with a reason."""
+        self._settled = time.monotonic()
+        dead = [job for job in self.jobs.active() if job.state == "running" and not lives(job.worker)]
+        if not dead:
+            return
+        self.store.mark_dead()
+        for job in dead:
+            record = self.store.get(job.id)
+            if record and record.status == "done":
+                self.jobs.end(job, "done", result=result_of(record, job.id))
+            else:
+                self.jobs.end(job, *_how_it_ended(record))
+            log.error("job %s was left by worker %s", job.id, job.worker)
+
+
+def _how_it_ended(record: RunRecord | None) -> tuple[JobState, str]:
+    if record and record.status in ("out_of_memory", "stopped"):
+        return record.status, record.reason
+    return "failed", DIED
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as variables of the environment, with absolute folders: for a process that has another current folder."""
+    found = {}
+    for group, value in settings.model_dump(mode="json").items():
+        for name, inner in value.items() if isinstance(value, dict) else [("", value)]:
+            if inner != "" and name != "token":
+                text = str(Path(inner).absolute()) if name == "directory" else str(inner)
+                found[ENV_PREFIX + group.upper() + (f"__{name.upper()}" if name else "")] = text
+    return found
+
+
+_shared: dict[tuple[int, Path], JobRunner] = {}
+
+
+def shared_runner(store: Store, settings: Settings) -> JobRunner:
+    """The runner of this process for an output folder, started; its worker stops when the process ends."""
+    key = (os.getpid(), store.directory)  # a fork has no thread of its parent
+    if key not in _shared or _shared[key].closed:
+        _shared[key] = JobRunner(store, settings, stop_with_process=True)
+        _shared[key].start()
+        atexit.register(_shared[key].close)
+    return _shared[key]

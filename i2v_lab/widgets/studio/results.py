@@ -1,0 +1,175 @@
+"""The studio's right side for clips: the running job and the queue, the clip on the screen, the strip of the latest ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.record import RunRecord
+from i2v_lab.errors import ClipError, I2VLabError
+from i2v_lab.jobs import JobRunner, JobStatus
+from i2v_lab.store import Store
+from i2v_lab.store.jobs import Job
+from i2v_lab.sweep.file import parse_sweep
+from i2v_lab.widgets.studio import clips
+from i2v_lab.widgets.studio.debounce import Debounced
+from i2v_lab.widgets.studio.elements import Screen, Strip
+from i2v_lab.widgets.studio.forecast_line import job_progress
+from i2v_lab.widgets.studio.html import box, button, escape, html_line
+from i2v_lab.widgets.studio.step_player import StepPlayer
+from i2v_lab.widgets.studio.strings import Strings
+
+
+class QueuePane:
+    """The running job, and those that wait, each with a button that removes it."""
+
+    def __init__(self, runner: JobRunner, strings: Strings) -> None:
+        self._runner, self.strings = runner, strings
+        self.title, self.progress = html_line("i2vs-title"), html_line()
+        self.queue = box([], "i2vs-queue")
+        self._listed: list[str] = []
+        self.widget = box([self.title, self.progress, self.queue], "i2vs-now")
+
+    def show(self, running: JobStatus | None, waiting: list[JobStatus]) -> None:
+        """Called by one thread at a time."""
+        ready = f"{escape(self.strings('ready'))} <small>{escape(self.strings('ready_hint'))}</small>"
+        self.title.value = (
+            f"<b>{escape(self.strings('making'))}</b> {escape(title(running.job, self.strings))}" if running else ready
+        )
+        self.progress.value = job_progress(running, self.strings) if running else ""
+        if (ids := [status.job.id for status in waiting]) != self._listed:
+            self._listed, before = ids, self.queue.children
+            self.queue.children = [self._row(number, status.job) for number, status in enumerate(waiting, 1)]
+            for row in before:
+                for part in (*row.children, row):
+                    part.close()
+
+    def _row(self, number: int, job: Job) -> Any:
+        line = html_line("i2vs-waiting")
+        line.value = f"<small>{escape(self.strings('waits').format(number=number))}</small> {escape(title(job, self.strings))}"
+        remove = button("✕", self.strings("take_out"), "i2vs-small")
+        remove.on_click(lambda _: self._runner.stop(job.id, "removed from the queue"))
+        return box([line, remove], "i2vs-row", row=True)
+
+
+def title(job: Job, strings: Strings) -> str:
+    """A job in a line."""
+    if job.kind == "sweep":
+        return strings("sweep_called").format(name=parse_sweep(job.sweep).name)
+    params = ClipParams.model_validate_json(job.params)
+    return f"{params.prompt[:80] or strings('no_prompt')} · {clips.summary(params, strings)}"
+
+
+class ResultPane:
+    """The screen, the facts of the clip on it, and the strip."""
+
+    def __init__(self, store: Store, strings: Strings, restore: Callable[[RunRecord], None]) -> None:
+        """
+        Args:
+            restore: called with a run whose settings are to be shown in the form.
+        """
+        self.store, self.strings, self._restore = store, strings, restore
+        self._filler: Debounced[None] = Debounced(self._fill)
+        self.job, self._previews = "", 0  # the running clip whose previews are shown, and how many there were
+        self.screen = Screen(empty=strings("nothing_yet"))
+        self.message, self.facts = html_line("i2vs-message"), html_line("i2vs-about")
+        self.strip = Strip(
+            words=strings.some("choose", "empty", "running", "failed", "out_of_memory", "stopped", "gone", "planned")
+        )
+        self.strip.on_open(self._open)
+        self.strip.observe(self._chose, "chosen")
+        self.play = button("", strings("compare_help"), "i2vs-play")
+        self.play.on_click(self._play)
+        self._chose(None)
+        shown = box([self.screen, box([self.message, self.facts], "i2vs-side")], "i2vs-shown")
+        self.player = StepPlayer(store, strings, shown)
+        head = html_line("i2vs-strip-head")
+        head.value = f"<b>{escape(strings('latest'))}</b> <small>{escape(strings('strip_help'))}</small>"
+        self.widget = box([self.player.widget, shown, box([head, self.play], "i2vs-row", row=True), self.strip], "i2vs-clips")
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the latest runs again."""
+        self._filler.ask(None)
+
+    def show_running(self, job: Job, preview: Callable[[str], bytes]) -> None:
+        """The newest preview of a running clip.
+
+        Args:
+            preview: gives the bytes for a job's id.
+        """
+        if job.id != self.job:
+            self.job, self._previews = job.id, 0
+            self.facts.value = ""
+        count = json.loads(job.status or "{}").get("previews", 0)
+        if count != self._previews and (data := preview(job.id)):
+            self._previews = count
+            params = ClipParams.model_validate_json(job.params)
+            self.screen.show(data, "image/webp", (params.height, params.width), self.strings("preview"), rough=True)
+
+    def show_ended(self, job: Job) -> None:
+        """The clip of a job that ended, or why there is none."""
+        result = json.loads(job.result or "{}")
+        if record := self.store.get(result.get("run", job.id)):
+            self.show(record, made_before=result.get("made_before", False))
+        else:
+            self.message.value = clips.error_line(job.reason, self.strings)
+
+    def show(self, record: RunRecord, *, made_before: bool = False) -> None:
+        """The run's clip, or why there is none."""
+        self.message.value, copy = "", False
+        if record.status != "done":
+            self.message.value = clips.error_line(f"{self.strings(record.status)}: {self.strings.say(record.reason)}", self.strings)
+            self.screen.show(b"", "", (9, 16), "")
+        elif clip := clips.clip_of(record, self.store):
+            try:
+                data, mime, copy = clips.played(clip)
+                size = (record.params.height, record.params.width) if record.params else (9, 16)
+                self.screen.show(data, mime, size, record.params.prompt if record.params else "")
+            except ClipError as error:
+                self.message.value = clips.error_line(error, self.strings)
+        else:
+            self.message.value = clips.error_line(self.strings("clip_gone").format(clip=record.clip), self.strings)
+            self.screen.show(b"", "", (9, 16), "")
+        self.facts.value = clips.facts(record, self.store, self.strings, made_before=made_before, copy=copy)
+
+    def _open(self, id: str) -> None:
+        self.player.close()
+        try:
+            record = self.store.get(id)
+            if record is None:
+                return
+            self._restore(record)
+            self.show(record)
+        except I2VLabError as error:
+            self.message.value = clips.error_line(error, self.strings)
+
+    def _fill(self, _: None, is_last: Callable[[], bool]) -> None:
+        try:
+            records = self.store.records(limit=clips.LATEST)[::-1]
+        except I2VLabError as error:
+            self.message.value = clips.error_line(error, self.strings)
+            return
+        for found in clips.cards(records, self.store, self.strings):
+            if not is_last():
+                return
+            if found != self.strip.items:
+                self.strip.items = [dict(one) for one in found]
+        there = {one["id"] for one in self.strip.items}
+        self.strip.chosen = [id for id in self.strip.chosen if id in there]
+
+    # Two clips and more go to the player
+
+    def _chose(self, _: Any) -> None:
+        count = len(self.strip.chosen)
+        self.play.description = self.strings("compare").format(count=count) if count > 1 else self.strings("compare_two")
+        self.play.disabled = count < 2
+
+    def _play(self, _: Any) -> None:
+        try:
+            records = [self.store.get(id) for id in self.strip.chosen]
+            self.player.play([record.id for record in records if record and clips.clip_of(record, self.store)])
+        except I2VLabError as error:
+            self.message.value = clips.error_line(error, self.strings)
