@@ -65,6 +65,8 @@ class Job:
     worker: str
     result: str
 
+    kind = "clip"
+
     @property
     def ended(self) -> bool:
         return self.state not in ("waiting", "running")
@@ -263,6 +265,20 @@ class JobQueue:
         )
         seconds, work = self._do(lambda connection: connection.execute(query, (RATED_JOBS,)).fetchone())
         return seconds / work if seconds and work else None
+
+
+JobState = State
+QueueFull = Full
+
+
+class Jobs(JobQueue):
+    """The queue, by the names that are to come."""
+
+    def add_clip(self, params: ClipParams, limit: int | None = None) -> Job:
+        return self.add(params, 10**9 if limit is None else limit)
+
+    def newest(self, limit: int, state: State | None = None, kind: str | None = None) -> list[Job]:
+        return super().newest(limit, state)
 
 
 def _select(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Job]:
