@@ -22,6 +22,7 @@ class JobRunner:
     """Keeps a worker while there is work, and knows the status of each job."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
+        store.directory.mkdir(parents=True, exist_ok=True)
         self._supervisor = Supervisor(settings, store)
         self._supervisor.queue = self.jobs = Jobs(store.directory)
         self._listeners: list[Callable[[], None]] = []
