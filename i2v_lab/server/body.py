@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import open_picture
@@ -102,7 +103,7 @@ async def read_form(request: Request, limit: int) -> tuple[dict[str, str], bytes
     """
     try:
         items = (await request.form(max_part_size=limit)).multi_items()
-    except HTTPException as error:
+    except StarletteHTTPException as error:
         raise ApiError(400, "body", f"expected multipart/form-data: {error.detail}") from None
     if not items:
         raise ApiError(400, "body", "expected multipart/form-data with a field, got none")
