@@ -35,7 +35,7 @@ def serve(
     stop: Annotated[
         bool, typer.Option("--stop", help="end the server of this port; its clip is finished or recorded as stopped")
     ] = False,
-    no_token: Annotated[bool, typer.Option("--no-token", help="let everybody on this machine in; not on other addresses")] = False,
+    no_token: Annotated[bool, typer.Option("--no-token", help="everybody on this machine may use it; only on 127.0.0.1")] = False,
     output_dir: Annotated[Path | None, typer.Option("--output-dir", help="folder of clips and records [default: results]")] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N [default: auto]")] = None,
 ) -> None:
@@ -68,12 +68,13 @@ def serve(
 def _check_installed() -> None:
     import importlib.util
 
-    if missing := [name for name in ("jupyter_server", "voila", "jupyterlab") if importlib.util.find_spec(name) is None]:
+    needed = ("jupyter_server", "voila", "jupyterlab", "fastapi", "fastapi_offline", "python_multipart", "uvicorn")
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise I2VLabError(f"the server needs {', '.join(missing)}: pip install 'i2v_lab[lab]'")
 
 
 def _check_machine(settings: Settings) -> None:
-    """What the doctor checks; only what is not well is told."""
+    """Check the machine as the doctor does; report only what is not well."""
     from i2v_lab.cli.doctor import examine
 
     missing = False
@@ -121,31 +122,28 @@ def _network_name() -> str:
 def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
     """Serve until told to end. The running clip is finished, or recorded as stopped."""
     from i2v_lab.server import app
-    from i2v_lab.server.extension import DESK_KEY
+    from i2v_lab.server.process import ApiProcess, log_to
 
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setLevel(logging.INFO)  # Jupyter says a line a request below that
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.captureWarnings(True)  # libraries of Jupyter announce changes to come; they are not the user's
-    for name in ("i2v_lab", "py.warnings"):
-        logging.getLogger(name).addHandler(handler)
-        logging.getLogger(name).setLevel(logging.INFO)
-    server = app.make(settings, token, handler)
-    app.write_state(settings, path)
-    if not quiet:
-        _show(settings, token, path)
-        tell("Ctrl-C ends it")
+    os.environ.update(app.environment(settings))
+    api = ApiProcess(settings, path, with_token=bool(token))  # it starts while Jupyter does
     try:
+        server = app.make(settings, token, log_to(path), api)
+        app.write_state(settings, path)
+        if not quiet:
+            _show(settings, token, path)
+            tell("Ctrl-C ends it")
         server.start()
+        if api.process.poll():
+            raise I2VLabError(f"the API ended with {api.process.returncode}; the log has the details: {path}")
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending
-        server.web_app.settings[DESK_KEY].close()
+        api.close()
         app.state_file(settings.server.port).unlink(missing_ok=True)
         log.info("the server has ended")
 
 
 def _start(settings: Settings, token: str, path: Path) -> None:
-    """Start a process of its own that serves, and wait until it answers."""
+    """Start a server in a process of its own, and wait until it answers."""
     from i2v_lab.server import app
 
     words = ["serve", "--port", str(settings.server.port), "--host", settings.server.host]
@@ -171,12 +169,12 @@ def _start(settings: Settings, token: str, path: Path) -> None:
 
 
 def _answers(settings: Settings) -> bool:
-    import requests
+    import httpx
 
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.server.host, settings.server.host)  # noqa: S104
     try:
-        return requests.get(f"http://{host}:{settings.server.port}/api/health", timeout=5).ok
-    except requests.RequestException:
+        return httpx.get(f"http://{host}:{settings.server.port}/api/health", timeout=5, trust_env=False).is_success
+    except httpx.HTTPError:
         return False
 
 

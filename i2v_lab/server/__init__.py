@@ -1,27 +1,16 @@
-"""The web page and the API on one port: an extension of Jupyter's own server.
+"""The web page and the API on one port: `i2v-lab serve`.
 
-`/` is the studio rendered by Voilà, `/lab` is JupyterLab, `/api/...` the API. `i2v-lab serve` starts it (see app.py); an
-extension loaded into another Jupyter server would take over its `/`, so nothing enables it but that command.
+Two processes. Jupyter Server listens on the port: the studio at `/` (rendered by Voilà), JupyterLab at `/lab`. The API, a
+FastAPI application, has a process of its own on a private Unix socket; Jupyter Server checks the token and passes `/api/...`
+on to it. So a page that keeps Jupyter busy does not hold up the API, and the other way round.
 
-    app.py         one Jupyter server process, configured by code
-    extension.py   what is added to it: the handlers, who may come in
-    handlers.py    the calls of the API; api.py is what they share, body.py reads what they are sent, plans.py plans
-    schemas.py     what is asked and answered, made from ClipParams; openapi.py describes it
-    queue.py       the jobs, in SQLite: they survive a restart
-    supervisor.py  starts the worker, notices that it died, knows where each job stands
-    worker.py      the process that makes the clips, one after another
+    app.py       the Jupyter server, configured by code; ports and state files
+    front.py     what is added to it: the token for every request, the way to the API
+    process.py   the API's process: how it is started, kept running and ended
+    api.py       the calls of the API
+    state.py     what the calls share: settings, store, job runner, limits
+    body.py      reads requests: JSON, forms, pictures
+    schemas.py   requests and answers as pydantic models, made from ClipParams
+    plans.py     plans, computed in a process of their own
+    client.py    the client for scripts
 """
-
-from __future__ import annotations
-
-from typing import Any
-
-
-def _jupyter_server_extension_points() -> list[dict[str, str]]:
-    return [{"module": "i2v_lab.server"}]
-
-
-def _load_jupyter_server_extension(serverapp: Any) -> None:
-    from i2v_lab.server.extension import load
-
-    load(serverapp)

@@ -1,263 +1,363 @@
-"""What all calls of the API share: the desk behind them, who may call, one shape of errors, bodies of a sensible size."""
+"""The API: a FastAPI application. Each call answers at once; what takes time happens in a thread or another process."""
 
-from __future__ import annotations
+# Annotations are values here: the models of requests are made at run time.
 
-import asyncio
 import importlib.metadata
 import json
-import math
+import sys
 import time
-from collections.abc import Awaitable
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from http.client import responses
-from multiprocessing import get_context
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
 
-from jupyter_server.base.handlers import JupyterHandler
+import anyio
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi import Path as PathParam
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from fastapi.security import APIKeyQuery, HTTPBearer
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
-from tornado import web
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Match
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
+from i2v_lab import models
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.errors import StoreError
-from i2v_lab.jobs.supervisor import Standing, Supervisor
-from i2v_lab.server.body import ApiError, read_texts, shown_params, without_paths
-from i2v_lab.server.plans import follow_parent, work_out
+from i2v_lab.errors import I2VLabError, StoreError
+from i2v_lab.jobs import DIED, JobStatus
+from i2v_lab.server.body import ApiError, keep_file, keep_image, read_form, read_json, read_texts, refused, to_params, without_paths
 from i2v_lab.server.schemas import (
+    ID_PATTERN,
+    PREDICT_NAMES,
     ErrorAnswer,
-    Fault,
+    Health,
     JobAnswer,
+    JobList,
     Limits,
-    Result,
+    ListQuery,
+    ModelAnswer,
+    ModelsAnswer,
+    PlanAnswer,
+    PredictAnswer,
+    PredictQuery,
     clip_request,
     limits_of,
-    moment,
     plan_request,
     predict_request,
 )
-from i2v_lab.settings import Settings
-from i2v_lab.store import Store
-from i2v_lab.store.jobs import Full, Job, forecast
+from i2v_lab.server.state import ApiState, job_answer
 
 STOPPED = "stopped by a client"
-ASKS_SECONDS = 5.0  # between two looks for checkpoints
-RETRY_SECONDS = 10  # where nothing is known of how long a clip takes
-DRAIN_BYTES = 2**30  # of a body that is too large: read and thrown away, so that the client hears why
-PICTURES_AT_ONCE = 2  # decoded; one may take 270 MB
+LOOK_SECONDS = 5.0  # between two looks for checkpoints
+THREADS, SWITCH_SECONDS = 4, 0.001  # threads share Python's lock with the event loop: few of them, and short turns
+_JSON, _FORM = "application/json", "multipart/form-data"
+_FAULTS = {
+    400: "The request cannot be read.", 403: "No token, or a request from another site.", 404: "There is no such clip.",
+    405: "Another method was expected.",
+    409: "The model cannot make this clip, or the job has ended.", 413: "The body is too large.", 415: "Another content type was expected.",
+    422: "A field is wrong.", 429: "The queue is full.", 503: "The worker died.", 507: "The disk is full.",
+}  # fmt: skip
+_RETRY = {"Retry-After": {"description": "seconds until a place is likely to be free", "schema": {"type": "integer", "minimum": 1}}}
+_VIDEO = {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}}
+_FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file.", **_VIDEO}, 206: {"description": "The bytes that the Range header names.", **_VIDEO},
+    304: {"description": "It has not changed."}, 416: {"description": "It is shorter than that."},
+}  # fmt: skip
 
 
-class Asks(NamedTuple):
-    """What may be asked for, and the models that check it."""
+class Api:
+    """The ASGI application. It is built again when a checkpoint comes or goes: its name is a value that a request may have."""
 
-    limits: Limits
-    clip: type[BaseModel]
-    predict: type[BaseModel]
-    plan: type[BaseModel]
+    def __init__(self, state: ApiState, *, with_token: bool) -> None:
+        self.state, self.with_token = state, with_token
+        self._limits: Limits | None = None
+        self._app: FastAPI | None = None
+        self._looked = 0.0
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        prefix = dict(scope["headers"]).get(b"x-forwarded-prefix", b"").decode("latin-1")
+        app = await self._current()
+        await app({**scope, "root_path": prefix}, receive, send)
 
-class Desk:
-    """What the handlers share."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.version = importlib.metadata.version("i2v_lab")
-        self.store = Store(settings.output.directory)
-        self.supervisor = Supervisor(settings, self.store)
-        self.queue = self.supervisor.queue
-        self.pictures = asyncio.Semaphore(PICTURES_AT_ONCE)
-        self._asks: Asks | None = None
-        self._asked = 0.0
-        self.task: asyncio.Future[None] | None = None
-        self._planners: ProcessPoolExecutor | None = None
-
-    async def asks(self) -> Asks:
-        """What may be asked for; looked up again now and then, since checkpoints are fetched while the server runs."""
-        now = time.monotonic()
-        if self._asks is None or now - self._asked > ASKS_SECONDS:
-            self._asked = now
-            limits = await asyncio.to_thread(limits_of, self.settings)
-            if self._asks is None or self._asks.limits != limits:
-                self._asks = Asks(limits, clip_request(limits), predict_request(limits), plan_request(limits))
-        return self._asks
-
-    async def check_room(self) -> None:
-        """Answer 429 where the queue is full: before a picture is looked at, which takes longer than all else."""
-        if self.supervisor.waiting >= self.settings.server.queue_limit:
-            active = await asyncio.to_thread(self.queue.active)
-            if sum(job.state == "waiting" for job in active) >= self.settings.server.queue_limit:
-                raise await asyncio.to_thread(self._full, active)
-
-    async def submit(self, params: ClipParams) -> Job:
-        """Put a clip into the queue, or answer 429."""
-        try:
-            job = await asyncio.to_thread(self.queue.add, params, self.settings.server.queue_limit)
-        except Full:
-            raise await asyncio.to_thread(self._full, self.queue.active()) from None
-        self.supervisor.wake()
-        return job
-
-    def _full(self, active: list[Job]) -> ApiError:
-        limit, wait = self.settings.server.queue_limit, str(self._retry_after(active))
-        return ApiError(429, "queue", f"{limit} clips wait already; try again in {wait} s", {"Retry-After": wait})
-
-    def _retry_after(self, active: list[Job]) -> int:
-        """Seconds until a place in the queue is likely to be free."""
-        first = next(iter(forecast(active, self.queue.rate(), time.time()).values()), None)
-        return RETRY_SECONDS if first is None else min(max(1, math.ceil(first)), 3600)
-
-    async def plan(self, params: ClipParams) -> dict[str, Any]:
-        """What a clip would take; worked out in a process of its own, which would otherwise hold up all other answers."""
-        if self._planners is None:
-            self._planners = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=follow_parent)
-        asked = partial(work_out, params.plain(), self.settings.device, self.store.directory)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._planners, asked)
-        except BrokenExecutor:  # killed: the next call starts another
-            self._planners = None
-            raise ApiError(422, "resolution", "the plan took more memory than there is; ask for a smaller clip") from None
-
-    def close(self) -> None:
-        """End the processes."""
-        if self._planners:
-            self._planners.shutdown(wait=False, cancel_futures=True)
-        self.supervisor.close()
+    async def _current(self) -> FastAPI:
+        if self._app is None:
+            sys.setswitchinterval(SWITCH_SECONDS)
+            anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        if self._app is None or time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            limits = await run_in_threadpool(limits_of, self.state.settings)
+            if self._app is None or limits != self._limits:
+                self._limits, self._app = limits, make_app(self.state, limits, with_token=self.with_token)
+        return self._app
 
 
-class Api(JupyterHandler):  # type: ignore[misc]
-    """What all calls share: who may call, one shape of errors, no cache."""
+def make_app(state: ApiState, limits: Limits, *, with_token: bool) -> FastAPI:
+    """The application for these limits.
 
-    open_to_all = False
+    Args:
+        with_token: say in the description that the calls need a token. It is checked by the server in front.
+    """
+    server = state.settings.server
+    app = FastAPIOffline(
+        title="i2v_lab", version=importlib.metadata.version("i2v_lab"), openapi_url="/api/openapi.json", redirect_slashes=False,
+        docs_url="/api/docs", redoc_url=None, static_url="/api/docs/static", swagger_ui_oauth2_redirect_url="/api/docs/redirect",
+        description=f"Clips from pictures. At most {server.queue_limit} clips wait; a body has at most {server.body_mib} MiB. "
+        "Every error is an ErrorAnswer that names the field.",
+    )  # fmt: skip
+    security = [Depends(HTTPBearer(auto_error=False)), Depends(APIKeyQuery(name="token", auto_error=False))] if with_token else []
+    faults = _faults(400, 405, 422, *((403,) if with_token else ()))
+    calls = APIRouter(dependencies=[Depends(_each_once), *security], responses=faults, generate_unique_id_function=_call_name)
+    asked: dict[str, type[BaseModel]] = {
+        "predict": _add_predict(calls, state, limits),
+        "list_clips": ListQuery,
+        "plan_clip": _add_plan(calls, state, limits),
+    }
+    _add_clips(calls, state, limits)
+    _add_clip(calls, state)
+    _add_models(calls, state)
+    app.include_router(calls)
 
-    def initialize(self, desk: Desk) -> None:
-        self.desk = desk
+    @app.get("/api/health", summary="Say that the server answers; needs no token", responses=_faults(405), operation_id="health")
+    async def health() -> Health:
+        return Health(version=app.version)
 
-    async def prepare(self, *, _redirect_to_login: bool = False) -> Awaitable[None] | None:
-        await super().prepare(_redirect_to_login=_redirect_to_login)
-        if self.current_user is None and not self.open_to_all:
-            raise ApiError(403, "token", "expected the token of this server: Authorization: Bearer <token>, or ?token=<token>")
-        return None
+    _add_handlers(app, [*calls.routes, *app.routes], asked)
+    return app
 
-    def check_xsrf_cookie(self) -> None:
-        """Other sites may not post. A browser says where a request comes from; a script with the token needs not."""
-        if not hasattr(self, "_jupyter_current_user") or self.token_authenticated:
-            return
-        origin, site = self.request.headers.get("Origin"), self.request.headers.get("Sec-Fetch-Site")
-        if site not in (None, "same-origin", "none") or (origin is not None and urlsplit(origin).netloc != self.request.host):
-            raise ApiError(403, "Origin", "posts of other sites are refused")
-        if origin is None and site is None and self.identity_provider.auth_enabled:
-            try:
-                super().check_xsrf_cookie()  # logged in by a cookie: it must be a page of ours
-            except web.HTTPError:
-                raise ApiError(403, "_xsrf", "expected the token in the Authorization header") from None
 
-    def set_default_headers(self) -> None:
-        super().set_default_headers()
-        self.set_header("Cache-Control", "no-store")
+def _call_name(route: APIRoute) -> str:
+    return route.name
 
-    @property
-    def content_security_policy(self) -> str:
-        return f"{super().content_security_policy}; default-src 'none'"
 
-    def get_login_url(self) -> str:
-        raise ApiError(403, "token", "expected the token of this server")
+def _faults(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors of a call, for its description."""
+    return {
+        status: {"model": ErrorAnswer, "description": _FAULTS[status], **({"headers": _RETRY} if status == 429 else {})}
+        for status in statuses
+    }
 
-    def answer(self, found: BaseModel, status: int = 200) -> None:
-        self.set_status(status)
-        self.set_header("Content-Type", "application/json")
-        self.finish(found.model_dump_json())
 
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """One shape for all that went wrong."""
-        error = kwargs.get("exc_info", (None, None))[1]
-        field, message = "", responses.get(status_code, "error").lower()
-        if isinstance(error, ApiError):
-            field, message = error.field, error.message
-            for name, value in error.more_headers.items():
-                self.set_header(name, value)
-        elif status_code == 405:
-            methods = [name for name in self.SUPPORTED_METHODS if getattr(type(self), name.lower()) is not web.RequestHandler.get]
-            self.set_header("Allow", ", ".join(methods))
-            field, message = "method", f"expected {' or '.join(methods)}"
-        elif isinstance(error, StoreError):
-            message = "the record of runs or the queue cannot be read or written now; the log has the details"
-        elif status_code >= 500:
-            message = "unexpected error; the log has the details"
-        elif isinstance(error, web.HTTPError) and error.log_message:
-            message = without_paths(str(error.log_message))[:300]
-        self.set_header("Content-Type", "application/json")
-        self.finish(ErrorAnswer(error=Fault(field=field, message=message)).model_dump_json())
+def _each_once(request: Request) -> None:
+    """A parameter of the query may be given once."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ApiError(422, twice[:60], f"expected it once, got it {names.count(twice)} times")
 
-    def query(self, model: type[BaseModel]) -> Any:
-        """The query, checked; the token is not part of it."""
-        values = {name: self.get_query_arguments(name, strip=False) for name in self.request.query_arguments if name != "token"}
-        if twice := [name for name, found in values.items() if len(found) > 1]:
-            raise ApiError(422, twice[0][:60], "expected it once, got it more than once")
-        return read_texts(model, {name: found[0] for name, found in values.items()})
 
-    def standing_answer(self, standing: Standing) -> JobAnswer:
-        job = standing.job
-        found = json.loads(job.result) if job.result else None
-        result = None
-        if found:
-            url = f"{self.base_url}api/clips/{job.id}/clip.mp4"
-            result = Result(url=url, **{name: found[name] for name in Result.model_fields if name != "url"})
-        return JobAnswer(
-            id=job.id, state=job.state, reason=without_paths(job.reason), stage=job.stage, step=job.step, steps=job.steps,
-            place=standing.place, seconds_left=None if standing.seconds_left is None else round(standing.seconds_left, 1),
-            params=shown_params(job.params), created=moment(job.created), started=moment(job.started) if job.started else None,
-            finished=moment(job.finished) if job.finished else None, result=result,
-        )  # fmt: skip
+def _kind(request: Request) -> str:
+    """The content type without its parameters."""
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
-    async def standing(self, id: str) -> Standing:
-        found = await self.desk.supervisor.standing(id)
-        if found is None:
-            raise ApiError(404, "id", "there is no such clip")
-        if STOPPED in (found.job.stop, found.job.reason):
-            raise ApiError(404, "state", "it was stopped by a client")
+
+def _only_json(request: Request) -> None:
+    if _kind(request) != _JSON:
+        raise ApiError(415, "Content-Type", f"expected {_JSON}")
+
+
+def _answer(status: JobStatus, request: Request) -> JobAnswer:
+    return job_answer(status, request.scope["root_path"])
+
+
+# The calls
+
+
+def _add_predict(calls: APIRouter, state: ApiState, limits: Limits) -> type[BaseModel]:
+    model = predict_request(limits)
+
+    @calls.post(
+        "/api/predict", summary="Make a clip, and answer when it is done", responses=_faults(409, 413, 415, 429, 503, 507),
+        dependencies=[Depends(_only_json), Depends(state.check_room)],
+    )  # fmt: skip
+    async def predict(sent: model, asked: Annotated[PredictQuery, Query()], request: Request) -> PredictAnswer:  # type: ignore[valid-type]
+        began = time.monotonic()
+        picture, *rest = sent.data  # type: ignore[attr-defined]
+        values = {"model": limits.default_model, **dict(zip(PREDICT_NAMES[1:], rest, strict=True))}
+        values["image"] = await state.with_picture(partial(keep_image, picture.data, "data.0.data", state.store))
+        job = await run_in_threadpool(lambda: state.submit(to_params(values, limits)))
+        async for status in state.follow(job.id):
+            last = status
+        found = _answer(last, request)
+        if found.result is None:
+            raise ApiError(503 if found.reason == DIED else 422, "clip", f"{found.state}: {found.reason}")
+        host = f"{request.url.scheme}://{request.url.netloc}" if asked.urls == "absolute" else ""
+        return PredictAnswer(data=[host + found.result.url, found.params], duration=round(time.monotonic() - began, 3))
+
+    return model
+
+
+def _add_clips(calls: APIRouter, state: ApiState, limits: Limits) -> None:
+    model = clip_request(limits)
+    schema = model.model_json_schema()
+    file = {"type": "string", "format": "binary", "description": "the picture's file"}
+    form = {**schema, "title": "ClipForm", "properties": {**schema["properties"], "image": file}}
+    body = {_JSON: {"schema": schema}, _FORM: {"schema": form, "encoding": {"image": {"contentType": "image/png"}}}}
+
+    @calls.post(
+        "/api/clips", status_code=202, summary="Ask for a clip", responses=_faults(409, 413, 415, 429, 507),
+        dependencies=[Depends(state.check_room)], openapi_extra={"requestBody": {"required": True, "content": body}},
+    )  # fmt: skip
+    async def create_clip(request: Request, response: Response) -> JobAnswer:
+        values: dict[str, Any]
+        if _kind(request) == _JSON:
+            values = dict(await run_in_threadpool(read_json, model, await request.body()))
+            keep = partial(keep_image, values["image"], "image", state.store)
+        elif _kind(request) == _FORM:
+            texts, data, name = await read_form(request, state.settings.server.body_mib * 2**20)
+            # Checked before the picture is decoded; where it is a file, a sample is checked in its place.
+            values = dict(read_texts(model, {"image": "sample:coffee", **texts}))
+            keep = partial(keep_file, data, name, state.store)
+            if "image" in texts:
+                keep = partial(keep_image, values["image"], "image", state.store)
+        else:
+            raise ApiError(415, "Content-Type", f"expected {_JSON} or {_FORM}")
+        values["image"] = await state.with_picture(keep)
+        job = await run_in_threadpool(lambda: state.submit(to_params(values, limits)))
+        response.headers["Location"] = f"{request.scope['root_path']}/api/clips/{job.id}"
+        return _answer(await run_in_threadpool(state.find, job.id), request)
+
+    @calls.get("/api/clips", summary="List the newest clips, the newest first")
+    def list_clips(asked: Annotated[ListQuery, Query()], request: Request) -> JobList:
+        jobs = state.runner.jobs.newest(asked.limit, asked.state, kind="clip")
+        return JobList(clips=[_answer(state.runner.status(job.id) or JobStatus(job), request) for job in jobs])
+
+
+def _add_clip(calls: APIRouter, state: ApiState) -> None:
+    def find(id: Annotated[str, PathParam(json_schema_extra={"pattern": ID_PATTERN})]) -> JobStatus:
+        return state.find(id)
+
+    Found = Annotated[JobStatus, Depends(find)]  # noqa: N806
+    LastEvent = Annotated[str, Header(description="the last event that was received; it is not sent again")]  # noqa: N806
+
+    @calls.get("/api/clips/{id}", summary="Say how far a clip is", responses=_faults(404))
+    def get_clip(found: Found, request: Request) -> JobAnswer:
+        return _answer(found, request)
+
+    @calls.delete(
+        "/api/clips/{id}", summary="Stop a clip: at once while it waits, at its next step while it runs",
+        responses={202: {"model": JobAnswer, "description": "It will stop at its next step."}, **_faults(404, 409)},
+    )  # fmt: skip
+    def stop_clip(found: Found, request: Request, response: Response) -> JobAnswer:
+        if found.job.ended:
+            raise ApiError(409, "state", f"expected a clip that waits or runs; it has ended: {found.job.state}")
+        job = state.runner.jobs.stop(found.job.id, STOPPED)
+        if job is None or job.state in ("done", "failed", "out_of_memory"):
+            raise ApiError(409, "state", "expected a clip that waits or runs; it has just ended")
+        state.runner.wake()
+        state.runner.refresh()
+        response.status_code = 202 if job.state == "running" else 200
+        return _answer(JobStatus(job), request)
+
+    def unseen(found: Found, last_event_id: LastEvent = "") -> JobStatus:
+        if found.job.ended and last_event_id == str(found.job.version):
+            raise HTTPException(204)  # nothing will follow: a browser does not connect again
         return found
 
+    @calls.get(
+        "/api/clips/{id}/events", summary="Say how far a clip is, at each change, until it ends", response_class=EventSourceResponse,
+        responses={200: {"description": "An event for each change: its data is a JobAnswer, its name the state.", "content": {
+            "text/event-stream": {"schema": {"type": "string"}}}},
+            204: {"description": "It has ended, and Last-Event-ID was its last event."}, **_faults(404)},
+    )  # fmt: skip
+    async def follow_clip(
+        found: Annotated[JobStatus, Depends(unseen)], request: Request, last_event_id: LastEvent = ""
+    ) -> AsyncIterator[ServerSentEvent]:
+        async for now in state.follow(found.job.id):
+            if str(now.job.version) != last_event_id:
+                yield ServerSentEvent(data=_answer(now, request), event=now.job.state, id=str(now.job.version))
 
-@web.stream_request_body
-class BodyApi(Api):
-    """A call with a body. What is refused before it was read is told after: a client that still sends would not hear it."""
+    files = StaticFiles(directory=state.store.directory, check_dir=False)
 
-    async def prepare(self, *, _redirect_to_login: bool = False) -> Awaitable[None] | None:
-        self._parts: list[bytes] = []
-        self._size, self._limit = 0, self.desk.settings.server.body_mib * 2**20
-        self._refusal: web.HTTPError | None = None
+    @calls.head("/api/clips/{id}/clip.mp4", include_in_schema=False)
+    @calls.get(
+        "/api/clips/{id}/clip.mp4", summary="The clip as MP4, with byte ranges", response_class=Response,
+        responses={**_FILE_ANSWERS, **_faults(404)},
+    )  # fmt: skip
+    async def download_clip(found: Found, request: Request) -> Response:
+        if found.job.state != "done":
+            raise ApiError(404, "id", f"there is no clip: it is {found.job.state}")
+        clip = Path(json.loads(found.job.result)["clip"])
+        if clip.parent != Path(state.store.clips.name) or (state.store.directory / clip).is_symlink():
+            raise ApiError(404, "id", "the clip is no longer there")
         try:
-            await super().prepare(_redirect_to_login=_redirect_to_login)
-        except web.HTTPError as error:
-            if self.request.method != "POST":
-                raise
-            self._refusal = error
-        # Where nobody is trusted yet, no more is read than from those who are.
-        drain = DRAIN_BYTES if self._refusal is None else self._limit
-        if int(self.request.headers.get("Content-Length", "0")) > drain:
-            self.set_header("Connection", "close")
-            raise self._refusal or self._too_large()
-        self.request.connection.set_max_body_size(drain)
-        return None
+            response = await files.get_response(str(clip), request.scope)
+        except StarletteHTTPException:
+            raise ApiError(404, "id", "the clip is no longer there") from None
+        response.headers["Cache-Control"] = "private, max-age=3600"
+        # A header is Latin-1 and a prefix of clips' names may be anything: RFC 8187.
+        response.headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(clip.name, safe='')}"
+        return response
 
-    def data_received(self, chunk: bytes) -> None:
-        self._size += len(chunk)
-        if self._size <= self._limit and self._refusal is None:
-            self._parts.append(chunk)
-        else:
-            self._parts.clear()
 
-    def _too_large(self) -> ApiError:
-        return ApiError(413, "body", f"expected at most {self._limit // 2**20} MiB; make the picture smaller")
+def _add_plan(calls: APIRouter, state: ApiState, limits: Limits) -> type[BaseModel]:
+    model = plan_request(limits)
 
-    async def post(self) -> None:
-        if self._refusal:
-            raise self._refusal
-        if self._size > self._limit:
-            raise self._too_large()
-        kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        await self.accept(kind, b"".join(self._parts))
+    @calls.get("/api/plan", summary="Say what a clip would take")
+    async def plan_clip(asked: Annotated[model, Query()]) -> PlanAnswer:  # type: ignore[valid-type]
+        values = {**dict(asked), "image": "sample:coffee"}
+        params: ClipParams = await run_in_threadpool(to_params, values, limits, check=False)
+        try:
+            return PlanAnswer(**await state.plan(params))
+        except I2VLabError as error:
+            raise ApiError(422, "body", without_paths(str(error))) from None
 
-    async def accept(self, kind: str, body: bytes) -> None:
-        """Answer a POST: the content type without its parameters, and the whole body."""
-        raise NotImplementedError
+    return model
+
+
+def _add_models(calls: APIRouter, state: ApiState) -> None:
+    @calls.get("/api/models", summary="List the models")
+    def list_models() -> ModelsAnswer:
+        limits, found = limits_of(state.settings), []
+        for name, value in limits.models.items():
+            kind = models.find(value)[0]
+            found.append(ModelAnswer(
+                name=name, about=kind.about, licence=kind.licence, native_size=kind.native_size, size_multiple=kind.size_multiple,
+                presets={preset: dict(fields) for preset, fields in kind.presets.items()},
+            ))  # fmt: skip
+        return ModelsAnswer(default=limits.default_model, models=found)
+
+
+# Errors
+
+
+def _add_handlers(app: FastAPI, routes: Sequence[BaseRoute], asked: Mapping[str, type[BaseModel]]) -> None:
+    """One shape for all errors.
+
+    Args:
+        routes: all of the application.
+        asked: the model of the query or body of each call that FastAPI reads itself.
+    """
+
+    def wrong_field(request: Request, error: Any) -> Response:
+        faults = [{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]
+        return refuse(request, refused(faults, asked[request.scope["route"].name]))
+
+    def refuse(request: Request, error: Any) -> Response:
+        status, headers = error.status_code, dict(error.headers or {})
+        if status in (204, 304):
+            return Response(status_code=status)
+        field, message = getattr(error, "field", ""), str(error.detail)
+        if status == 405:
+            matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+            methods = sorted({method for route in matching for method in getattr(route, "methods", None) or ()})
+            headers["Allow"], field, message = ", ".join(methods), "method", f"expected {' or '.join(methods)}"
+        elif status == 404 and not field:
+            field, message = "path", "there is no such call"
+        return JSONResponse({"error": {"field": field, "message": without_paths(message)[:2000]}}, status, headers)
+
+    def broken(request: Request, error: Exception) -> Response:
+        return refuse(request, ApiError(500, "", "unexpected error; the log has the details"))
+
+    def no_store(request: Request, error: Exception) -> Response:
+        return refuse(request, ApiError(500, "", "the record of runs or the queue cannot be used now; the log has the details"))
+
+    app.add_exception_handler(RequestValidationError, wrong_field)
+    app.add_exception_handler(StarletteHTTPException, refuse)
+    app.add_exception_handler(StoreError, no_store)
+    app.add_exception_handler(Exception, broken)

@@ -1,4 +1,4 @@
-"""One Jupyter server process, configured by code: our extension, Voilà and JupyterLab behind one token and one port."""
+"""The Jupyter server, configured by code: the API, Voilà and JupyterLab behind one token and one port."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import socket
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from i2v_lab.devices.turns import lock_folder
 from i2v_lab.errors import I2VLabError
+from i2v_lab.server.process import ApiProcess
 from i2v_lab.settings import ENV_PREFIX, Settings
 
 log = logging.getLogger(__name__)
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 STUDIO = Path("notebooks") / "studio.ipynb"
 MESSAGE_BYTES = 300 * 2**20  # of a message from the browser to a kernel: an uploaded picture; tornado's own limit is 10 MiB
 CULL_SECONDS = 1800  # a kernel whose page was closed is ended after so long
+LOOK_SECONDS = 1.0  # between two looks whether the API's process runs
 
 
 def is_loopback(host: str) -> bool:
@@ -72,11 +75,11 @@ def _by_whom(port: int) -> str:
     return " by another process"
 
 
-# What one start leaves for `--stop`
+# The state file, by which `--stop` finds the server
 
 
 def state_file(port: int) -> Path:
-    """Where a server notes that it runs; in the user's own folder, since it holds no secret but names a process."""
+    """Where a server notes that it runs. It holds no secret."""
     return lock_folder() / f"server-{port}.json"
 
 
@@ -107,7 +110,7 @@ def find_server(port: int) -> Any:
 
 
 def environment(settings: Settings) -> Mapping[str, str]:
-    """The settings as variables of the environment: worker and notebooks have other current folders, and the same settings."""
+    """The settings as variables of the environment, for the API, the worker and notebooks, whose current folders differ."""
     found = {}
     for group, value in settings.model_dump(mode="json").items():
         if group == "server":
@@ -119,7 +122,7 @@ def environment(settings: Settings) -> Mapping[str, str]:
 
 
 def with_absolute_folders(settings: Settings) -> Settings:
-    """The settings, whose folders are found from any folder; clips are MP4, which is what the API promises."""
+    """The settings with absolute folders, which do not depend on the current one. Clips are MP4, which the API promises."""
     output = settings.output.model_copy(update={"directory": settings.output.directory.absolute(), "format": "mp4"})
     return settings.model_copy(update={
         "output": output, "log": settings.log.model_copy(update={"directory": settings.log.directory.absolute()}),
@@ -146,46 +149,54 @@ def studio_notebook(root: Path) -> str:
 
 
 def use_output_folder(directory: Path, request: Any, notebook: Any, cwd: str) -> None:
-    """Let the studio on the page write where the server does: what the notebook says holds for those who open it by hand."""
+    """Let the studio on the page write where the server does; the notebook's own folder is for those who open it by hand."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = cell.source.replace('output_dir="../results"', f"output_dir={str(directory)!r}")
 
 
-def make(settings: Settings, token: str, handler: logging.Handler | None) -> Any:
+def make(settings: Settings, token: str, handler: logging.Handler, api: ApiProcess) -> Any:
     """The ServerApp, ready to start.
 
     Args:
         settings: of absolute folders.
         token: "" lets everybody in who reaches the address.
         handler: where Jupyter's log goes.
+        api: the process that calls of the API are passed on to.
     """
-    from jupyter_server.serverapp import ServerApp
+    from jupyter_server.auth.identity import PasswordIdentityProvider
+    from jupyter_server.serverapp import JupyterServerAuthWarning, ServerApp
+    from tornado.ioloop import PeriodicCallback
 
-    from i2v_lab.server.extension import SETTINGS_KEY, STUDIO_KEY, Door
+    from i2v_lab.server import front
 
     root = Path.cwd()
-    os.environ.update(environment(settings))
     os.environ.pop("JUPYTER_TOKEN", None)
     app = ServerApp.instance(config=_config(settings, token, root))
-    app.tornado_settings = {
-        SETTINGS_KEY: settings, STUDIO_KEY: studio_notebook(root), "websocket_max_message_size": MESSAGE_BYTES,
-    }  # fmt: skip
+    app.tornado_settings = {"websocket_max_message_size": MESSAGE_BYTES}
+    warnings.simplefilter("ignore", JupyterServerAuthWarning)  # `front` guards the handlers that ask nobody for a token
     app.initialize(argv=[])
-    assert isinstance(app.identity_provider, Door)  # noqa: S101 - nothing else may stand at the door
+    # A user's own configuration of Jupyter may not open this server.
+    if type(app.identity_provider) is not PasswordIdentityProvider or app.allow_unauthenticated_access:
+        raise I2VLabError("this server needs Jupyter's own token: remove identity_provider_class and allow_unauthenticated_access "
+                          "from your configuration of Jupyter Server")  # fmt: skip
     for logger in (app.log, logging.getLogger("tornado")):
         for old in logger.handlers[:]:
             logger.removeHandler(old)
-        if handler:
-            logger.addHandler(handler)
+        logger.addHandler(handler)
         logger.propagate = False
+
+    def look() -> None:
+        if not api.keep_running():
+            app.stop()
+
+    front.add_to(app.web_app, api.socket, studio_notebook(root), settings.server.body_mib)
+    app.io_loop.add_callback(PeriodicCallback(look, LOOK_SECONDS * 1000).start)
     return app
 
 
 def _config(settings: Settings, token: str, root: Path) -> Any:
     from traitlets.config import Config
-
-    from i2v_lab.server.extension import Door
 
     server = settings.server
     config = Config()
@@ -195,12 +206,13 @@ def _config(settings: Settings, token: str, root: Path) -> Any:
     config.ServerApp.answer_yes = True  # Ctrl-C ends it at once
     config.ServerApp.allow_root = True  # containers
     config.ServerApp.root_dir = str(root)
-    config.ServerApp.identity_provider_class = Door
+    config.ServerApp.identity_provider_class = "jupyter_server.auth.identity.PasswordIdentityProvider"
+    config.ServerApp.allow_unauthenticated_access = False
     config.ServerApp.extra_template_paths = [str(Path(__file__).parent / "templates")]
-    config.ServerApp.jpserver_extensions = {"i2v_lab.server": True, "voila.server_extension": True, "jupyterlab": True}
-    config.IdentityProvider.token = config.Door.token = token
-    config.PasswordIdentityProvider.hashed_password = config.Door.hashed_password = ""
-    config.PasswordIdentityProvider.allow_password_change = config.Door.allow_password_change = False
+    config.ServerApp.jpserver_extensions = {"voila.server_extension": True, "jupyterlab": True}
+    config.IdentityProvider.token = token
+    config.PasswordIdentityProvider.hashed_password = ""
+    config.PasswordIdentityProvider.allow_password_change = False
     config.MappingKernelManager.cull_idle_timeout = config.AsyncMappingKernelManager.cull_idle_timeout = CULL_SECONDS
     config.VoilaConfiguration.show_tracebacks = False
     config.VoilaConfiguration.prelaunch_hook = partial(use_output_folder, settings.output.directory)

@@ -1,7 +1,7 @@
-"""Reading what a request brings: JSON, a form with a picture, a query; and pictures out of data URLs.
+"""Reading requests: JSON, a form with a picture, pictures in data URLs.
 
 Whatever is wrong is one ApiError that names the field. A picture is written into the output folder under its sha256, and
-nowhere else; its name only tells the decoder what it may be.
+nowhere else. Of its file name only a known suffix is used.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import binascii
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from fastapi import HTTPException, Request
 from pydantic import BaseModel, ValidationError
-from tornado import httputil, web
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import open_picture
@@ -32,20 +34,32 @@ _SUFFIXES = {
     "x-portable-pixmap": ".ppm", "jp2": ".jp2", "x-tga": ".tga",
 }  # fmt: skip
 _FORM = "image"  # the field of a form that is a file
-# A path of this machine in a sentence: of it only the last part is told.
+# A path of this machine in a sentence: only its last part is shown.
 _PATH = re.compile(r"(?<![\w:/.])(?:~|[A-Za-z]:)?[\\/](?:[^\s\\/:;,'\"]+[\\/])+")
 
 
-class ApiError(web.HTTPError):
-    """A request that cannot be served, as it is told: status, field ("" for the whole), message in a user's words."""
+class ApiError(HTTPException):
+    """A request that is refused: status, field ("" for the whole request), message in a user's words."""
 
-    def __init__(self, status: int, field: str, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(status)
-        self.field, self.message, self.more_headers = field, message, headers or {}
+    def __init__(self, status: int, field: str, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status, message, headers)
+        self.field = field
+
+
+class Faults(NamedTuple):
+    """Faults of a validation, as `errors.explain` reads them."""
+
+    found: Sequence[Any]
+
+    def errors(self) -> Sequence[Any]:
+        return self.found
+
+    def error_count(self) -> int:
+        return len(self.found)
 
 
 def without_paths(text: str) -> str:
-    """The text, with the folders of this machine left out."""
+    """The text without the folders of this machine."""
     return _PATH.sub("", text)
 
 
@@ -53,60 +67,61 @@ def read_json(model: type[M], body: bytes) -> M:
     """A body in JSON.
 
     Raises:
-        ApiError: 400 where it is not JSON, 422 where it is not what `model` says.
+        ApiError: 400 where it is not JSON, 422 where the model does not take it.
     """
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise _refused(error, model) from None
+        raise refused(error.errors(), model) from None
 
 
 def read_texts(model: type[M], values: Mapping[str, Any]) -> M:
-    """The values of a form or a query, which are texts."""
+    """The values of a form, which are texts."""
     try:
         return model.model_validate(values, strict=False)
     except ValidationError as error:
-        raise _refused(error, model) from None
+        raise refused(error.errors(), model) from None
 
 
-def _refused(error: ValidationError, model: type[BaseModel]) -> ApiError:
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return ApiError(400, "body", f"expected JSON, got {first['msg'].removeprefix('Invalid JSON: ')}")
-    place = list(first["loc"])
+def refused(faults: Sequence[Any], model: type[BaseModel]) -> ApiError:
+    """The answer to a request that `model` does not take: the first field that is wrong, and all that is wrong."""
+    if faults[0]["type"] == "json_invalid":
+        reason = faults[0].get("ctx", {}).get("error", "") or faults[0]["msg"]
+        return ApiError(400, "body", f"expected JSON, got: {reason}")
+    place = list(faults[0]["loc"])
     if len(place) > 1 and place[0] == "data" and isinstance(place[1], int) and place[1] < len(PREDICT_NAMES):
         place.insert(2, f"({PREDICT_NAMES[place[1]]})")
     field = ".".join(str(part)[:60] for part in place).replace(".(", " (") or "body"
-    return ApiError(422, field, without_paths(explain(error, model)))
+    return ApiError(422, field, without_paths(explain(Faults(faults), model)))  # type: ignore[arg-type]
 
 
-def read_form(body: bytes, headers: httputil.HTTPHeaders) -> tuple[dict[str, str], bytes, str]:
-    """A multipart form: (its texts, the bytes of the picture, the name of its file)."""
-    texts: dict[str, list[bytes]] = {}
-    files: dict[str, list[httputil.HTTPFile]] = {}
+async def read_form(request: Request, limit: int) -> tuple[dict[str, str], bytes, str]:
+    """A multipart form: (its texts, the bytes of the picture, the name of its file).
+
+    Args:
+        limit: of one text, in bytes; a picture may be a data URL.
+    """
     try:
-        httputil.parse_body_arguments(headers["Content-Type"], body, texts, files, headers)
-        values = {name: _once(name, found).decode() for name, found in texts.items()}
-    except (httputil.HTTPInputError, ValueError, KeyError) as error:
-        raise ApiError(400, "body", f"expected multipart/form-data in UTF-8, got {str(error)[:120] or 'another text'}") from None
-    if odd := [name for name in files if name != _FORM]:
-        raise ApiError(422, odd[0][:60], f"expected one file, called {_FORM}")
-    file = _once(_FORM, files[_FORM]) if files else None
-    if file is None and _FORM not in values:
+        items = (await request.form(max_part_size=limit)).multi_items()
+    except StarletteHTTPException as error:
+        raise ApiError(400, "body", f"expected multipart/form-data: {error.detail}") from None
+    if not items:
+        raise ApiError(400, "body", "expected multipart/form-data with a field, got none")
+    names = [name for name, _ in items]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ApiError(422, twice[:60], f"expected it once, got it {names.count(twice)} times")
+    texts = {name: value for name, value in items if isinstance(value, str)}
+    files = {name: value for name, value in items if isinstance(value, UploadFile)}
+    if odd := next((name for name in files if name != _FORM), None):
+        raise ApiError(422, odd[:60], f"expected one file, called {_FORM}")
+    if _FORM not in names:
         raise ApiError(422, _FORM, "missing: expected the picture's file")
-    if file is not None and _FORM in values:
-        raise ApiError(422, _FORM, "expected it once, got it twice")
-    return values, (file["body"] if file else b""), (file["filename"] if file else "")
-
-
-def _once(name: str, found: list[Any]) -> Any:
-    if len(found) != 1:
-        raise ApiError(422, name[:60], f"expected it once, got it {len(found)} times")
-    return found[0]
+    file = files.get(_FORM)
+    return texts, (await file.read() if file else b""), (file.filename or "" if file else "")
 
 
 def keep_image(image: str, field: str, store: Store) -> str:
-    """What `ClipParams.image` is for the picture of a request: a sample as it is, data kept in the output folder."""
+    """What `ClipParams.image` is for the picture of a request: a sample as it is; data is kept in the output folder."""
     if image.startswith("sample:"):
         return image
     head = DATA_URL.match(image)
@@ -115,27 +130,27 @@ def keep_image(image: str, field: str, store: Store) -> str:
     try:
         data = base64.b64decode(image[head.end() :], validate=True)
     except (binascii.Error, ValueError):
-        raise ApiError(422, field, "expected base64 behind the comma, got something else") from None
+        raise ApiError(422, field, "expected base64 after the comma, got something else") from None
     kind = head[0].lower().removeprefix("data:image/").partition(";")[0]
-    return keep_bytes(data, _SUFFIXES.get(kind, ""), field, store)
+    return _keep_bytes(data, _SUFFIXES.get(kind, ""), field, store)
 
 
 def keep_file(data: bytes, name: str, store: Store) -> str:
-    """As `keep_image`, for a file of a form; of its name only a known suffix is used."""
+    """As `keep_image`, for a file of a form."""
     suffix = Path(name).suffix.lower().removeprefix(".").replace("tif", "tiff").replace("tifff", "tiff")
-    return keep_bytes(data, _SUFFIXES.get(suffix, ".tga" if suffix == "tga" else ""), _FORM, store)
+    return _keep_bytes(data, _SUFFIXES.get(suffix, ".tga" if suffix == "tga" else ""), _FORM, store)
 
 
-def keep_bytes(data: bytes, suffix: str, field: str, store: Store) -> str:
+def _keep_bytes(data: bytes, suffix: str, field: str, store: Store) -> str:
     """Check that the bytes are a picture, and keep them in pictures/ under their sha256. Returns the path."""
     part = store.pictures / f".{secrets.token_hex(8)}{suffix}"
     try:
-        store.pictures.mkdir(exist_ok=True)
+        store.pictures.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data)
         return str(store.keep_picture(part, open_picture(part).sha256))
     except PictureError as error:
-        told = str(error).removeprefix(f"{part}: ").replace(str(part), "the picture")
-        raise ApiError(422, field, without_paths(told)) from None
+        message = str(error).removeprefix(f"{part}: ").replace(str(part), "the picture")
+        raise ApiError(422, field, without_paths(message)) from None
     except OSError as error:
         raise ApiError(507, field, f"the picture cannot be kept: {error.strerror or 'error'}") from None
     finally:
@@ -144,7 +159,7 @@ def keep_bytes(data: bytes, suffix: str, field: str, store: Store) -> str:
 
 
 def to_params(values: Mapping[str, Any], limits: Limits, *, check: bool = True) -> ClipParams:
-    """ClipParams of a checked request, once more checked by ClipParams and (`check`) by the model's family.
+    """ClipParams of a checked request, checked again by ClipParams and (`check`) by the model's family.
 
     Raises:
         ApiError: 422; 409 where the model cannot make this clip.
@@ -158,7 +173,7 @@ def to_params(values: Mapping[str, Any], limits: Limits, *, check: bool = True) 
             models.find(params.model)[0].check(params)
     except (ParamsError, UnsupportedParams) as error:
         name = str(error).partition(":")[0]
-        # 409: each value is one that may be given, and this model cannot make a clip of them.
+        # 409: each value is legal, but this model cannot make a clip of all of them.
         status = 409 if isinstance(error, UnsupportedParams) else 422
         raise ApiError(status, name if name in ClipParams.model_fields else "body", without_paths(str(error))) from None
     except ModelError as error:
@@ -167,7 +182,7 @@ def to_params(values: Mapping[str, Any], limits: Limits, *, check: bool = True) 
 
 
 def shown_params(params: str) -> dict[str, Any]:
-    """The params of a job as they are told: no folder of this machine."""
+    """The params of a job as they are shown: without the folders of this machine."""
     from i2v_lab.run import portable
 
     try:

@@ -1,11 +1,10 @@
-"""A client of the API for scripts: it sends a picture, tells how far its clip is, and saves it."""
+"""A client of the API for scripts: it sends a picture, reports how far its clip is, and saves it."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, PictureError, RunError, Stop
 
 if TYPE_CHECKING:
-    import requests
+    import httpx
 
-CONNECT_SECONDS, ANSWER_SECONDS = 10, 60  # the second is between two bytes: a server says something every 15 s
-RECONNECTS = 30  # tries in a row to hear of a clip again, a second apart: a server that is started again takes some seconds
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 60  # the second is between two bytes: a server sends something every 15 s
+RECONNECTS = 30  # tries in a row to connect again, a second apart: a server that is started again takes some seconds
 
 
 @dataclass(frozen=True)
@@ -39,16 +38,18 @@ class RemoteClip:
 
     def save(self, path: Path | str) -> Path:
         """Download the clip; a folder gets it as <id>.mp4. Written under another name and renamed when it is whole."""
+        import httpx
+
         target = Path(path)
         if target.is_dir():
             target /= f"{self.id}.mp4"
         part = target.with_name(f".{target.name}.part")
         try:
-            with self.client.get(self.url, stream=True) as answer, part.open("wb") as file:
-                for block in answer.iter_content(2**20):
+            with self.client.stream(self.url) as answer, part.open("wb") as file:
+                for block in answer.iter_bytes(2**20):
                     file.write(block)
             part.replace(target)
-        except OSError as error:  # requests' own errors are among them
+        except (OSError, httpx.HTTPError) as error:
             raise I2VLabError(f"the clip could not be saved to {target}: {_plain(error)}") from None
         finally:
             with suppress(OSError):
@@ -70,12 +71,11 @@ class Client:
             url: of the server, without a path: http://127.0.0.1:7860.
             token: what it was started with; "" where it was started with --no-token.
         """
-        import requests
+        import httpx
 
         self.url = url.rstrip("/")
-        self._session = requests.Session()
-        if token:
-            self._session.headers["Authorization"] = f"Bearer {token}"
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(headers=headers, timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS))
 
     def generate(
         self,
@@ -90,13 +90,13 @@ class Client:
 
         Args:
             image: a picture's file on this machine, or a sample such as sample:coffee.
-            progress: called with where the clip stands each time that changes: a dictionary with state, stage, step, steps,
-                place (in the queue) and seconds_left, as `GET /api/clips/{id}` answers.
+            progress: called at each change of the job: a dictionary with state, stage, step, steps, place (in the queue) and
+                seconds_left, as `GET /api/clips/{id}` answers.
             wait: where the queue is full, wait for a place instead of raising.
             params: other fields of ClipParams: num_frames=16, resolution="512p", seed=1, ...
 
         Raises:
-            ParamsError, PictureError: the server does not take it; the text names the field. RunError: it was not made.
+            ParamsError, PictureError: the server refuses it; the text names the field. RunError: the clip was not made.
             Stop: somebody stopped it. I2VLabError: no such server, a wrong token, a full queue.
         """
         id = self.submit(image, prompt, wait=wait, **params)
@@ -112,93 +112,87 @@ class Client:
 
     def submit(self, image: Path | str, prompt: str = "", *, wait: bool = False, **params: Any) -> str:
         """Ask for a clip, as `generate` does, and return the job's id at once."""
-        fields = {"prompt": prompt, **params}
+        fields: dict[str, Any] = {"prompt": prompt, **params}
+        if str(image).startswith("sample:"):
+            body: dict[str, Any] = {"json": {"image": str(image), **fields}}
+        else:
+            texts = {name: str(value) for name, value in fields.items()}
+            body = {"data": texts, "files": {"image": _read_picture(Path(image))}}
         while True:
-            if str(image).startswith("sample:"):
-                answer = self._send("POST", "/api/clips", json={"image": str(image), **fields})
-            else:
-                answer = self._send("POST", "/api/clips", files=self._form(Path(image), fields))
+            answer = self._send("POST", "/api/clips", **body)
             if answer.status_code != 429 or not wait:
-                break
+                return str(self._checked(answer).json()["id"])
             time.sleep(float(answer.headers.get("Retry-After", "1")))
-        return str(self._checked(answer).json()["id"])
-
-    def _form(self, image: Path, fields: dict[str, Any]) -> list[tuple[str, tuple[str | None, str | bytes]]]:
-        try:
-            data = image.read_bytes()
-        except OSError as error:
-            raise PictureError(f"{image}: expected a picture file that can be read: {error.strerror or error}") from None
-        texts: list[tuple[str, tuple[str | None, str | bytes]]] = [(name, (None, str(value))) for name, value in fields.items()]
-        return [*texts, ("image", (image.name.encode(errors="replace").decode(), data))]
 
     def follow(self, id: str) -> Iterator[dict[str, Any]]:
-        """Where a job stands, each time that changes, until it has ended. A lost connection is taken up again."""
-        import requests
+        """The status of a job at each change, until it has ended. A lost connection is made again."""
+        import httpx
 
         seen, lost = "", 0
         while True:
+            reason = f"the server sends nothing more of clip {id}"
             try:
                 for event, data in self._events(id, seen):
                     seen, lost = event, 0
                     yield data
                     if data["state"] not in ("waiting", "running"):
                         return
-            except requests.RequestException as error:
-                lost += 1
-                if lost > RECONNECTS:
-                    raise I2VLabError(f"{self.url}: the connection was lost: {_plain(error)}; the clip may still be made") from None
+            except httpx.HTTPError as error:
+                reason = f"the connection was lost: {_plain(error)}; the clip may still be made"
                 time.sleep(1)
-            else:
-                lost += 1
-                if lost > RECONNECTS:
-                    raise I2VLabError(f"{self.url}: the server says no more of clip {id}")
+            lost += 1
+            if lost > RECONNECTS:
+                raise I2VLabError(f"{self.url}: {reason}")
 
     def _events(self, id: str, seen: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(number of the event, where the job stands) of each event of one connection."""
-        headers = {"Last-Event-ID": seen} if seen else {}
-        url = f"{self.url}/api/clips/{id}/events"
-        with self._session.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, ANSWER_SECONDS)) as answer:
-            self._checked(answer)
-            if answer.status_code == 204:  # it had ended, and that was told
+        """(number of the event, status of the job) of each event of one connection."""
+        from httpx_sse import EventSource
+
+        with self.stream(f"{self.url}/api/clips/{id}/events", {"Last-Event-ID": seen} if seen else {}) as answer:
+            if answer.status_code == 204:  # it has ended, and that event was seen
                 yield seen, self.get(f"{self.url}/api/clips/{id}").json()
                 return
-            number = seen
-            for line in answer.iter_lines():
-                name, _, value = line.decode().partition(": ")
-                if name == "id":
-                    number = value
-                elif name == "data":
-                    yield number, json.loads(value)
+            for event in EventSource(answer).iter_sse():
+                yield event.id, event.json()
 
     def stop(self, id: str) -> None:
         """End a job: at once while it waits, at its next step while it runs."""
         self._checked(self._send("DELETE", f"/api/clips/{id}"))
 
-    def get(self, url: str, **more: Any) -> requests.Response:
-        """The answer to a GET with the token; the URL is one that the server told."""
+    def get(self, url: str) -> httpx.Response:
+        """The answer to a GET with the token; the URL is one that the server sent."""
+        return self._checked(self._send("GET", self._path(url)))
+
+    @contextmanager
+    def stream(self, url: str, headers: dict[str, str] | None = None) -> Iterator[httpx.Response]:
+        """As `get`, without reading the body first. Raises httpx.HTTPError where the connection is lost."""
+        with self._http.stream("GET", self.url + self._path(url), headers=headers) as answer:
+            if not answer.is_success:
+                answer.read()
+            yield self._checked(answer)
+
+    def _path(self, url: str) -> str:
         if not url.startswith(f"{self.url}/"):  # the token is for that server alone
             raise InputError(f"expected a URL of {self.url}, got {url[:200]}")
-        return self._checked(self._send("GET", url.removeprefix(self.url), **more))
+        return url.removeprefix(self.url)
 
-    def _send(self, method: str, path: str, **more: Any) -> requests.Response:
-        import requests
+    def _send(self, method: str, path: str, **body: Any) -> httpx.Response:
+        import httpx
 
         try:
-            return self._session.request(method, self.url + path, timeout=(CONNECT_SECONDS, ANSWER_SECONDS), **more)
-        except requests.RequestException as error:
+            return self._http.request(method, self.url + path, **body)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise I2VLabError(f"{self.url}: expected a server of i2v-lab serve, got no answer: {_plain(error)}") from None
 
-    def _checked(self, answer: requests.Response) -> requests.Response:
+    def _checked(self, answer: httpx.Response) -> httpx.Response:
         """The answer, if it is no error."""
-        if answer.ok:
+        if answer.is_success:
             return answer
         try:
             fault = answer.json()["error"]
             field, message = str(fault["field"]), str(fault["message"])
         except (ValueError, KeyError, TypeError):
-            field, message = "", f"HTTP {answer.status_code} {answer.reason}"
-        if answer.status_code == 404 and field == "state":
-            raise Stop(message)
+            field, message = "", f"HTTP {answer.status_code} {answer.reason_phrase}"
         if answer.status_code == 403:
             raise I2VLabError(f"{self.url}: expected the token that the server was started with: {message}")
         kind = {422: PictureError if field == "image" else ParamsError, 409: ParamsError, 413: PictureError}.get(
@@ -208,9 +202,14 @@ class Client:
         raise kind(message if not field or message.startswith(f"{field}: ") else f"{field}: {message}")
 
 
+def _read_picture(image: Path) -> tuple[str, bytes]:
+    """(name, bytes) of a picture's file."""
+    try:
+        return image.name.encode(errors="replace").decode(), image.read_bytes()
+    except OSError as error:
+        raise PictureError(f"{image}: expected a picture file that can be read: {error.strerror or error}") from None
+
+
 def _plain(error: Exception) -> str:
-    """What went wrong with a connection, without the objects that urllib3 puts around it."""
-    reason: Any = error.args[0] if error.args else error
-    reason = getattr(reason, "reason", reason)
-    text = str(getattr(reason, "strerror", None) or reason)
-    return text.rpartition(": ")[2][:200] if "object at" in text else text[:200]
+    """What went wrong with a connection, in one line."""
+    return (str(error) or type(error).__name__)[:200]

@@ -1,7 +1,7 @@
-"""What the API takes and answers, as pydantic models made from ClipParams: a parameter is described there, once.
+"""Requests and answers of the API as pydantic models made from ClipParams, which describes each parameter once.
 
-What comes from outside is narrower than ClipParams: the picture is data (never a path), the model is one that is known here
-(never a folder or a hub id), and the numbers keep to the limits of this server.
+A request takes less than ClipParams: the picture is data (never a path), the model is one that is known here (never a folder
+or a hub id), and the numbers are within the limits of this server.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, create_model
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import SkipJsonSchema
 
 from i2v_lab import models
 from i2v_lab.clip.params import FPS_MAX, SIDE_MIN, SQUARES, ClipParams, resolution_size
 from i2v_lab.clip.picture import SAMPLES
 from i2v_lab.settings import Settings
-from i2v_lab.store.jobs import State
+from i2v_lab.store.jobs import JobState
 
 DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
 PICTURE_FORMAT = "picture-data-url"
@@ -28,7 +29,7 @@ FPS_PATTERN = r"^(([1-9][0-9]?|1[01][0-9])(\.[0-9]{1,2})?|120(\.00?)?|(24000|300
 
 
 class Limits(NamedTuple):
-    """What this server takes: {name of a model: what run_clip is given}, the model where none is named, the largest clip."""
+    """What a request may ask for: {name of a model: what run_clip gets}, the default model, the largest clip."""
 
     models: Mapping[str, str]
     default_model: str
@@ -37,7 +38,7 @@ class Limits(NamedTuple):
 
 
 def limits_of(settings: Settings) -> Limits:
-    """The limits as they are now: a checkpoint that was fetched since is among the models."""
+    """The limits as they are now, with the checkpoints that are on this machine now."""
     known = {name: name for name in models.LISTED if name not in models.CHECKPOINTS}
     here = models.local_checkpoints()
     known.update({Path(place).name if Path(place).is_dir() else place: place for place in here})
@@ -135,6 +136,7 @@ def _field(name: str, about: FieldInfo, limits: Limits) -> tuple[Any, Any]:
 
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+_QUERY = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def clip_request(limits: Limits) -> type[BaseModel]:
@@ -143,15 +145,15 @@ def clip_request(limits: Limits) -> type[BaseModel]:
 
 
 def plan_request(limits: Limits) -> type[BaseModel]:
-    """The model of the query of `GET /api/plan`: all but the picture."""
-    return _request("PlanRequest", limits, ["image"])
+    """The model of the query of `GET /api/plan`: all but the picture. A query is text, so it is not strict."""
+    return _request("PlanRequest", limits, ["image"], _QUERY)
 
 
-def _request(title: str, limits: Limits, without: list[str]) -> type[BaseModel]:
+def _request(title: str, limits: Limits, without: list[str], config: ConfigDict = _STRICT) -> type[BaseModel]:
     chosen: dict[str, Any] = {
         name: _field(name, about, limits) for name, about in ClipParams.model_fields.items() if name not in without
     }
-    return create_model(title, __config__=_STRICT, __doc__="The parameters of one clip.", **chosen)
+    return create_model(title, __config__=config, __doc__="The parameters of one clip.", **chosen)
 
 
 class PredictPicture(BaseModel):
@@ -159,7 +161,7 @@ class PredictPicture(BaseModel):
 
     model_config = _STRICT
 
-    name: Annotated[str, Field(max_length=255, description="the file's name; only told back")] = ""
+    name: Annotated[str, Field(max_length=255, description="the file's name; it is not used")] = ""
     data: DataUrl
 
 
@@ -167,20 +169,38 @@ PREDICT_NAMES = ("image", "prompt", "resolution", "num_frames", "fps", "num_infe
 
 
 def predict_request(limits: Limits) -> type[BaseModel]:
-    """The model of `POST /api/predict`: the seven values in their order; those at the end may be left out from the third on."""
+    """The model of `POST /api/predict`: the seven values in their order."""
     fields = ClipParams.model_fields
     squares: Any = Literal[tuple(square for square in SQUARES if square <= limits.side)]
     resolution = Annotated[squares, BeforeValidator(_whole), Field(description="side of the square clip in pixels")]
     kinds = [_field(name, fields[name], limits)[0] for name in PREDICT_NAMES[3:]]
     prompt = _field("prompt", fields["prompt"], limits)[0]
     kind: Any = tuple.__class_getitem__((PredictPicture, prompt, resolution, *kinds))
-    data: Any = Annotated[kind, Field(description=f"in this order: {', '.join(PREDICT_NAMES)}")]
+    # Not strict: an array of JSON is a list. What is in it is strict.
+    data: Any = Annotated[kind, Field(strict=False, description=f"in this order: {', '.join(PREDICT_NAMES)}")]
     return create_model(
         "PredictRequest",
         __config__=_STRICT,
-        __doc__="The form that scripts for web pages with a picture and a prompt use.",
+        __doc__="What scripts for web pages with a picture and a prompt send.",
         data=(data, ...),
     )
+
+
+class PredictQuery(BaseModel):
+    """The query of `POST /api/predict`."""
+
+    model_config = _QUERY
+
+    urls: Annotated[Literal["absolute", "relative"], Field(description="how the clip's URL is written")] = "absolute"
+
+
+class ListQuery(BaseModel):
+    """The query of `GET /api/clips`."""
+
+    model_config = _QUERY
+
+    limit: Annotated[int, Field(ge=1, le=1000, description="so many at most")] = 100
+    state: Annotated[JobState | SkipJsonSchema[None], Field(description="only these")] = None
 
 
 # Answers
@@ -199,16 +219,16 @@ class Result(BaseModel):
 
 
 class JobAnswer(BaseModel):
-    """One clip that was asked for, and where it stands."""
+    """One clip that was asked for, and how far it is."""
 
     id: Annotated[str, Field(pattern=ID_PATTERN)]
-    state: State
+    state: JobState
     reason: Annotated[str, Field(description="why there is no clip; empty otherwise")]
     stage: Annotated[str, Field(description="wait (for the device), load, encode, denoise, decode or write; empty before")]
     step: Annotated[int, Field(ge=0)]
     steps: Annotated[int | None, Field(description="of the stage; null where it is not known")]
     place: Annotated[int | None, Field(description="in the queue: 0 runs, 1 is next; null once it ended")]
-    seconds_left: Annotated[float | None, Field(description="about so long until the clip is done; null where it is not known")]
+    seconds_left: Annotated[float | None, Field(description="until the clip is done, about; null where it is not known")]
     params: dict[str, Any]
     created: datetime
     started: datetime | None
@@ -248,7 +268,7 @@ class ModelsAnswer(BaseModel):
 
 
 class Near(BaseModel):
-    """What would fit in its stead."""
+    """A smaller clip that would fit."""
 
     resolution: str
     num_frames: int
@@ -264,11 +284,11 @@ class PlanAnswer(BaseModel):
     free_gib: float | None
     flops: float | None
     seconds: float | None
-    nearest: Annotated[list[Near], Field(description="where it does not fit: smaller ones that do")]
+    nearest: Annotated[list[Near], Field(description="where it does not fit: smaller clips that do")]
 
 
 class Health(BaseModel):
-    """That the server answers."""
+    """The server answers."""
 
     status: Literal["ok"] = "ok"
     version: str

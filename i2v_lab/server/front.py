@@ -1,0 +1,229 @@
+"""What is added to the Jupyter server: the token for every request, and the way to the API's process."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import re
+from collections.abc import AsyncIterator
+from http.client import responses
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import httpx
+from jupyter_server.auth.decorator import allow_unauthenticated
+from jupyter_server.base.handlers import JupyterHandler
+from tornado import iostream, web
+from tornado.routing import Matcher, Rule
+
+DRAIN_BYTES = 2**30  # of a body that is too large: read and thrown away, so that the client reads the answer
+CALLS = r"(?:predict|clips|models|plan|openapi\.json|docs)(?:/.*)?"  # below /api/
+# Headers of one connection, and what this server sets itself.
+_OWN = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-authorization", "proxy-authenticate"}
+_KEPT_BACK = {*_OWN, "authorization", "cookie", "expect", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-prefix"}
+_SWAGGER = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+
+
+def add_to(web_app: Any, socket: Path, studio: str, body_mib: int) -> None:
+    """Add the API and the studio to a Jupyter server, and refuse every other request without the token.
+
+    Args:
+        web_app: its tornado application, with the handlers of all extensions.
+        socket: of the API's process.
+        studio: the notebook that Voilà renders at /, as a path below the server's root folder.
+        body_mib: the largest body, MiB.
+    """
+    base = re.escape(web_app.settings["base_url"].rstrip("/"))
+    client = httpx.AsyncClient(
+        transport=httpx.AsyncHTTPTransport(verify=False, uds=str(socket), limits=httpx.Limits(max_connections=None)),
+        timeout=None,  # noqa: S113 - a clip may take hours
+    )  # fmt: skip
+    api = {"client": client, "limit": body_mib * 2**20}
+    web_app.add_handlers(".*$", [
+        (f"{base}/api/health", ApiProxy, {**api, "open_to_all": True}),
+        (f"{base}/api/{CALLS}", ApiProxy, api),
+        Rule(WithoutToken(web_app), Refused),
+        (f"{base}/?", Redirect, {"target": f"voila/render/{studio}"}),
+        (f"{base}/docs", Redirect, {"target": "api/docs"}),
+    ])  # fmt: skip
+    rules = web_app.default_router.rules
+    rules.insert(0, rules.pop(-2))  # the newest; before those of all extensions
+
+
+def has_token(handler: Any) -> bool:
+    """Whether a request has the token in its query or header, or the cookie of a page that was opened with it."""
+    provider = handler.identity_provider
+    given = handler.get_query_argument("token", "")
+    if not given and (match := provider.auth_header_pat.match(handler.request.headers.get("Authorization", ""))):
+        given = match[2]
+    known = hmac.compare_digest(given.encode(), str(provider.token).encode())
+    return not provider.auth_enabled or known or provider.get_user_cookie(handler) is not None
+
+
+class WithoutToken(Matcher):
+    """Matches each request without the token. So none of them reaches a handler of Jupyter, Voilà or another extension."""
+
+    def __init__(self, web_app: Any) -> None:
+        self.web_app = web_app
+
+    def match(self, request: Any) -> dict[str, Any] | None:
+        return None if has_token(JupyterHandler(self.web_app, request)) else {}
+
+
+class Refused(JupyterHandler):  # type: ignore[misc]
+    """403, with a page that asks for the token."""
+
+    async def prepare(self, *, _redirect_to_login: bool = True) -> None:
+        self.current_user = self._jupyter_current_user = None
+        raise web.HTTPError(403)
+
+
+class Redirect(JupyterHandler):  # type: ignore[misc]
+    """Sends a browser to another page. The token leaves the address here; from now on a cookie has it."""
+
+    def initialize(self, target: str) -> None:
+        self.target = target
+
+    @web.authenticated
+    def get(self) -> None:
+        self.redirect(self.base_url + self.target)
+
+
+class Refusal(web.HTTPError):
+    """A call that is not passed on: status, field, message in a user's words."""
+
+    def __init__(self, status: int, field: str, message: str) -> None:
+        super().__init__(status)
+        self.field, self.message = field, message
+
+
+@web.stream_request_body
+class ApiProxy(JupyterHandler):  # type: ignore[misc]
+    """Passes a call on to the API: the body as it comes, the answer as it comes, and the news that the client is gone.
+
+    A call that is refused is answered after its body was read: a client that still sends would not read the answer.
+    """
+
+    def initialize(self, client: httpx.AsyncClient, limit: int, open_to_all: bool = False) -> None:
+        self.client, self.limit, self.open_to_all = client, limit, open_to_all
+        self.size, self.parts = 0, asyncio.Queue[bytes]()
+        self.passing: asyncio.Task[None] | None = None
+
+    async def prepare(self, *, _redirect_to_login: bool = False) -> None:
+        self.refusal = await self._refusal()
+        # A client without the token may not send more than one that has it.
+        drained = self.limit if self.refusal else DRAIN_BYTES
+        length = self.request.headers.get("Content-Length", "")
+        size = int(length) if length.isdecimal() else 0
+        if size > self.limit:
+            self.refusal = self.refusal or self._too_large()
+        if size > drained:
+            self.set_header("Connection", "close")
+            raise self.refusal or self._too_large()
+        self.request.connection.set_max_body_size(drained)
+        if self.refusal is None:
+            self.passing = asyncio.create_task(self._pass_on())
+
+    async def _refusal(self) -> web.HTTPError | None:
+        if not self.open_to_all and not has_token(self):
+            self.current_user = self._jupyter_current_user = None
+            return Refusal(403, "token", "expected the token of this server: Authorization: Bearer <token>, or ?token=<token>")
+        try:
+            await super().prepare(_redirect_to_login=False)
+        except web.HTTPError as error:
+            return error
+        return None
+
+    def check_xsrf_cookie(self) -> None:
+        """Other sites may not post. A browser says where a request comes from; a script with the token does not have to."""
+        if not hasattr(self, "_jupyter_current_user") or self.token_authenticated:
+            return
+        origin, site = self.request.headers.get("Origin"), self.request.headers.get("Sec-Fetch-Site")
+        if site not in (None, "same-origin", "none") or (origin is not None and urlsplit(origin).netloc != self.request.host):
+            raise Refusal(403, "Origin", "posts of other sites are refused")
+        if origin is None and site is None and self.identity_provider.auth_enabled:
+            try:
+                super().check_xsrf_cookie()  # logged in by a cookie: it must be a page of ours
+            except web.HTTPError:
+                raise Refusal(403, "_xsrf", "expected the token in the Authorization header") from None
+
+    def _too_large(self) -> Refusal:
+        return Refusal(413, "body", f"expected at most {self.limit // 2**20} MiB; make the picture smaller")
+
+    def data_received(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        if self.size <= self.limit and self.passing:
+            self.parts.put_nowait(chunk)
+        elif self.passing and self.refusal is None:
+            self.refusal = self._too_large()
+            self.passing.cancel()
+
+    @allow_unauthenticated  # type: ignore[untyped-decorator]  # `prepare` has asked for the token
+    async def get(self, *_: str) -> None:
+        if self.refusal:
+            raise self.refusal
+        self.parts.put_nowait(b"")
+        assert self.passing  # noqa: S101 - it was not refused
+        try:
+            await self.passing
+        except httpx.HTTPError:
+            self.set_header("Retry-After", "1")
+            raise Refusal(503, "", "the API has just ended and is started again; try again in a second") from None
+        except (asyncio.CancelledError, iostream.StreamClosedError):
+            return  # the client is gone
+
+    head = post = put = patch = delete = options = get
+
+    def on_connection_close(self) -> None:
+        if self.passing:
+            self.passing.cancel()
+
+    async def _pass_on(self) -> None:
+        request = self.request
+        query = urlencode([(name, value) for name, value in parse_qsl(request.query, keep_blank_values=True) if name != "token"])
+        target = f"{request.path}?{query}" if "token=" in request.query else request.uri
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.get_all()
+                   if name.lower() not in _KEPT_BACK]  # fmt: skip
+        headers += [(b"X-Forwarded-Proto", request.protocol.encode()), (b"X-Forwarded-Prefix", self.base_url.rstrip("/").encode())]
+        has_body = {"Content-Length", "Transfer-Encoding"} & set(request.headers)
+        call = self.client.build_request(
+            request.method, "http://api", headers=headers, content=self._body() if has_body else None,
+            extensions={"target": str(target).encode("latin-1")},
+        )  # fmt: skip
+        answer = await self.client.send(call, stream=True)
+        try:
+            self.set_status(answer.status_code)
+            for name, value in answer.headers.items():
+                if name not in _OWN:
+                    self.set_header(name, value)
+            if "content-type" not in answer.headers:
+                self.clear_header("Content-Type")
+            await self.flush()  # of server-sent events the headers come at once
+            async for part in answer.aiter_raw():
+                self.write(part)
+                await self.flush()
+        finally:
+            await answer.aclose()
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        while part := await self.parts.get():
+            yield part
+
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
+        self.set_header("Cache-Control", "no-store")
+
+    @property
+    def content_security_policy(self) -> str:
+        only = _SWAGGER if "/api/docs" in self.request.path else "default-src 'none'"
+        return f"{super().content_security_policy}; {only}"
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Errors in the shape of the API's own."""
+        error = kwargs.get("exc_info", (None, None))[1]
+        message = "unexpected error; the log has the details" if status_code >= 500 else responses.get(status_code, "error").lower()
+        fault = {"field": getattr(error, "field", ""), "message": getattr(error, "message", message)}
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps({"error": fault}))

@@ -1,0 +1,131 @@
+"""What the calls of the API share: settings, store, job runner, and what a clip will take."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.jobs import JobRunner, JobStatus, forecast
+from i2v_lab.server.body import ApiError, shown_params, without_paths
+from i2v_lab.server.plans import follow_parent, work_out
+from i2v_lab.server.schemas import JobAnswer, Result, moment
+from i2v_lab.settings import Settings
+from i2v_lab.store import Store
+from i2v_lab.store.jobs import Job, QueueFull
+
+T = TypeVar("T")
+RETRY_SECONDS = 10  # where nothing is known of how long a clip takes
+PICTURES_AT_ONCE = 2  # decoded; one may take 270 MB
+
+
+class ApiState:
+    """What the calls of the API share."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = Store(settings.output.directory)
+        self.runner = JobRunner(self.store, settings)
+        self.pictures = anyio.CapacityLimiter(PICTURES_AT_ONCE)
+        self._planners: ProcessPoolExecutor | None = None
+
+    async def with_picture(self, call: Callable[[], T]) -> T:
+        """The result of a call that decodes a picture; it runs in a thread, few at a time."""
+        return await anyio.to_thread.run_sync(call, limiter=self.pictures)
+
+    async def check_room(self) -> None:
+        """Answer 429 where the queue is full: before a picture is decoded, which takes longer than all else."""
+        if self.runner.waiting >= self.settings.server.queue_limit:
+            active = await run_in_threadpool(self.runner.jobs.active)
+            if sum(job.state == "waiting" for job in active) >= self.settings.server.queue_limit:
+                raise self._full(active)
+
+    def submit(self, params: ClipParams) -> Job:
+        """Put a clip into the queue, or answer 429."""
+        try:
+            job = self.runner.jobs.add_clip(params, self.settings.server.queue_limit)
+        except QueueFull:
+            raise self._full(self.runner.jobs.active()) from None
+        self.runner.wake()
+        return job
+
+    def _full(self, active: list[Job]) -> ApiError:
+        first = next(iter(forecast(active, self.runner.jobs.rate(), time.time()).values()), None)
+        wait = str(RETRY_SECONDS if first is None else min(max(1, math.ceil(first)), 3600))
+        message = f"the queue is full ({self.settings.server.queue_limit} clips wait); try again in {wait} s"
+        return ApiError(429, "queue", message, {"Retry-After": wait})
+
+    def find(self, id: str) -> JobStatus:
+        """The status of a clip's job, or 404."""
+        found = self.runner.status(id)
+        if found is None or found.job.kind != "clip":
+            raise ApiError(404, "id", "there is no such clip")
+        return found
+
+    async def follow(self, id: str) -> AsyncIterator[JobStatus]:
+        """The status of a job each time that it changes, until the job has ended."""
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def report() -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        self.runner.listen(report)
+        try:
+            shown = None
+            while True:
+                now = await run_in_threadpool(self.find, id)
+                if shown != (now.job.version, now.place):
+                    shown = (now.job.version, now.place)
+                    yield now
+                if now.job.ended:
+                    return
+                await changed.wait()
+                changed.clear()
+        finally:
+            self.runner.ignore(report)
+
+    async def plan(self, params: ClipParams) -> dict[str, Any]:
+        """What a clip would take. It is computed in a process of its own: here it would hold up all other answers."""
+        if self._planners is None:
+            self._planners = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=follow_parent)
+        call = partial(work_out, params.plain(), self.settings.device, self.store.directory)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._planners, call)
+        except BrokenExecutor:  # killed: the next call starts another
+            self._planners = None
+            raise ApiError(422, "resolution", "the plan took more memory than there is; ask for a smaller clip") from None
+
+    def close(self) -> None:
+        """End the other processes."""
+        if self._planners:
+            self._planners.shutdown(wait=False, cancel_futures=True)
+        self.runner.close()
+
+
+def job_answer(status: JobStatus, prefix: str) -> JobAnswer:
+    """A job as the API answers it.
+
+    Args:
+        prefix: of the server's paths; "" where it is at the root of its address.
+    """
+    job, result = status.job, None
+    if job.result:
+        found = json.loads(job.result)
+        fields = {name: found[name] for name in Result.model_fields if name != "url"}
+        result = Result(url=f"{prefix}/api/clips/{job.id}/clip.mp4", **fields)
+    return JobAnswer(
+        id=job.id, state=job.state, reason=without_paths(job.reason), stage=job.stage, step=job.step, steps=job.steps,
+        place=status.place, seconds_left=None if status.seconds_left is None else round(status.seconds_left, 1),
+        params=shown_params(job.params), created=moment(job.created), started=moment(job.started) if job.started else None,
+        finished=moment(job.finished) if job.finished else None, result=result,
+    )  # fmt: skip
