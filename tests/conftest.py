@@ -1,11 +1,22 @@
-"""What several test files share: a photograph as people bring it, and the command line as people start it."""
+"""What several test files share: which tests run and in what order, a photograph, and the command line as people start it.
+
+**Fast and slow.** A test that takes more than some 5 seconds has `@pytest.mark.slow`. `make test` (plain `pytest`) skips it,
+`make test-slow` (`pytest --slow`) runs these tests alone. One test by name: `pytest tests/test_x.py -k words`; a slow one needs
+`--slow` too.
+
+**Two processes.** `make test` gives each of two processes whole files. Each has locks of devices of its own (XDG_RUNTIME_DIR is
+set here), so no test waits for another's clip. The files that take longest begin first (LONGEST).
+"""
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +25,46 @@ from PIL import Image
 
 from i2v_lab.cli import main
 from i2v_lab.clip.picture import sample_path
+
+# Files, or beginnings of their paths, that take longest, the longest first: two processes then end at nearly the same time.
+LONGEST = (
+    "test_planner", "test_docs", "test_ladder", "test_i2vgen_xl", "browser/test_studio", "test_server", "test_closed_form", "test_engine",
+    "test_sweep", "browser/", "test_cli", "test_metrics", "test_api_fuzz",
+)  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the slow tests, and no others")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose the fast or the slow tests, and put the longest files first."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if config.getoption("--slow"):
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(slow)])
+        items[:] = slow
+    for item in () if config.getoption("--slow") else slow:
+        item.add_marker(pytest.mark.skip(reason="long: make test-slow"))
+    items.sort(key=lambda item: _rank(item.path.relative_to(Path(__file__).parent).as_posix()))  # a stable sort
+
+
+def _rank(path: str) -> int:
+    return next((rank for rank, beginning in enumerate(LONGEST) if path.startswith(beginning)), len(LONGEST))
+
+
+def pytest_sessionstart() -> None:
+    """A runtime folder for this process: the locks of devices are in it."""
+    os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="i2v-lab-tests-")
+
+
+def pytest_collection_finish() -> None:
+    """What the tests imported stays: the garbage collector need not look at it each time (0.6 s with torch)."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(os.environ["XDG_RUNTIME_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
