@@ -41,8 +41,8 @@ def main(repeats: int, trees: list[Path]) -> None:
     """Time every command in every tree `repeats` times, in turn, and print the medians."""
     seconds: dict[tuple[str, Path], list[float]] = {(name, tree): [] for name in COMMANDS for tree in trees}
     for _ in range(repeats):
-        for name, tree in seconds:
-            seconds[name, tree].append(_seconds(COMMANDS[name], tree))
+        for (name, tree), values in seconds.items():
+            values.append(_seconds(COMMANDS[name], tree))
     for tree in trees:
         if len(trees) > 1:
             print(tree)
