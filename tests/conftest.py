@@ -1,19 +1,88 @@
-"""What several test files share: a photograph as people bring it, and the command line as people start it."""
+"""What several test files share: which tests run and in what order, a photograph, and the command line as people start it.
+
+**Fast and slow.** A test that takes more than some 5 seconds has `@pytest.mark.slow`. `make test` (plain `pytest`) skips it,
+`make test-slow` (`pytest --slow`) runs these tests alone. One test by name: `pytest tests/test_x.py -k words`; a slow one needs
+`--slow` too.
+
+**Two processes.** `make test` gives each of two processes whole files. Each has locks of devices of its own (XDG_RUNTIME_DIR is
+set here), so no test waits for another's clip. The files that take longest begin first (LONGEST).
+
+**The command line.** `i2v_lab("runs", "--json")` runs a command in tmp_path and returns how it ended; `start("sweep", file, cwd=folder)`
+starts one and returns a Popen. Both fork a process that has imported the libraries (tests/warm.py): 0.2 s instead of 2 s.
+
+- `cold=True`: a new Python. For tests of the start itself, of imports, or of memory. A command whose environment is read at import
+  (HOME, HF_*, OMP_*, PYTHON*, ...) gets one by itself.
+- `measure=False`: the clips are not measured afterwards. For tests that do not look at metrics: it saves a process of 1 to 2 s.
+- `warm.Warm([...], cwd=..., env=environment(folder), stdout=..., stderr=...)` is the Popen itself, for files and terminals as output.
+
+`inside("show", clip)` runs a command in the process of the tests: for what ends before a clip is made.
+"""
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import warm
 from PIL import Image
+from warm import Warm, must_be_cold
 
 from i2v_lab.cli import main
 from i2v_lab.clip.picture import sample_path
+
+# Files, or beginnings of their paths, that take longest, the longest first: two processes then end at nearly the same time.
+LONGEST = (
+    "test_planner", "test_docs", "test_ladder", "test_i2vgen_xl", "browser/test_studio", "test_server", "test_closed_form", "test_engine",
+    "test_sweep", "browser/", "test_cli", "test_metrics", "test_api_fuzz",
+)  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the slow tests, and no others")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose the fast or the slow tests, and put the longest files first."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if config.getoption("--slow"):
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(slow)])
+        items[:] = slow
+    for item in () if config.getoption("--slow") else slow:
+        item.add_marker(pytest.mark.skip(reason="long: make test-slow"))
+    items.sort(key=lambda item: _rank(item.path.relative_to(Path(__file__).parent).as_posix()))  # a stable sort
+
+
+def _rank(path: str) -> int:
+    return next((rank for rank, beginning in enumerate(LONGEST) if path.startswith(beginning)), len(LONGEST))
+
+
+def pytest_sessionstart() -> None:
+    """A runtime folder for this process, with the locks of devices; and Ctrl-C works also where the tests run in the background."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="i2v-lab-tests-")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin the imports of the warm process; let the garbage collector pass over what is imported (0.6 s each time with torch)."""
+    if any("i2v_lab" in getattr(item, "fixturenames", ()) for item in session.items) and not session.config.option.collectonly:
+        warm.begin()
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(os.environ["XDG_RUNTIME_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -25,27 +94,35 @@ def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """The environment without the settings of whoever runs the tests."""
+    """The environment without the settings of the person who runs the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("I2V_LAB_") and name != "COLUMNS"}
     return {**kept, "XDG_CONFIG_HOME": str(home / "config"), "HF_HUB_OFFLINE": "1", **more}
 
 
-def start(*words: object, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start the command line as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "i2v_lab", *map(str, words)],
-        cwd=cwd, env=environment(cwd, **(env or {})), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def start(
+    *words: object, cwd: Path, env: Mapping[str, str] | None = None, cold: bool = False, measure: bool = True
+) -> subprocess.Popen[str]:
+    """Start the command line as a process of its own; see the top of this file for `cold` and `measure`."""
+    variables, texts = environment(cwd, **(env or {})), [str(word) for word in words]
+    if cold or must_be_cold(variables):
+        command = [sys.executable, "-m", "i2v_lab", *texts]
+        return subprocess.Popen(command, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Warm(texts, measure=measure, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    """Wait for a command that was started: how it ended."""
+    with process:
+        out, err = process.communicate(timeout=seconds)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @pytest.fixture
 def i2v_lab(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command line in tmp_path (or `cwd`) and returns how it ended."""
+    """Runs the command line in tmp_path (or `cwd`) and returns how it ended; takes what `start` takes."""
 
-    def run(*words: object, cwd: Path = tmp_path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        with start(*words, cwd=cwd, env=env) as process:
-            out, err = process.communicate(timeout=120)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    def run(*words: object, cwd: Path = tmp_path, **options: Any) -> subprocess.CompletedProcess[str]:
+        return finish(start(*words, cwd=cwd, **options))
 
     return run
 

@@ -164,7 +164,8 @@ def test_machine() -> None:
 
 def test_versions_without_importing_anything_heavy() -> None:
     code = (
-        "import sys, json\nfrom i2v_lab.meter import Meter, machine, versions\nfound = versions(); machine()\n"
+        "import sys, json\nfrom i2v_lab.devices.hardware import machine, versions\nfrom i2v_lab.devices.meter import Meter\n"
+        "found = versions(); machine()\n"
         "with Meter() as meter: meter.stage('load')\n"
         "assert not {'torch', 'diffusers', 'transformers', 'cv2', 'pandas'} & set(sys.modules)\nprint(json.dumps(found))"
     )

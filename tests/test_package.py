@@ -1,4 +1,7 @@
-"""The house: its layers, its door, its pins. What every command and module relies on."""
+"""The package as a whole: its layers, its public names, its size, its pins.
+
+`python tests/test_package.py` prints the layers and writes them into CONTRIBUTING.md.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ import i2v_lab
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "i2v_lab"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
 # The rooms, lowest layer first. A room imports only from layers below its own.
 LAYERS = [
@@ -74,17 +78,47 @@ def test_a_room_imports_only_from_layers_below():
 
 def test_no_module_imports_itself_by_way_of_others():
     circles = nx.simple_cycles(nx.DiGraph([(name, other) for name, found in GRAPH.items() for other in found]))
-    assert not [" -> ".join(circle) for circle in circles]
+    found = [" -> ".join([*circle, circle[0]]) for circle in circles]
+    assert not found, "\n".join([*found, drawing()])
 
 
 def drawing() -> str:
-    """The house, the highest layer first: each room with the rooms that it imports from."""
+    """The layers, the highest first: each room with the rooms that it imports from."""
     lines = []
     for names in reversed(LAYERS):
-        for room in names:
-            below = {other.split(".")[0] for module, found in GRAPH.items() if module.split(".")[0] == room for other in found}
-            lines.append(f"{room:12} <- {', '.join(sorted(below - {room}, key=lambda name: -LAYER[name]))}")
+        lines += [f"{room:12} <- {', '.join(_below(room))}".rstrip(" <-") for room in names]
     return "\n".join(lines)
+
+
+def _below(room: str) -> list[str]:
+    found = {other.split(".")[0] for module, imported in GRAPH.items() if module.split(".")[0] == room for other in imported}
+    return sorted(found - {room}, key=lambda name: (-LAYER[name], name))
+
+
+def _with_drawing(text: str) -> str:
+    return re.sub(r"(?<=<!-- layers -->\n```text\n).*?(?=^```)", lambda _: drawing() + "\n", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_the_layers_are_drawn_for_contributors():
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    assert "<!-- layers -->" in text
+    assert _with_drawing(text) == text, "the imports have changed: python tests/test_package.py draws them again"
+
+
+def test_files_and_functions_are_short():
+    long = [f"{name}: {lines} lines" for name, path in MODULES.items() if (lines := len(path.read_text().splitlines())) > 400]
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                long += [f"{name}.{node.name}: {lines} lines"] if lines > 60 else []
+    assert not long, f"expected files of at most 400 lines and functions of at most 60, got {', '.join(long)}"
+
+
+def test_each_room_says_in_a_line_what_is_in_it():
+    for path in PACKAGE.glob("*/__init__.py"):
+        about = ast.get_docstring(ast.parse(path.read_text())) or ""
+        assert about.splitlines() and len(about.splitlines()[0]) > 20, path
 
 
 def test_the_public_names_are_these_and_importable():
@@ -133,7 +167,9 @@ def test_conda_and_make_install_by_the_same_file():
     assert "--constraint constraints.txt" in environment
     assert "--editable .[lab]" in environment
     assert "==" not in environment
-    assert "--constraint constraints.txt" in (ROOT / "Makefile").read_text()
+    make = (ROOT / "Makefile").read_text()
+    assert "--constraint constraints.txt" in make
+    assert "--editable '.[lab]'" in make  # what people use; the tests add every extra in a second step
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert f"python{project['requires-python']}" in environment
 
@@ -141,3 +177,8 @@ def test_conda_and_make_install_by_the_same_file():
 def test_the_version_is_the_one_in_the_changelog():
     version = importlib.metadata.version("i2v_lab")
     assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+if __name__ == "__main__":
+    print(drawing())
+    CONTRIBUTING.write_text(_with_drawing(CONTRIBUTING.read_text(encoding="utf-8")), encoding="utf-8")

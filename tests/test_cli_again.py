@@ -1,0 +1,89 @@
+"""`again` and `show`: a clip from the settings that it carries."""
+
+from __future__ import annotations
+
+import shutil
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import FAKE, answer, complaint
+from conftest import finish, start
+from PIL import Image
+
+from i2v_lab.clip import video
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory, photograph: Path) -> dict[str, Any]:
+    """The answer of a clip of a photograph, by the closed-form model."""
+    words = (
+        "--image",
+        photograph,
+        "--prompt",
+        "zoom in slowly",
+        "--resolution",
+        "128x128",
+        "--num-inference-steps",
+        "4",
+        "--num-frames",
+        "5",
+    )
+    made = start("generate", *words, "--fps", "24000/1001", "--json", cwd=tmp_path_factory.mktemp("clip"), measure=False)
+    return answer(finish(made))
+
+
+def test_a_clip_in_an_empty_folder_is_made_again(i2v_lab, inside, record, photograph, tmp_path):
+    clip = Path(shutil.copy(record["clip"], tmp_path))
+    line = complaint(inside("again", clip.name), code=2)
+    assert "--image" in line
+    assert record["image_sha256"][:16] in line
+    assert "got another" in complaint(inside("again", clip.name, "--image", "sample:cat"), code=2)
+    done = i2v_lab("again", clip.name, "--image", photograph, "--json", measure=False)
+    again = answer(done)
+    assert again["frames_sha256"] == record["frames_sha256"]
+    assert again["frames_equal"] is True
+    assert "frames are equal" in done.stderr
+    assert Path(again["clip"]).is_relative_to(tmp_path / "results")
+
+
+def test_with_the_store_the_picture_is_found_by_its_hash(i2v_lab, photograph, tmp_path):
+    picture = tmp_path / "moved away.jpg"
+    shutil.copy(photograph, picture)
+    record = answer(i2v_lab("generate", "--image", picture, *FAKE, "--json", measure=False))
+    picture.unlink()
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(record["clip"], alone / "clip.mp4")
+    again = i2v_lab("again", "clip.mp4", "--output-dir", tmp_path / "results", cwd=alone, measure=False)
+    assert again.returncode == 0
+    assert "frames are equal" in again.stderr
+    assert again.stdout.strip() != record["clip"]
+
+
+def test_settings_in_a_clip_that_make_no_sense_are_one_line(inside, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
+    carried = {"image": "../../etc/passwd", "num_frames": 10**9, "\x1b[2Jname": "[red]", "self": 1, "prompt": "x" * 10**6}
+    settings = {"params": carried, "record": {"image_sha256": "0" * 64}}
+    clip = video.write(frames, tmp_path, stem="odd", fps=Fraction(8), settings=settings).path
+    line = complaint(inside("again", clip), code=2)
+    assert all(name in line for name in ("num_frames", "prompt", "self: unknown", r"\x1b[2Jname"))
+    assert "\x1b" not in line
+    assert len(line) < 2500
+    picture = tmp_path / "holiday.jpg"
+    Image.fromarray(frames[0]).save(picture)
+    assert "carries no settings" in complaint(
+        inside("again", video.write(frames, tmp_path, stem="x", fps=Fraction(8)).path), code=2
+    )
+    assert "holiday.jpg" in complaint(inside("show", picture), code=2)
+    assert "no such file" in complaint(inside("show", "none.mp4"), code=2)
+
+
+def test_show_answers_with_what_is_inside(inside, record):
+    assert answer(inside("show", record["clip"], "--json")) == video.read_settings(record["clip"])
+    shown = inside("show", record["clip"]).stdout.splitlines()
+    assert "prompt: zoom in slowly" in shown
+    assert "fps: 24000/1001" in shown
+    assert f"frames_sha256: {record['frames_sha256']}" in shown
