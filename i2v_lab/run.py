@@ -20,7 +20,7 @@ from i2v_lab.clip.picture import open_picture
 from i2v_lab.clip.progress import Listeners, Progress
 from i2v_lab.clip.record import RunRecord, Status, new_id
 from i2v_lab.clip.video import Frames
-from i2v_lab.cost import Planner
+from i2v_lab.cost import Forecaster
 from i2v_lab.devices.hardware import machine, versions
 from i2v_lab.devices.meter import Meter
 from i2v_lab.errors import BadFrames, ClipError, I2VLabError, ModelError, OutOfMemory, ParamsError, PictureError, Stop, StoreError
@@ -183,7 +183,7 @@ class _Run:
     def _foretell(self, known: VideoModel | models.Identity, tier: int | None) -> Any:
         """The plan, of one tier or of all; None where there can be none: a fault of ours there must not cost the clip."""
         try:
-            planner = Planner(device=known.device, store=self.store)
+            planner = Forecaster(device=known.device, store=self.store)
             plan = planner.plan(self.params, self.model, dtype=known.dtype, tier=tier, advise=tier is None)
         except Exception as error:
             log.exception("the memory of run %s could not be predicted", self.record.id)
