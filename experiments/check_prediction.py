@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from i2v_lab import ClipParams, Progress, open_picture
 from i2v_lab.clip.progress import Listeners
-from i2v_lab.cost import Planner
+from i2v_lab.cost import Forecaster
 from i2v_lab.devices.meter import Meter
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
 
@@ -52,7 +52,7 @@ def measure(model: I2VGenXL, params: ClipParams) -> tuple[dict[str, int], Meter]
 
 def compare(model: I2VGenXL, params: ClipParams) -> dict[str, float]:
     """{stage: predicted over measured bytes, less 1} of a clip, printed as a row of a Markdown table for each stage."""
-    plan = Planner().plan(params, model, tier=model.tier)
+    plan = Forecaster().plan(params, model, tier=model.tier)
     peaks, meter = measure(model, params)
     errors = {}
     for stage in plan.stages:

@@ -422,7 +422,7 @@ def test_the_plan_chooses_the_first_rung_that_fits(
     model: I2VGenXL, params: ClipParams, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = params.replace(resolution="128x128", num_frames=16, num_inference_steps=1)
-    monkeypatch.setattr("i2v_lab.cost.planning._Case._base", lambda case: planner.planning.PROCESS_BYTES)
+    monkeypatch.setattr("i2v_lab.cost.forecast._Case._base", lambda case: planner.forecast.PROCESS_BYTES)
     whole, less = (planner.plan(params, model, tier=number).peak_gib for number in (1, 2))
     assert less < whole
     monkeypatch.setattr(planner.Budget, "free", lambda device: planner.Budget(int((whole + less) / 2 * 2**30), "free RAM"))

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.record import RunRecord, new_id
-from i2v_lab.cost import Budget, Planner, plan
+from i2v_lab.cost import Budget, Forecaster, plan
 from i2v_lab.cost.timing import fit
 from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import ModelError, ParamsError, UnsupportedParams
@@ -25,7 +25,8 @@ from i2v_lab.models.closed_form.model import ClosedForm
 from i2v_lab.models.fake import FakeModel
 from i2v_lab.models.i2vgen_xl import cost as i2vgen_cost
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
-from i2v_lab.models.memory import cost_cache, tiers
+from i2v_lab.models.memory import cost_cache
+from i2v_lab.models.memory.tiers import TIERS
 from i2v_lab.models.memory.tracker import Tracker
 from i2v_lab.models.sampling import SCHEDULERS, denoise, make_scheduler
 from i2v_lab.run import run_clip
@@ -205,7 +206,7 @@ def test_configs_that_make_no_network_are_an_error_in_words(folder: Path, tmp_pa
 def test_the_first_tier_that_fits_is_taken(folder: Path) -> None:
     params = clip("512p 6", model=str(folder))
     numbers = I2VGenXL.tiers("cuda")
-    assert numbers == tuple(tier.number for tier in tiers.TIERS)
+    assert numbers == tuple(tier.number for tier in TIERS)
     peaks = {tier: plan(params, device="cuda", budget=Budget(2**40, "all"), tier=tier).peak_gib for tier in numbers}
     assert len(set(peaks.values())) > 3
     for peak in peaks.values():
@@ -396,5 +397,5 @@ def test_accuracy_shows_what_was_foretold_beside_what_was_measured(inside, tmp_p
 
 def test_a_closed_form_plan_runs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.nn.Module, "__call__", None)
-    planner = Planner()
-    assert planner.plan(clip("512p 16")).fits
+    forecaster = Forecaster()
+    assert forecaster.plan(clip("512p 16")).fits

@@ -16,7 +16,7 @@ from i2v_lab.errors import ParamsError
 if TYPE_CHECKING:
     from i2v_lab.clip.params import ClipParams
     from i2v_lab.clip.record import RunRecord
-    from i2v_lab.cost import Budget, Plan
+    from i2v_lab.cost import Budget, Forecast
     from i2v_lab.settings import Settings
     from i2v_lab.store import Store
 
@@ -120,16 +120,16 @@ def _answer(
     as_json: bool,
 ) -> None:  # fmt: skip
     """The plans for each clip and budget, as a table or as JSON, a line a clip."""
-    from i2v_lab.cost import Budget, Planner
+    from i2v_lab.cost import Budget, Forecaster
 
     # A card that is not here is a CUDA device; the clip runs on a CPU only where its family has no other.
     device = "cuda" if budgets and not settings.device.startswith("cuda") else settings.device
-    unlimited = Planner(device=device, budget=Budget(2**62, "no limit"))
-    planners = [Planner(device=device, budget=budget) for budget in budgets] or [Planner(device=device, store=store)]
+    unlimited = Forecaster(device=device, budget=Budget(2**62, "no limit"))
+    forecasters = [Forecaster(device=device, budget=budget) for budget in budgets] or [Forecaster(device=device, store=store)]
     one = len(clips) == 1
-    rows: list[tuple[str, Plan, list[Plan]]] = []
+    rows: list[tuple[str, Forecast, list[Forecast]]] = []
     for label, params in clips:
-        plans = [planner.plan(params, tier=tier, advise=one or as_json) for planner in planners]
+        plans = [forecaster.plan(params, tier=tier, advise=one or as_json) for forecaster in forecasters]
         rows.append((label, unlimited.plan(params, tier=tier) if budgets else plans[0], plans))
         if as_json:
             sys.stdout.write(json.dumps(_plain(*rows[-1])) + "\n")
@@ -143,7 +143,7 @@ def _answer(
     _explain(rows, bool(budgets))
 
 
-def _plain(label: str, whole: Plan, plans: list[Plan]) -> dict[str, Any]:
+def _plain(label: str, whole: Forecast, plans: list[Forecast]) -> dict[str, Any]:
     stages = [
         {"stage": stage.stage, "weights_bytes": stage.weights, "activations_bytes": stage.activations, "flops": stage.flops}
         for stage in whole.stages
@@ -158,7 +158,7 @@ def _plain(label: str, whole: Plan, plans: list[Plan]) -> dict[str, Any]:
     return {"preset": label, "published_gb": PUBLISHED_GB[label], **found} if label in PUBLISHED_GB else {"cells": label, **found}
 
 
-def _table(rows: list[tuple[str, Plan, list[Plan]]], budgets: list[Budget]) -> None:
+def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budget]) -> None:
     from rich.table import Table
 
     from i2v_lab.cost.budget import GB
@@ -182,14 +182,14 @@ def _table(rows: list[tuple[str, Plan, list[Plan]]], budgets: list[Budget]) -> N
     out.print(table)
 
 
-def _verdict(item: Plan) -> str:
+def _verdict(item: Forecast) -> str:
     if item.tier is None:
         return "no"
     return f"tier {item.tier}" if item.tier else "fits"
 
 
-def _explain(rows: list[tuple[str, Plan, list[Plan]]], elsewhere: bool) -> None:
-    from i2v_lab.cost.planning import tier_name
+def _explain(rows: list[tuple[str, Forecast, list[Forecast]]], elsewhere: bool) -> None:
+    from i2v_lab.cost.forecast import tier_name
 
     whole = rows[0][1]
     weights = ", ".join(f"{stage.stage} {stage.weights / 2**30:.2f}" for stage in whole.stages)
@@ -207,7 +207,7 @@ def _explain(rows: list[tuple[str, Plan, list[Plan]]], elsewhere: bool) -> None:
 
 def _show_accuracy(store: Store | None, as_json: bool) -> None:
     """Predicted beside measured memory of earlier runs, by model and device; not of those that needed a second try."""
-    from i2v_lab.cost.planning import climbed
+    from i2v_lab.cost.forecast import climbed
 
     found: dict[tuple[str, str], list[tuple[RunRecord, float]]] = {}
     for record in store.records(status="done") if store else ():

@@ -33,7 +33,7 @@ class Progress:
         """One step of the stage is done. `preview` is given where the model can show what it has so far."""
 
     def waiting(self, line: str) -> None:
-        """Another process has the device; `line` says which. Called again and again while that lasts."""
+        """Another process has the device; `line` says which. Called several times a second."""
 
 
 class Listeners(Progress):

@@ -231,15 +231,19 @@ def probe(path: Path) -> VideoInfo:
     return VideoInfo(Path(path), frames, width, height, fps, Path(path).stat().st_size, codec, (0, 0))
 
 
-def read(path: Path) -> npt.NDArray[np.uint8]:
-    """All frames of a clip: uint8 RGB, (F, H, W, 3), padding included.
+def read(path: Path, select: str = "") -> Frames:
+    """The frames of a clip: uint8 RGB, (F, H, W, 3), padding included.
+
+    Args:
+        select: an expression of FFmpeg's filter `select`, where only some frames are wanted.
 
     Raises:
         ClipError: there is no such file, or it is not a whole MP4, WebM or GIF.
     """
     # Plain conversion repeats chroma pixels; these flags interpolate them, as players do: 2 dB nearer to the source.
-    smooth = ["-vf", "scale=flags=accurate_rnd+full_chroma_int+full_chroma_inp+bicubic", "-fps_mode", "passthrough"]
-    data = ask(path, ["-map", "0:v:0", *smooth, "-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe", "-"])
+    smooth = "scale=flags=accurate_rnd+full_chroma_int+full_chroma_inp+bicubic"
+    filters = ["-vf", f"select={select},{smooth}" if select else smooth, "-fps_mode", "passthrough"]
+    data = ask(path, ["-map", "0:v:0", *filters, "-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe", "-"])
     head = re.match(rb"P6\n(\d+) (\d+)\n255\n", data)  # each frame brings its own size: nothing is guessed
     if head is None:
         raise ClipError(f"{shown(path)}: expected a clip, found no frames")

@@ -6,6 +6,6 @@ plan(params, device="cuda", budget=Budget.vram(12)).tier
 """
 
 from i2v_lab.cost.budget import CARDS, Budget
-from i2v_lab.cost.planning import Plan, Planner, plan
+from i2v_lab.cost.forecast import Forecast, Forecaster, plan
 
-__all__ = ["CARDS", "Budget", "Plan", "Planner", "plan"]
+__all__ = ["CARDS", "Budget", "Forecast", "Forecaster", "plan"]

@@ -20,8 +20,9 @@ from i2v_lab.metrics.registry import METRICS, Metric
 
 if TYPE_CHECKING:
     from i2v_lab.clip.record import RunRecord
+    from i2v_lab.clip.video import Frames
     from i2v_lab.metrics.flow import ClipFlow
-    from i2v_lab.metrics.frames import Frames, Sampled
+    from i2v_lab.metrics.frames import SampledFrames
     from i2v_lab.store import Store
 
 __all__ = ["METRICS", "Measured", "Metric", "measure", "measure_frames", "measure_run"]
@@ -128,12 +129,12 @@ def _inside(path: Path) -> tuple[ClipParams | None, str]:
         return None, ""
 
 
-def _unpadded(sampled: Sampled, height: int, width: int) -> Sampled:
+def _unpadded(sampled: SampledFrames, height: int, width: int) -> SampledFrames:
     """Without the row and the column that made the sides even."""
-    from i2v_lab.metrics.frames import Sampled
+    from i2v_lab.metrics.frames import SampledFrames
 
     if sampled.frames.shape[1] - height in (0, 1) and sampled.frames.shape[2] - width in (0, 1):
-        return Sampled(sampled.frames[:, :height, :width], sampled.runs, sampled.total)
+        return SampledFrames(sampled.frames[:, :height, :width], sampled.runs, sampled.total)
     return sampled
 
 
@@ -151,7 +152,7 @@ def _crop_of(params: ClipParams, sha256: str, store: Store | None, folder: Path)
 
 
 def measure_frames(
-    frames: Sampled | Frames, *, crop: Frames | str = "no picture was given", prompt: str | None = None, model: Any = None
+    frames: SampledFrames | Frames, *, crop: Frames | str = "no picture was given", prompt: str | None = None, model: Any = None
 ) -> Measured:
     """Measure frames.
 
@@ -204,7 +205,7 @@ class _Found:
             self.lack(f"OpenCV cannot do it with these frames ({error.err})", *names)
 
 
-def _measure_pixels(found: _Found, sampled: Sampled, crop: Frames | str) -> None:
+def _measure_pixels(found: _Found, sampled: SampledFrames, crop: Frames | str) -> None:
     from i2v_lab.metrics import pixels
 
     one = "a clip of one frame has no change"
@@ -234,7 +235,7 @@ _FLOW = ("motion", "motion_top5", "motion_relative", "motion_top5_relative", "sc
          "warping_error")  # fmt: skip
 
 
-def _measure_motion(found: _Found, sampled: Sampled, prompt: str | None) -> None:
+def _measure_motion(found: _Found, sampled: SampledFrames, prompt: str | None) -> None:
     from i2v_lab.metrics import flow
     from i2v_lab.metrics import prompt as words
 
@@ -283,7 +284,7 @@ def _flow_values(clip: ClipFlow) -> dict[str, float]:
     }
 
 
-def _measure_subject(found: _Found, sampled: Sampled, model: Any) -> None:
+def _measure_subject(found: _Found, sampled: SampledFrames, model: Any) -> None:
     if not (hasattr(model, "look") and hasattr(model, "clip_pixels")):
         found.lack(f"the model {getattr(model, 'name', '')} carries no image encoder", "subject_consistency")
         return

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from i2v_lab.metrics.frames import Frames, Sampled
+from i2v_lab.clip.video import Frames
+from i2v_lab.metrics.frames import SampledFrames
 from i2v_lab.metrics.pixels import pairs, ssim
 
 Array = npt.NDArray[np.floating[Any]]
@@ -142,7 +143,7 @@ class ClipFlow:
         sampled: the clip. grey: its frames, small.
     """
 
-    sampled: Sampled
+    sampled: SampledFrames
     grey: list[GreyFrame]
     estimator: Estimator = field(default_factory=Estimator)
 

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from i2v_lab.metrics.frames import Frames, Sampled
+from i2v_lab.clip.video import Frames
+from i2v_lab.metrics.frames import SampledFrames
 
 Grey = npt.NDArray[Any]
 
@@ -21,13 +22,13 @@ PSNR_MAX = 100.0  # dB, of equal pictures
 SSIM_SIGMA, SSIM_SIDE = 1.5, 11  # Wang et al. 2004
 
 
-def pairs(sampled: Sampled) -> Iterator[tuple[int, int]]:
+def pairs(sampled: SampledFrames) -> Iterator[tuple[int, int]]:
     """The places of successive frames, two by two."""
     for start, end in sampled.runs:
         yield from ((k, k + 1) for k in range(start, end - 1))
 
 
-def temporal_flickering(sampled: Sampled) -> float:
+def temporal_flickering(sampled: SampledFrames) -> float:
     """(255 - mean absolute difference of successive frames) / 255, as VBench: 0 to 1, NaN with one frame."""
     found = [_mean_difference(sampled.frames[now], sampled.frames[after]) for now, after in pairs(sampled)]
     return (255 - float(np.mean(found))) / 255 if found else math.nan
@@ -37,7 +38,7 @@ def _mean_difference(one: Frames, other: Frames) -> float:
     return float(cv2.norm(one, other, cv2.NORM_L1)) / one.size  # whole numbers are summed: no rounding
 
 
-def standstill(sampled: Sampled) -> tuple[float, float]:
+def standstill(sampled: SampledFrames) -> tuple[float, float]:
     """(longest run of frames like the one before, all such frames), as shares of all frames but the first; NaN with one."""
     same = [_same(sampled.frames[now], sampled.frames[after]) for now, after in pairs(sampled)]
     if not same:
@@ -57,7 +58,7 @@ def _same(one: Frames, other: Frames) -> bool:
     return bool(cv2.resize(difference, (width, height), interpolation=cv2.INTER_AREA).max() < SAME_BLOCK)
 
 
-def black_frames(sampled: Sampled) -> float:
+def black_frames(sampled: SampledFrames) -> float:
     """Share of frames that are black, 0 to 1."""
     dark = [float(np.mean(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) < BLACK_LEVEL)) >= BLACK_SHARE for frame in sampled.frames]
     return sum(dark) / len(dark)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from i2v_lab.metrics.frames import Frames
+from i2v_lab.clip.video import Frames
 
 
 def subject_consistency(frames: Frames, model: Any) -> float:

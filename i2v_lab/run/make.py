@@ -20,7 +20,7 @@ from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Listeners, Progress
 from i2v_lab.clip.record import RunRecord, Status, new_id
 from i2v_lab.clip.video import Frames
-from i2v_lab.cost import Planner
+from i2v_lab.cost import Forecaster
 from i2v_lab.devices.hardware import machine, versions
 from i2v_lab.devices.meter import Meter
 from i2v_lab.devices.turns import turn
@@ -180,8 +180,8 @@ class _Run:
         """The plan, of one tier or of all; None where there can be none: a fault of ours there must not cost the clip."""
         known = self.handle.identity
         try:
-            planner = Planner(device=known.device, store=history)
-            plan = planner.plan(self.params, self.handle.loaded, dtype=known.dtype, tier=tier, advise=tier is None)
+            forecaster = Forecaster(device=known.device, store=history)
+            plan = forecaster.plan(self.params, self.handle.loaded, dtype=known.dtype, tier=tier, advise=tier is None)
         except Exception as error:
             log.exception("the memory of run %s could not be predicted", self.record.id)
             first = self.handle.tiers[0] if tier is None else tier

@@ -13,7 +13,7 @@ from i2v_lab import models
 from i2v_lab.clip.key import clip_key
 from i2v_lab.clip.params import ClipParams, resolution_size
 from i2v_lab.clip.picture import open_picture
-from i2v_lab.cost import Plan, Planner
+from i2v_lab.cost import Forecast, Forecaster
 from i2v_lab.cost.timing import duration, row_of
 from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import I2VLabError
@@ -260,10 +260,10 @@ class _Forecast:
     """The plan of each cell; cells of one shape share it."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
-        self.planner = Planner(device=settings.device, store=store)
-        self.plans: dict[tuple[Any, ...], Plan | None] = {}
+        self.planner = Forecaster(device=settings.device, store=store)
+        self.plans: dict[tuple[Any, ...], Forecast | None] = {}
 
-    def of(self, params: ClipParams) -> Plan | None:
+    def of(self, params: ClipParams) -> Forecast | None:
         """None where nothing can be predicted: why is told where the model is looked for."""
         shape = (params.model, params.dtype, params.image, *row_of(params)[:3], params.guidance_scale > 1, params.scheduler)
         if shape not in self.plans:

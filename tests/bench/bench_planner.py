@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.cost import Budget, Planner, plan
+from i2v_lab.cost import Budget, Forecaster, plan
 from i2v_lab.models.memory import cost_cache
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
@@ -47,7 +47,7 @@ def main() -> None:
                 "guidance_scale": "5..9 step 1"}  # fmt: skip
         sweep = Sweep(name="bench", base=base, axes=axes, seeds=[0, 1])
         print(f"a sweep of {len(sweep.cells())} cells, 20 shapes")
-        cold = Planner(device="cuda", budget=everything)
+        cold = Forecaster(device="cuda", budget=everything)
         seconds("  plans, cold, on a card without a limit", lambda: [cold.plan(cell.params) for cell in sweep.cells()])
         cost_cache.forget()
         seconds("  the sweep's plan on this machine, first time", lambda: plan_sweep(sweep, store, settings))

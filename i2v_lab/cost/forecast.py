@@ -27,7 +27,7 @@ TRIES = 4  # shapes that are looked at around the one that arithmetic calls the 
 
 
 @dataclass(frozen=True)
-class Plan:
+class Forecast:
     """What a clip will take.
 
     Attributes:
@@ -125,7 +125,7 @@ def plan(
     budget: Budget | None = None,
     store: Store | None = None,
     tier: int | None = None,
-) -> Plan:
+) -> Forecast:
     """Predict a clip's memory, FLOPs and time, and the tier on which it fits. Nothing is loaded, run or changed.
 
     Args:
@@ -142,10 +142,10 @@ def plan(
     Raises:
         ModelError: no such model, or it cannot be predicted. UnsupportedParams: it cannot make this clip.
     """
-    return Planner(device=device, budget=budget, store=store).plan(params, model, dtype=dtype, tier=tier)
+    return Forecaster(device=device, budget=budget, store=store).plan(params, model, dtype=dtype, tier=tier)
 
 
-class Planner:
+class Forecaster:
     """Plans many clips: what they share (the budget, what runs took, the cost of a shape) is looked up once."""
 
     def __init__(self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None) -> None:
@@ -160,7 +160,7 @@ class Planner:
     def plan(
         self, params: ClipParams, model: VideoModel | None = None, *, dtype: str | None = None, tier: int | None = None,
         advise: bool = True,
-    ) -> Plan:  # fmt: skip
+    ) -> Forecast:  # fmt: skip
         """As the function `plan`.
 
         Args:
@@ -180,7 +180,7 @@ class Planner:
                 fits = number
                 break
         rates = self._rates_of(case, last)
-        return Plan(
+        return Forecast(
             params, case.family.name, case.device, case.dtype, fits, stages, case.base, case.correction, case.budget,
             sum(stage.flops for stage in stages), rates.seconds(row_of(params), stages) if rates else None,
             rates.runs if rates else 0, last, case.nearest(last) if fits is None and advise else (),
@@ -249,23 +249,23 @@ def climbed(record: RunRecord) -> bool:
 class _Case:
     """One clip, and what a plan of it needs to know: family, device, dtype, budget."""
 
-    def __init__(self, planner: Planner, params: ClipParams, model: VideoModel | None, dtype: str | None) -> None:
-        self.planner, self.params, self.model = planner, params, model
+    def __init__(self, forecaster: Forecaster, params: ClipParams, model: VideoModel | None, dtype: str | None) -> None:
+        self.forecaster, self.params, self.model = forecaster, params, model
         self.family: type[VideoModel]
         self.family, self.checkpoint = (type(model), "") if model is not None else models.find(params.model)
         known: Any = model if model is not None else self.family  # a family for one device alone says so before it is loaded
-        self.device: str = getattr(known, "device", "") or planner.device or default_device()
+        self.device: str = getattr(known, "device", "") or forecaster.device or default_device()
         asked = dtype or params.dtype
         if asked == "auto":
             asked = getattr(known, "dtype", "") or ("float16" if self.device.startswith("cuda") else "float32")
         self.dtype: str = asked
-        self.budget = planner.budget_of(self.device)
-        self.correction = planner.correction_of(self)
+        self.budget = forecaster.budget_of(self.device)
+        self.correction = forecaster.correction_of(self)
         self.base = 0 if self.device.startswith("cuda") else self._base()
 
     def _base(self) -> int:
         """Bytes of this process without the model; as many as a fresh one has, where this one has not loaded all of it yet."""
-        if self.model is None or self.planner.budget is not None:
+        if self.model is None or self.forecaster.budget is not None:
             return PROCESS_BYTES
         weights = self.cost(self.params, 0)[0].weights
         return max(PROCESS_BYTES, psutil.Process().memory_info().rss - weights)
@@ -274,12 +274,12 @@ class _Case:
         """As VideoModel.cost, for this case's model; each shape is asked once."""
         dtype = dtype or self.dtype
         key = (id(self.model), params.model, params.image, self.device, dtype, tier, *row_of(params))
-        if key not in self.planner._costs:
+        if key not in self.forecaster._costs:
             found = self.family.cost(
                 params, checkpoint=self.checkpoint, device=self.device, dtype=dtype, tier=tier, loaded=self.model
             )
-            self.planner._costs[key] = found
-        return self.planner._costs[key]
+            self.forecaster._costs[key] = found
+        return self.forecaster._costs[key]
 
     def fits(self, stages: tuple[StageCost, ...]) -> bool:
         return _peak(stages, self.base, self.correction) <= self.budget.bytes
