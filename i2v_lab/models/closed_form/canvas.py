@@ -67,9 +67,10 @@ class Canvas:
 
     def render(self, motion: Motion, path: Path, interpolation: int) -> npt.NDArray[np.float32]:
         """The frames of one motion along its path, or a part of it: float32 from 0 to 255, (F, height, width, 3)."""
-        pixels, (map_x, map_y) = self.beyond if motion.camera.beyond else self.pixels, self.positions(motion, path)
+        map_x, map_y = self.positions(motion, path)
+        pixels = self.pixels
         if motion.camera.beyond:
-            map_x, map_y = map_x + self.margins[1], map_y + self.margins[0]
+            pixels, map_x, map_y = self.beyond, map_x + self.margins[1], map_y + self.margins[0]
         # Many frames in one call, one below the other: what OpenCV costs a call would otherwise be most of the time.
         moved = np.empty((*map_x.shape, 3), np.float32)
         group = max(1, SHORT_MAX // self.height)
@@ -83,7 +84,7 @@ class Canvas:
     def positions(self, motion: Motion, path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """x and y in `pixels`, each float32 (F, height, width), from which each pixel of the clip is taken.
 
-        They are inside the picture, but for camera movements that need what is beyond it.
+        They are on the picture's pixels, but for camera movements that need what is beyond it.
         """
         x = ((np.arange(self.width, dtype=np.float32) + 0.5 - self.width / 2) / self.short)[None, :] * path.scale
         y = ((np.arange(self.height, dtype=np.float32) + 0.5 - self.height / 2) / self.short)[:, None] * path.scale
@@ -91,9 +92,6 @@ class Canvas:
         shape = (len(path.time), self.height, self.width)
         map_x = np.broadcast_to(source_x * self.short + (self.width / 2 - 0.5 + self.left), shape).astype(np.float32)
         map_y = np.broadcast_to(source_y * self.short + (self.height / 2 - 0.5 + self.top), shape).astype(np.float32)
-        if not motion.camera.beyond:  # the path is right to a fraction of a pixel
-            np.clip(map_x, 0, self.pixels.shape[1] - 1, out=map_x)
-            np.clip(map_y, 0, self.pixels.shape[0] - 1, out=map_y)
         return map_x, map_y
 
     @property

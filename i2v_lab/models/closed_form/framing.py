@@ -9,6 +9,7 @@ They too are slowed down where they would show more than half a clip beyond the 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +18,9 @@ import numpy.typing as npt
 from i2v_lab.models.closed_form.motions import Array, Motion
 
 ZOOM_MAX = 2.0  # no clip is zoomed in further than this for lack of room
-REFINEMENTS = 5  # of the zoom that is needed; the first is exact for a pan
+REFINEMENTS = 6  # of the zoom that is needed; the first is exact for a pan
 HALVINGS = 12  # of the interval in which the speed of a slowed camera is searched
+CLOSE = 1e-4  # of half a crop: a tenth of a pixel at the largest size counts as inside
 OUTLINE = 65  # points along each edge of the clip: a ripple has five waves along it
 
 
@@ -64,20 +66,28 @@ def plan_path(motion: Motion, bounds: Bounds, times: npt.NDArray[np.float32]) ->
         times: (F,), seconds, rising from 0.
     """
     time = times.astype(np.float32)[:, None, None]
-    outline = _outline(bounds)
     one = np.ones_like(time)
     if motion.camera.beyond:
-        return Path(time, time * _pace(motion, bounds.grown(), outline, time, one), one)
-    if not _overshoot(motion, bounds, outline, Path(time, time, one)).any():
-        return Path(time, time, one)
-    camera_time = time * _pace(motion, bounds, outline, time, one / ZOOM_MAX)
-    scale = one
+        return Path(time, time * _pace(motion, bounds.grown(), time, one), one)
+    path, overshoot = _zoomed(motion, bounds, Path(time, time, one))
+    if overshoot > CLOSE:
+        camera_time = time * _pace(motion, bounds, time, one / ZOOM_MAX)
+        path, _ = _zoomed(motion, bounds, Path(time, camera_time, one))
+    zoom = _gentlest(-np.log(path.scale[:, 0, 0]))
+    return path._replace(scale=np.exp(-zoom).astype(np.float32)[:, None, None])
+
+
+def _zoomed(motion: Motion, bounds: Bounds, path: Path) -> tuple[Path, float]:
+    """The path with the zoom that each frame needs, and by how much the clip is still outside."""
     for _ in range(REFINEMENTS):
-        scale = np.maximum(scale - _overshoot(motion, bounds, outline, Path(time, camera_time, scale)), 1 / ZOOM_MAX)
-    zoom = _gentlest(-np.log(scale[:, 0, 0]))
-    return Path(time, camera_time, np.exp(-zoom).astype(np.float32)[:, None, None])
+        overshoot = _overshoot(motion, bounds, path)
+        if overshoot.max() <= CLOSE:
+            break
+        path = path._replace(scale=np.maximum(path.scale - overshoot, 1 / ZOOM_MAX))
+    return path, float(overshoot.max())
 
 
+@lru_cache(maxsize=8)
 def _outline(bounds: Bounds) -> tuple[Array, Array]:
     """x and y of points around the edge of the clip, each (1, P)."""
     along, edge = np.linspace(-1, 1, OUTLINE, dtype=np.float32), np.ones(OUTLINE, np.float32)
@@ -86,19 +96,20 @@ def _outline(bounds: Bounds) -> tuple[Array, Array]:
     return x[None], y[None]
 
 
-def _overshoot(motion: Motion, bounds: Bounds, outline: tuple[Array, Array], path: Path) -> Array:
+def _overshoot(motion: Motion, bounds: Bounds, path: Path) -> Array:
     """How far the clip reaches beyond the bounds, as a share of half the crop: (F, 1, 1), 0 where it is inside."""
+    outline = _outline(bounds)
     x, y = motion.source(outline[0] * path.scale, outline[1] * path.scale, path.time, path.camera_time)
     across = np.maximum(x - bounds.right, bounds.left - x) / bounds.half_width
     down = np.maximum(y - bounds.bottom, bounds.top - y) / bounds.half_height
     return np.maximum(np.maximum(across, down).max(2, keepdims=True), 0)
 
 
-def _pace(motion: Motion, bounds: Bounds, outline: tuple[Array, Array], time: Array, scale: Array) -> float:
+def _pace(motion: Motion, bounds: Bounds, time: Array, scale: Array) -> float:
     """The highest speed of the camera, up to 1 (its own), at which a clip of this scale stays inside."""
 
     def fits(pace: float) -> bool:
-        return not _overshoot(motion, bounds, outline, Path(time, time * np.float32(pace), scale)).any()
+        return bool(_overshoot(motion, bounds, Path(time, time * np.float32(pace), scale)).max() <= CLOSE)
 
     low, high = 0.0, 1.0
     if fits(high):

@@ -156,7 +156,7 @@ class ClosedForm:
         clips = np.empty((len(MOTIONS), params.num_frames, rows, columns, 3), np.float32)
         for clip, motion in zip(clips, MOTIONS, strict=True):
             fine = canvas.render(motion, canvas.path(motion, _times(params)), cv2.INTER_LINEAR)
-            clip[:] = fine.reshape(-1, rows, FINE, columns, FINE, 3).mean((2, 4))
+            clip[:] = fine.reshape(-1, rows, FINE, columns * FINE * 3).mean(2).reshape(-1, rows, columns, FINE, 3).mean(3)
             progress.step()
         return torch.from_numpy(clips).permute(0, 1, 4, 2, 3).contiguous() / 127.5 - 1
 
