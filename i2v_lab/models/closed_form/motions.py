@@ -115,6 +115,7 @@ class Part:
         speeds: slow, normal and fast, in the unit of the displacement function.
         words: a regular expression that finds it in a prompt, English and Chinese.
         warp: its displacement function. gain: its brightness function.
+        beyond: it needs what is outside of the picture: it cannot be made to stay inside.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Part:
     words: str = ""
     warp: Warp = still
     gain: Gain | None = None
+    beyond: bool = False
 
 
 def _speeds(slow: float, normal: float, fast: float) -> dict[str, float]:
@@ -164,17 +166,17 @@ CAMERAS = (
     Part("zoom in", _speeds(0.12, 0.28, 0.50), warp=partial(zoom, inwards=1.0), words=(
         r"\bzoom(s|ed|ing)?[ -]*(\w+ )?in(to|wards?)?\b|\bpush(es|ing)?[ -]in\b|\bclose[ -]?up shot\b|\bmov(e|es|ing) closer\b"
         r"|拉近|推近|推进|放大|变焦推")),
-    Part("zoom out", _speeds(0.12, 0.28, 0.50), warp=partial(zoom, inwards=-1.0), words=(
+    Part("zoom out", _speeds(0.12, 0.28, 0.50), warp=partial(zoom, inwards=-1.0), beyond=True, words=(
         r"\bzoom(s|ed|ing)?[ -]*(\w+ )?out(wards?)?\b|\bpull(s|ing)?[ -](out|back)\b|\bmov(e|es|ing) (further )?away\b|拉远|推远|缩小|拉开|变焦拉")),
-    Part("rotate clockwise", _speeds(0.08, 0.20, 0.36), warp=partial(rotate, clockwise=1.0)),
-    Part("rotate counterclockwise", _speeds(0.08, 0.20, 0.36), warp=partial(rotate, clockwise=-1.0)),
+    Part("rotate clockwise", _speeds(0.08, 0.20, 0.36), warp=partial(rotate, clockwise=1.0), beyond=True),
+    Part("rotate counterclockwise", _speeds(0.08, 0.20, 0.36), warp=partial(rotate, clockwise=-1.0), beyond=True),
     Part("tilt up", _speeds(0.07, 0.14, 0.24), warp=partial(tilt, up=1.0),
          words=r"\btilt(s|ed|ing)?\b(?!.*\bdown).*\bup|\bup\w* tilt|上摇|仰拍|仰起|抬起镜头"),
     Part("tilt down", _speeds(0.07, 0.14, 0.24), warp=partial(tilt, up=-1.0),
          words=r"\btilt(s|ed|ing)?\b(?!.*\bup).*\bdown|\bdown\w* tilt|下摇|俯拍|俯下"),
     Part("dolly in", _speeds(0.12, 0.28, 0.50), warp=partial(dolly, inwards=1.0), words=(
         r"\bdoll(y|ies|ying)\b(?!.*\b(out|back)).*(in\b|forward|$)|\b(camera|view|shot)\b.*\bforwards?\b|向前(移动|推|走|飞)|前移|前进")),
-    Part("dolly out", _speeds(0.12, 0.28, 0.50), warp=partial(dolly, inwards=-1.0), words=(
+    Part("dolly out", _speeds(0.12, 0.28, 0.50), warp=partial(dolly, inwards=-1.0), beyond=True, words=(
         r"\bdoll(y|ies|ying)\b.*\b(out|back\w*)\b|\b(camera|view|shot)\b.*\bbackwards?\b|向后(移动|退|拉|走|飞)|后移|后退")),
     Part("shake", _speeds(0.010, 0.022, 0.040), warp=shake,
          words=r"\bshak(e|es|ing|y)\b|\bhand[ -]?held\b|\bjitter\w*\b|\bearthquake\b|抖动|晃动|手持|颤动"),
@@ -215,9 +217,9 @@ class Motion:
         parts += [(self.scene, self.scene_speed)] if self.scene.name != "none" else []
         return " + ".join(part.name if speed == "normal" else f"{speed} {part.name}" for part, speed in parts)
 
-    def source(self, x: Array, y: Array, time: Array) -> tuple[Array, Array]:
-        """Where the picture is sampled for clip positions x (1, w) and y (h, 1) at times (F, 1, 1), in seconds."""
-        x, y = self.camera.warp(x, y, time, self.camera.speeds[self.camera_speed])
+    def source(self, x: Array, y: Array, time: Array, camera_time: Array) -> tuple[Array, Array]:
+        """Where the picture is sampled for clip positions x and y, as a `Warp`; the camera's time may run slower."""
+        x, y = self.camera.warp(x, y, camera_time, self.camera.speeds[self.camera_speed])
         return self.scene.warp(x, y, time, self.scene.speeds[self.scene_speed])
 
     def brightness(self, time: Array) -> Array:
