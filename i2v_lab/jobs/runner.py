@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ log = logging.getLogger(__name__)
 BUSY_SECONDS, QUIET_SECONDS = 0.1, 1.0  # between two looks at the queue, while there are jobs and while there are none
 SETTLE_SECONDS = 2.0  # between two looks whether the workers of others live
 WATCH_SECONDS = 3.0  # for so long a look at previews counts
-REMEMBERED = 2000  # ended jobs whose last state is known without asking the database
 STARTS_MAX = 3  # workers in a row that end before they take a job
 KILL_SECONDS = 15.0  # how long a worker may take to end once its clip was stopped
 DIED = "the worker's process ended before the clip was done (killed, or out of memory)"
@@ -72,7 +70,6 @@ class JobRunner:
         self.waiting = 0
         self.closed = False
         self._listeners: dict[Callable[[], None], bool] = {}
-        self._known: OrderedDict[str, JobStatus] = OrderedDict()
         self._version, self._rate = self.jobs.last_version(), self.jobs.rate()
         self._taken = 0  # the newest job that was taken when the worker was started
         self._settled = self._watched = self._not_before = 0.0
@@ -138,13 +135,16 @@ class JobRunner:
 
     def status(self, id: str) -> JobStatus | None:
         """The status of a job now; None where there is none of this id."""
-        if known := self._known.get(id):
-            return known
+        if found := self._active(id):
+            return found
         job = self.jobs.get(id)
         if job is None or job.ended:
             return JobStatus(job) if job else None
         self.refresh()
-        return self._known.get(id, JobStatus(job))
+        return self._active(id) or JobStatus(self.jobs.get(id) or job)
+
+    def _active(self, id: str) -> JobStatus | None:
+        return next((status for status in self.active if status.job.id == id), None)
 
     def refresh(self) -> bool:
         """Look at the queue now. Returns whether there are jobs."""
@@ -178,8 +178,6 @@ class JobRunner:
         left = forecast(active, self._rate, time.time())
         ended = [job for job in changed if job.ended]
         for job in ended:
-            self._known[job.id] = JobStatus(job)
-            self._known.move_to_end(job.id)
             if job.kind == "clip" and job.started and job.owner == self.jobs.owner:
                 self.last = job
         waiting = 0
@@ -187,15 +185,12 @@ class JobRunner:
         for job in active:
             waiting += job.state == "waiting"
             found.append(JobStatus(job, waiting if job.state == "waiting" else 0, left[job.id]))
-            self._known[job.id] = found[-1]
         self.active, self.waiting = found, waiting
-        while len(self._known) > REMEMBERED + len(active):
-            self._known.popitem(last=False)
         if changed:
             self._version, self._changed = changed[-1].version, True
         if ended:
             self._rate = self.jobs.rate()
-        if len(active) > waiting and any(self._listeners.values()) and time.monotonic() - self._watched > WATCH_SECONDS / 3:
+        if len(active) > waiting and any(list(self._listeners.values())) and time.monotonic() - self._watched > WATCH_SECONDS / 3:
             self._watched = time.monotonic()
             self.jobs.watch(time.time() + WATCH_SECONDS)
         return bool(active)
