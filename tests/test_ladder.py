@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
 import weakref
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import SIZES, make_checkpoint
+from checkpoints import make_checkpoint
 
 from i2v_lab import cost as planner
 from i2v_lab import models
@@ -21,12 +18,10 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Progress, StopSwitch
 from i2v_lab.clip.record import RunRecord
-from i2v_lab.clip.video import Frames
 from i2v_lab.errors import OutOfMemory, Stop
 from i2v_lab.models.fake import FakeModel
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
 from i2v_lab.models.memory import tiers
-from i2v_lab.models.memory.ladder import climb
 from i2v_lab.run import clip_key, run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
@@ -83,14 +78,14 @@ def ran(params: ClipParams, model: Any, store: Store, **options: Any) -> RunReco
 # --- the tiers
 
 
-def test_the_rungs_of_a_device() -> None:
+def test_the_tiers_of_a_device() -> None:
     assert [tier.number for tier in tiers.TIERS] == list(range(7))
     assert tiers.tiers_on("cpu") == (0, 1, 2, 5)
     assert tiers.tiers_on("cuda:1") == tuple(range(7))
     assert I2VGenXL.tiers("cpu") == (0, 1, 2, 5)
 
 
-def test_rungs_that_keep_the_pixels_give_equal_frames_up_and_down(model: I2VGenXL, picture: Picture, params: ClipParams) -> None:
+def test_tiers_that_keep_the_pixels_give_equal_frames_up_and_down(model: I2VGenXL, picture: Picture, params: ClipParams) -> None:
     # Twice as many rows as it takes for feed-forward layers to be cut into parts.
     params = params.replace(resolution="64x64", num_frames=64, num_inference_steps=1)
     first = model.generate(picture, params, Progress())
@@ -122,7 +117,7 @@ def test_forward_chunking_cuts_the_rows_and_gives_the_same(model: I2VGenXL) -> N
         hook.remove()
 
 
-def test_the_rungs_take_less_memory_one_after_the_other(params: ClipParams, folder: Path) -> None:
+def test_the_tiers_take_less_memory_one_after_the_other(params: ClipParams, folder: Path) -> None:
     def peaks(tier: int) -> dict[str, int]:
         large = params.replace(resolution="256x256", num_frames=16)
         found = I2VGenXL.cost(large, checkpoint=str(folder), device="cpu", dtype="float32", tier=tier)
@@ -173,7 +168,7 @@ def test_weights_on_the_device_by_formula(model: I2VGenXL) -> None:
     assert tiers.resident(model, "denoise", 6, "cuda") >= largest
 
 
-def test_a_rung_that_a_device_has_not_is_refused(model: I2VGenXL, params: ClipParams, store: Store) -> None:
+def test_a_tier_that_a_device_lacks_is_refused(model: I2VGenXL, params: ClipParams, store: Store) -> None:
     with pytest.raises(ValueError, match="expected a tier of 0, 1, 2, 5 on cpu, got 3"):
         model.use_tier(3)
     record = ran(params, model, store, tier=3)
@@ -190,7 +185,7 @@ def test_tiled_clips_are_known_as_such(model: I2VGenXL, picture: Picture, params
     assert (tiled.status, tiled.requested_tier, tiled.actual_tier) == ("done", 5, 5)
     assert any("decoded in tiles (tier 5): pixels differ" in note for note in tiled.notes)
     plain = ran(params, model, store)
-    assert plain.id != tiled.id  # who did not ask for tiles is not given them
+    assert plain.id != tiled.id  # a clip that was not asked for with tiles has none
     assert (plain.actual_tier, plain.notes) == (0, ())
     assert plain.key == clip_key(params, picture.sha256, model) != tiled.key
     tiled_key = clip_key(params, picture.sha256, model, tiers.pixel_changes(5, params.height, params.width))
@@ -308,7 +303,7 @@ class Weighty(FakeModel):
         self.tier = number
 
 
-def test_weights_that_do_not_fit_are_loaded_for_a_rung_that_offloads(
+def test_weights_that_do_not_fit_are_loaded_for_a_tier_that_offloads(
     params: ClipParams, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -328,73 +323,16 @@ def test_weights_that_do_not_fit_are_loaded_for_a_rung_that_offloads(
     assert "ran out of memory on tiers 0, 3, made on tier 4" in record.notes
 
 
-def test_a_model_is_loaded_for_a_rung(folder: Path) -> None:
+def test_a_model_is_loaded_for_a_tier(folder: Path) -> None:
     model = I2VGenXL.load(folder, device="cpu", tier=2)
     assert model.tier == 2
     assert left_behind(model)
 
 
-LIMITED = """
-import gc, resource, sys
-from pathlib import Path
-from i2v_lab.params import ClipParams
-from i2v_lab.run import run_clip
-from i2v_lab.settings import Settings
-from i2v_lab.store import Store
-
-def pages(column):
-    gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[column]) * resource.getpagesize()
-
-def run(params, **options):
-    record = run_clip(params, None, store, settings=Settings(device="cpu"), **options)
-    print(record.status, record.requested_tier, record.actual_tier, record.frames_sha256[:16], "|".join(record.notes) or record.reason, sep=";")
-
-store, limits = Store(Path(sys.argv[2])), [int(limit) * 2**20 for limit in sys.argv[3:]]
-small = ClipParams(image="sample:coffee", model=sys.argv[1], resolution="64x64", num_frames=2, num_inference_steps=1, guidance_scale=1)
-large = small.replace(resolution="256x256", num_frames=48)
-run(small)
-run(large)  # all that libraries keep for good is there
-before = pages(1)
-for limit in limits:
-    resource.setrlimit(resource.RLIMIT_AS, (pages(0) + limit, resource.RLIM_INFINITY))
-    run(large, force=True)
-    print((pages(1) - before) // 2**20)
-    run(small, force=True)
-"""
-
-
-def test_a_true_limit_of_memory(tmp_path: Path, store: Store) -> None:
-    narrow = {"block_out_channels": (8, 8), "norm_num_groups": 4, "attention_head_dim": 1}
-    vae = {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4}
-    sizes = {**SIZES["small"], "unet": {**SIZES["small"]["unet"], **narrow}, "vae": {**SIZES["small"]["vae"], **vae}}
-    SIZES["narrow"] = sizes
-    folder = make_checkpoint(tmp_path / "narrow", "narrow")
-    limits = ("54", "34", "12")
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, folder, store.directory, *limits], capture_output=True, text=True, check=False, timeout=300,
-        # Every tensor of some size is given back to the system when it is freed: what is left is what is held.
-        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    lines = [line.split(";") for line in done.stdout.splitlines()]
-    (_, untroubled), tries = lines[:2], [lines[2:][part : part + 3] for part in range(0, 9, 3)]
-    assert untroubled[:3] == ["done", "0", "0"]
-    ends = [("done", "1", "ran out of memory on tier 0, made on tier 1"),
-            ("done", "2", "ran out of memory on tiers 0, 1, made on tier 2"), ("out_of_memory", "5", "")]  # fmt: skip
-    for (large, (left,), small), (status, tier, note) in zip(tries, ends, strict=True):
-        assert large[:3] == [status, "0", tier]
-        assert large[3] == (untroubled[3] if status == "done" else "")
-        assert large[4].startswith(note)
-        assert int(left) < 16  # MiB more than before; each try had tens
-        assert small[:3] == ["done", "0", "0"]  # the next clip, in the same process and under the same limit
-    assert "tiers 0, 1, 2, 5 were tried" in done.stdout
-
-
 # --- the plan before the run
 
 
-def test_what_fits_on_no_rung_is_told_before_anything_is_loaded(
+def test_what_fits_on_no_tier_is_reported_before_anything_is_loaded(
     params: ClipParams, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
@@ -410,7 +348,7 @@ def test_what_fits_on_no_rung_is_told_before_anything_is_loaded(
     assert calls == []
 
 
-def test_a_forced_rung_does_not_ask_whether_it_fits(
+def test_a_forced_tier_does_not_ask_whether_it_fits(
     model: I2VGenXL, params: ClipParams, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planner.Budget, "free", lambda device: planner.Budget(2**20, "free RAM"))
@@ -418,7 +356,7 @@ def test_a_forced_rung_does_not_ask_whether_it_fits(
     assert (record.status, record.requested_tier, record.actual_tier) == ("done", 1, 1)
 
 
-def test_the_plan_chooses_the_first_rung_that_fits(
+def test_the_plan_chooses_the_first_tier_that_fits(
     model: I2VGenXL, params: ClipParams, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = params.replace(resolution="128x128", num_frames=16, num_inference_steps=1)
@@ -441,40 +379,3 @@ def test_a_prediction_that_fails_does_not_cost_the_clip(
     assert (record.status, record.actual_tier) == ("done", 0)
     assert record.notes == ("its memory could not be predicted (KeyError), so it began on tier 0",)
     assert any(entry.exc_info for entry in caplog.records)
-
-
-# --- climb by itself
-
-
-def test_climb_forgets_a_failed_try_before_the_next() -> None:
-    held: list[weakref.ref[Any]] = []
-    left: list[bool] = []
-
-    def make(tier: int) -> str:
-        left.append(any(ref() is not None for ref in held))
-        made = np.zeros(1000)
-        held.append(weakref.ref(made))
-        if tier < 2:
-            raise MemoryError
-        return f"made on {tier}"
-
-    told: list[tuple[int, str]] = []
-    assert climb((0, 1, 2), make, lambda tier, why: told.append((tier, why))) == "made on 2"
-    assert left == [False, False, False]
-    assert told == [(0, "MemoryError"), (1, "MemoryError")]
-    with pytest.raises(OutOfMemory, match="tier 1 was tried; make fewer frames") as caught:
-        climb((1,), make, lambda tier, why: None)
-    assert caught.value.__context__ is None
-
-
-@pytest.mark.parametrize("error", [ValueError("no"), RuntimeError("shape mismatch"), Stop("enough"), KeyboardInterrupt()])
-def test_climb_lets_other_errors_pass(error: BaseException) -> None:
-    tried: list[int] = []
-
-    def make(tier: int) -> Frames:
-        tried.append(tier)
-        raise error
-
-    with pytest.raises(type(error)):
-        climb((0, 1), make, lambda tier, why: None)
-    assert tried == [0]

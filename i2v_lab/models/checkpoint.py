@@ -51,7 +51,7 @@ class Checkpoint:
     """A folder that was found complete and sound, as far as can be seen without reading the weights.
 
     Attributes:
-        folder: where it lies.
+        folder: where it is.
         variants: for each folder of weights "fp16" or None, as `from_pretrained(variant=...)` takes it.
         weights: every safetensors file that will be read, sorted.
         configs: every config and tokenizer file, sorted.
@@ -224,7 +224,7 @@ def _header(path: Path) -> bytes:
 
 
 def _from_cache(name: str, layout: Layout) -> Checkpoint | None:
-    """A checkpoint that lies in the hub's cache, whole; no network is used."""
+    """A complete checkpoint in the hub's cache; no network is used."""
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -241,7 +241,7 @@ def _download(name: str, layout: Layout) -> Path:
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        # The one question that the hub's client asks once: others it repeats for half a minute where nobody answers.
+        # The hub's client sends this request once. It repeats others for half a minute when the hub does not answer.
         listed = huggingface_hub.HfApi().model_info(name, timeout=15).siblings or []
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=_needed([file.rfilename for file in listed], layout)))
     except RepositoryNotFoundError:
@@ -311,7 +311,7 @@ def load_component(cls: Any, checkpoint: Checkpoint, part: str, **options: Any) 
         raise ModelError(f"{folder}: {cls.__name__} cannot be made of it ({one_line(error)}); fetch it again") from None
     if absent := sorted(info["missing_keys"]):
         raise ModelError(
-            f"{folder}: expected the tensors that config.json tells of, but {len(absent)} are missing, {absent[0]} among "
+            f"{folder}: expected the tensors that config.json names, but {len(absent)} are missing, {absent[0]} among "
             "them; config and weights do not belong together, fetch both again"
         )
     return model.eval().requires_grad_(False)

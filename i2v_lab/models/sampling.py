@@ -1,6 +1,6 @@
 """The denoising loop that every model shares, and the schedulers that it may use.
 
-A model passes in `predict` and knows nothing of guidance, steps, scheduler or seed: those act here alone.
+A model passes in `predict` and does not know guidance, steps, scheduler or seed: only this module uses those.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from i2v_lab.clip.progress import Preview, Progress
 from i2v_lab.errors import UnsupportedParams
 
 Predict = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
-"""predict(latents, timestep, with_negative): what the network says of noisy latents.
+"""predict(latents, timestep, with_negative): what the network predicts for noisy latents.
 
 latents: (F, C, h, w), already scaled by the scheduler. timestep: scalar. Returns (2, F, C, h, w), under the negative
 prompt first, under the prompt second; without the negative (1, F, C, h, w).
@@ -33,7 +33,10 @@ SCHEDULERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
     "ddpm": ("DDPMScheduler", {}),
     "dpm++-2m": ("DPMSolverMultistepScheduler", {}),
-    "dpm++-2s": ("DPMSolverSinglestepScheduler", {"lower_order_final": True}),  # it insists on this itself, at length
+    "dpm++-2s": (
+        "DPMSolverSinglestepScheduler",
+        {"lower_order_final": True},
+    ),  # otherwise it sets this itself and prints a long warning
     "unipc": ("UniPCMultistepScheduler", {}),
     "euler": ("EulerDiscreteScheduler", {}),
     "euler-a": ("EulerAncestralDiscreteScheduler", {}),
@@ -60,19 +63,19 @@ def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
 
     class_name, options = SCHEDULERS[name]
     scheduler = getattr(diffusers, class_name)
-    # As its from_config does, which besides imports every other scheduler, and scipy.stats with them: half a second.
+    # As its from_config does, without importing every other scheduler and scipy.stats, which takes half a second.
     known = {key: value for key, value in config.items() if key in inspect.signature(scheduler.__init__).parameters}
     with _numpy_quiet():
         return scheduler(**{**known, **options})
 
 
 def set_steps(scheduler: Any, steps: int, device: torch.device | str = "cpu") -> None:
-    """Lay the timesteps of a run out on the schedule, in `scheduler.timesteps`.
+    """Choose the timesteps of a run from the schedule, in `scheduler.timesteps`.
 
     Args:
         scheduler: fresh from `make_scheduler`.
         steps: num_inference_steps, 1 to 1000.
-        device: where the timesteps shall lie.
+        device: where to put the timesteps.
 
     Raises:
         UnsupportedParams: this scheduler makes no usable timesteps of so many steps; names the nearest number that works.
@@ -88,7 +91,7 @@ def set_steps(scheduler: Any, steps: int, device: torch.device | str = "cpu") ->
 
 
 def _divides(steps: int, trained: int) -> bool:
-    # What no scheduler can lay out without losing too much, told by arithmetic: KDPM2 takes a tenth of a second to try.
+    # Arithmetic rules out what no scheduler can lay out without losing too much: KDPM2 takes a tenth of a second to try.
     # Some schedulers divide by the steps, some by one more.
     return any(1 - trained // parts * parts / trained <= LOST_MAX + 0.01 for parts in (steps, steps + 1))
 
@@ -152,7 +155,7 @@ def denoise(
         scheduler: fresh from `make_scheduler`; it keeps state, so one a run.
         params: num_inference_steps and guidance_scale are read here. At guidance 1 or below there is no negative pass.
         generator: source of the noise that stochastic schedulers add.
-        progress: hears the stage "denoise" and every step; Stop raised there ends the loop.
+        progress: receives the stage "denoise" and every step; Stop raised there ends the loop.
         preview: renders latents small, uint8 (F, h, w, 3).
 
     Returns:

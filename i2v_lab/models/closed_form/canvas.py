@@ -84,7 +84,7 @@ class Canvas:
     def positions(self, motion: Motion, path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """x and y in `pixels`, each float32 (F, height, width), from which each pixel of the clip is taken.
 
-        They are on the picture's pixels, but for camera movements that need what is beyond it.
+        All are on the picture's pixels, except where the camera movement needs what is beyond it.
         """
         x = ((np.arange(self.width, dtype=np.float32) + 0.5 - self.width / 2) / self.short)[None, :] * path.scale
         y = ((np.arange(self.height, dtype=np.float32) + 0.5 - self.height / 2) / self.short)[:, None] * path.scale

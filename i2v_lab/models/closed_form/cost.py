@@ -17,7 +17,7 @@ from i2v_lab.models.base import StageCost
 from i2v_lab.models.closed_form.canvas import FINE, grid_size
 from i2v_lab.models.closed_form.motions import MOTIONS
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # whose head tells the size
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # whose header has the size
 
 
 def cost(params: ClipParams) -> tuple[StageCost, ...]:
@@ -41,10 +41,10 @@ def cost(params: ClipParams) -> tuple[StageCost, ...]:
 
 
 def picture_pixels(image: str) -> int:
-    """Pixels of a picture by the head of its file; 0 for a sample, which is small, and for what cannot be opened."""
+    """Pixels of a picture by the header of its file; 0 for a sample, which is small, and for a file that cannot be opened."""
     if image.startswith("sample:"):
         return 0
-    with contextlib.suppress(Exception), warnings.catch_warnings():  # opening it for good will tell what is wrong
+    with contextlib.suppress(Exception), warnings.catch_warnings():  # opening it for the clip will report what is wrong
         warnings.simplefilter("ignore")
         if Path(image).expanduser().is_file():  # never a pipe or a device
             with Image.open(Path(image).expanduser(), formats=_FORMATS) as opened:

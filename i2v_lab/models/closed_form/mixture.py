@@ -26,7 +26,7 @@ class Mixture:
         return (self.centres**2).sum(1)  # (K,)
 
     def log_joint(self, x: torch.Tensor, a: float, s: float, log_p: torch.Tensor) -> torch.Tensor:
-        """log p(k) p(x_t | k), but for a constant.
+        """log p(k) p(x_t | k), up to a constant.
 
         Args:
             x: noisy sample x_t = a x0 + s eps, (D,).

@@ -14,9 +14,9 @@ and with x_t = a x0 + s eps the optimal denoiser is
 creativity in convolutional diffusion models.)
 
 What it is: a true diffusion model, with the noise schedule, the schedulers, the guidance and the sampling loop of
-I2VGen-XL, so those parameters do here what they do by nature. What it is not: it moves a picture and invents nothing;
-no hidden side is uncovered, nobody walks. Its figures (seconds, memory, the guidance that suits it) say nothing of
-those of I2VGen-XL.
+I2VGen-XL, so those parameters have here the effect that they have in any diffusion model. What it is not: it moves a picture and invents nothing;
+no hidden side is uncovered, nobody walks. Its figures (seconds, memory, the guidance that suits it) do not apply
+to I2VGen-XL.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ the sampling loop or the crop. tests/test_closed_form_golden.py fails then. Leav
 SIGMA = 0.01  # noise in the data: 1.3 grey levels, so that finished clips are clean
 LEAK = 0.80  # share of the probability that all motions have, whatever the prompt says
 
-# The noise schedule of I2VGen-XL's converted checkpoint, but for the spacing: a schedule that ends in pure noise has
+# The noise schedule of I2VGen-XL's converted checkpoint, except the spacing: a schedule that ends in pure noise has
 # to start from there (Lin et al. 2024, Common diffusion noise schedules and sample steps are flawed).
 SCHEDULER_CONFIG: Mapping[str, Any] = {
     "num_train_timesteps": 1000,
@@ -162,9 +162,9 @@ class ClosedForm:
         return torch.from_numpy(clips).permute(0, 1, 4, 2, 3).contiguous() / 127.5 - 1
 
     def decode(self, latents: torch.Tensor, clips: torch.Tensor, image: Picture, params: ClipParams, progress: Progress) -> Frames:
-        """Full-size frames: the motions that the latents are made of, rendered, plus what the latents have beyond them.
+        """Full-size frames: the motions that the latents are made of, rendered, plus what else the latents hold.
 
-        The second part, enlarged, is what sampling left undone or overdid: noise not removed, guidance too strong.
+        The second part, enlarged, is what sampling did too little or too much: noise not removed, guidance too strong.
 
         Args:
             latents: (F, 3, rows, columns). clips: from `encode`.

@@ -1,7 +1,7 @@
 """The motions of the closed-form model: one table of what moves, how fast, and which words name it.
 
 A motion is a camera movement, something that happens in the scene, or one of each. Both are displacement functions:
-given where a pixel of the clip lies and the time, they say where in the picture it is taken from. At time 0 every
+given the position of a pixel of the clip and the time, they return the position in the picture that it is taken from. At time 0 every
 displacement is zero, so the first frame is the picture.
 
 Coordinates: the crop's short side is 1, its centre is (0, 0), x grows to the right, y downwards. Time is in seconds,
@@ -92,7 +92,7 @@ def sway(x: Array, y: Array, time: Array, speed: float) -> tuple[Array, Array]:
 
 
 def pulse(x: Array, y: Array, time: Array, speed: float) -> tuple[Array, Array]:
-    """Breathing: the middle swells and shrinks, the rim stands still."""
+    """Breathing: the middle swells and shrinks, the rim does not move."""
     middle = np.exp(-(x * x + y * y) / (2 * 0.3**2))
     scale = 1 - speed * middle * np.sin(2 * np.pi * 1.1 * time)
     return x * scale, y * scale
@@ -250,7 +250,7 @@ class Understood:
         return bool(self.cameras or self.scenes)
 
     def names(self, motion: Motion) -> bool:
-        """True if the prompt asks for this motion: what is not named stands still."""
+        """True if the prompt asks for this motion: what is not named does not move."""
         if not self:
             return False
         camera_fits = motion.camera.name in (self.cameras or {"still"})

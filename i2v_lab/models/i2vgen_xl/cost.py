@@ -66,7 +66,7 @@ Configs = Mapping[str, Mapping[str, Any]]
 # float32 latents that are alive while the UNet runs, beside those it is given: the first noise, and what a scheduler
 # remembers of the steps before.
 _REMEMBERED = {"dpm++-2m": 3, "dpm++-2s": 3, "unipc": 4, "heun": 3, "kdpm2": 2, "kdpm2-a": 2, "lms": 5}
-_TWICE = ("heun", "kdpm2", "kdpm2-a")  # schedulers that ask the network twice a step, but for the last
+_TWICE = ("heun", "kdpm2", "kdpm2-a")  # schedulers that call the network twice a step, except the last
 
 
 def cost(
@@ -195,7 +195,7 @@ class _Runner:
         return kept([_code(), self.configs, self.dtype, name, code, shape], run)
 
     def weights(self, tier: int, stage: str, device: str) -> int:
-        """Bytes of weights that lie on the device at most in a stage."""
+        """The most bytes of weights that are on the device in a stage."""
         kind = device.partition(":")[0]
 
         def run() -> Part:

@@ -58,11 +58,11 @@ class I2VGenXL(Networks):
         """Load a checkpoint, a component at a time.
 
         Args:
-            folder_or_hub_id: a local folder in diffusers layout, or a hub id: `ali-vilab/i2vgen-xl`. What lies in the
+            folder_or_hub_id: a local folder in diffusers layout, or a hub id: `ali-vilab/i2vgen-xl`. What is in the
                 hub's cache is used without network; otherwise it is fetched (4.6 GB), with a progress bar.
             device: "cpu", "cuda", "cuda:1"; None: CUDA if there is one, else the CPU.
             dtype: "float32", "float16", "bfloat16"; "auto": float16 on CUDA, otherwise float32.
-            progress: hears the stage "load" and a step for each of its four components with weights.
+            progress: receives the stage "load" and a step for each of its four components with weights.
             tier: the tier of the memory ladder to begin on; those that offload need no room for all weights on the GPU.
 
         Raises:
@@ -159,7 +159,7 @@ class I2VGenXL(Networks):
     @torch.no_grad()  # and not inference_mode: weights that are moved under it could not be moved again outside
     def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         scheduler = make_scheduler(params.scheduler, self.scheduler_config)
-        set_steps(scheduler, params.num_inference_steps)  # a number of steps that cannot be made is told at once
+        set_steps(scheduler, params.num_inference_steps)  # an impossible number of steps is an error before any work
         generator = torch.Generator().manual_seed(params.seed)
         pixels = image.crop(params.height, params.width)  # (H, W, 3)
         release(self, *self.offloaders)  # what the clip before left on the device

@@ -5,7 +5,7 @@ condition a video UNet in latent space:
 
     text      CLIP's text tower, last layer but one                        (B, 77, D)
     picture   CLIP's vision tower, zeros where the prompt is negative      (B, 1, D)
-              VAE latents as frame 0, constant frames that tell the time   (B, 4, F, h, w)
+              VAE latents as frame 0, constant frames that encode the time   (B, 4, F, h, w)
     rate      condition_fps                                                (B,)
 
 B is 2 under guidance, the negative prompt first, and 1 without. h and w are an eighth of the clip's height and width.
@@ -39,7 +39,7 @@ LATENT_RGB = ((0.298, 0.207, 0.208), (0.187, 0.286, 0.173), (-0.158, 0.189, 0.26
 
 @dataclass(frozen=True)
 class Conditions:
-    """Everything that the UNet is told but for the noisy latents and the time; shapes stand at the top of the module."""
+    """All inputs of the UNet except the noisy latents and the time; shapes are at the top of the module."""
 
     text: torch.Tensor  # (B, 77, D)
     picture: torch.Tensor  # (B, 1, D)
@@ -93,20 +93,20 @@ class Networks:
         return torch.as_tensor(tokens.input_ids)
 
     def encode_prompt(self, tokens: torch.Tensor) -> torch.Tensor:
-        """What the UNet is told of texts: the text tower's last layer but one, through its last norm. (B, 77, D)."""
+        """The UNet's input for texts: the text tower's last layer but one, through its last norm. (B, 77, D)."""
         states = self.text_encoder(tokens.to(self.torch_device), output_hidden_states=True).hidden_states
         return torch.as_tensor(self.text_encoder.final_layer_norm(states[-2]))
 
     def encode_picture(
         self, pixels: npt.NDArray[np.uint8], text: torch.Tensor, params: ClipParams, generator: torch.Generator, progress: Progress
     ) -> Conditions:
-        """What the UNet is told, complete: the text's embedding, and the picture through CLIP and through the VAE.
+        """All conditions of the UNet: the text's embedding, and the picture through CLIP and through the VAE.
 
         Args:
             pixels: the crop, uint8 RGB, (H, W, 3).
             text: from `encode_prompt`, (B, 77, D).
             generator: draws the sample of the picture's latents.
-            progress: hears a step after each of the two.
+            progress: receives a step after each of the two.
         """
         seen = self.look(self.clip_pixels(pixels, params.width))  # (1, 1, D)
         progress.step()

@@ -13,7 +13,7 @@ from i2v_lab.models.checkpoint import Checkpoint, load_component, one_line, quie
 
 
 def load_components(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, progress: Progress) -> dict[str, Any]:
-    """The arguments of I2VGenXL that a checkpoint holds, with the weights on a device; `progress` hears a step for each network."""
+    """The arguments of I2VGenXL that a checkpoint holds, with the weights on a device; `progress` receives a step for each network."""
     from diffusers import AutoencoderKL, I2VGenXLUNet
     from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 

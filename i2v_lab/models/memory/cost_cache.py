@@ -46,7 +46,7 @@ def kept(key: Sequence[Any], run: Callable[[], Part]) -> Part:
 
 
 def forget() -> None:
-    """Let go of what is kept in this process; what is on disk stays."""
+    """Forget what this process keeps; what is on disk stays."""
     _memory.clear()
 
 

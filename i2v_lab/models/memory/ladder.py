@@ -29,7 +29,7 @@ def climb(
     Args:
         tiers: in the order they are tried, each once; not empty.
         make: does the work on a tier. Any error but of memory goes on up, as Stop and KeyboardInterrupt do.
-        ran_out: told the tier and why, after each failed try; may raise to end the climb.
+        ran_out: called with the tier and the reason after each failed try; may raise to end the climb.
         worth: asked before every tier but the first whether to try it.
 
     Raises:

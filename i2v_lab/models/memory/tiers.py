@@ -153,7 +153,7 @@ def put_on(model: Any, number: int, device: torch.device) -> None:
 
 
 def offload(model: Any, number: int, device: torch.device) -> None:
-    """Hang the hooks of tiers 3 to 6 on the networks, whose weights must lie in the machine's memory.
+    """Put the hooks of tiers 3 to 6 on the networks, whose weights must be in the machine's memory.
 
     Args:
         device: where the layers run. A CPU runs the same hooks, and saves nothing.
@@ -199,7 +199,7 @@ def _place(network: torch.nn.Module) -> torch.device | None:
 
 
 def _undo(model: Any) -> None:
-    """Back to the networks as they were loaded, but for the device their weights are on."""
+    """Make the networks as they were loaded, except for the device that their weights are on."""
     from accelerate.hooks import remove_hook_from_module
 
     model.offloaders.clear()
