@@ -121,10 +121,11 @@ def _network_name() -> str:
 
 def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
     """Serve until told to end. The running clip is finished, or recorded as stopped."""
+    from i2v_lab.jobs import environment
     from i2v_lab.server import app
     from i2v_lab.server.process import ApiProcess, log_to
 
-    os.environ.update(app.environment(settings))
+    os.environ.update(environment(settings))  # also for notebooks, which have another current folder
     api = ApiProcess(settings, path, with_token=bool(token))  # it starts while Jupyter does
     try:
         server = app.make(settings, token, log_to(path), api)

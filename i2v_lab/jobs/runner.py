@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from i2v_lab.jobs.supervisor import BUSY_SECONDS, DIED, QUIET_SECONDS, Standing, Supervisor
-from i2v_lab.settings import Settings
+from i2v_lab.settings import ENV_PREFIX, Settings
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Jobs
 
-__all__ = ["DIED", "JobRunner", "JobStatus"]
+__all__ = ["DIED", "JobRunner", "JobStatus", "environment"]
 
 log = logging.getLogger(__name__)
 JobStatus = Standing
@@ -24,7 +24,7 @@ class JobRunner:
     def __init__(self, store: Store, settings: Settings) -> None:
         store.directory.mkdir(parents=True, exist_ok=True)
         self._supervisor = Supervisor(settings, store)
-        self._supervisor.queue = self.jobs = Jobs(store.directory)
+        self._supervisor.queue = self.jobs = Jobs(store.database)
         self._listeners: list[Callable[[], None]] = []
         self._closed, self._awake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -82,3 +82,15 @@ class JobRunner:
                     call()
             self._awake.wait(BUSY_SECONDS if busy else QUIET_SECONDS)
             self._awake.clear()
+
+
+def environment(settings: Settings) -> Mapping[str, str]:
+    """The settings as variables of the environment, for the API, the worker and notebooks, whose current folders differ."""
+    found = {}
+    for group, value in settings.model_dump(mode="json").items():
+        if group == "server":
+            value = {name: inner for name, inner in value.items() if name != "token"}  # noqa: PLW2901
+        for name, inner in value.items() if isinstance(value, dict) else [("", value)]:
+            if inner != "":
+                found[ENV_PREFIX + group.upper() + (f"__{name.upper()}" if name else "")] = str(inner)
+    return found

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord, new_id
 from i2v_lab.errors import StoreError
+from i2v_lab.store.database import Database
 
 __all__ = ["DATABASE", "STATES", "Full", "Job", "JobQueue", "State", "forecast", "lives", "own_name", "result_of"]
 
@@ -273,6 +274,14 @@ QueueFull = Full
 
 class Jobs(JobQueue):
     """The queue, by the names that are to come."""
+
+    def __init__(self, database: Database) -> None:
+        database.file.parent.mkdir(parents=True, exist_ok=True)
+        super().__init__(database.file.parent)
+
+    def note(self, id: str, stage: str, step: int, steps: int | None, stage_started: float) -> Job | None:
+        self.tell(id, stage, step, steps, stage_started)
+        return self.get(id)
 
     def add_clip(self, params: ClipParams, limit: int | None = None) -> Job:
         return self.add(params, 10**9 if limit is None else limit)
