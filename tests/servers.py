@@ -23,6 +23,7 @@ from conftest import environment
 from PIL import Image
 
 from i2v_lab.devices.turns import turn
+from i2v_lab.store import Store
 from i2v_lab.store.jobs import Jobs
 
 TOKEN = "a-token-for-the-tests-0123456789"  # noqa: S105
@@ -133,8 +134,7 @@ class Server:
 
 def jobs_of(folder: Path) -> Jobs:
     """The queue of an output folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return Jobs(folder)
+    return Jobs(Store(folder).database)
 
 
 def free_port() -> int:

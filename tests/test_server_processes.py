@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -49,12 +48,9 @@ def test_a_run_that_was_done_when_its_worker_died_is_done(own_server, tmp_path):
     queue = jobs_of(folder)
     asked = params(model="fake", seed=4)
     queue.add_clip(asked)
-    job = queue.claim("")
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    with sqlite3.connect(queue.file) as connection:
-        connection.execute("UPDATE jobs SET worker = ?", (f"{socket.gethostname()}:{gone.pid}:1.0",))
-    connection.close()
+    job = queue.claim(f"{socket.gethostname()}:{gone.pid}:1.0")
     record = run_clip(asked, None, store, settings=Settings(output={"directory": folder}), id=job.id)
     server = own_server(I2V_LAB_SERVER__IDLE_SECONDS="0.2")
     ended = server.ended(job.id)

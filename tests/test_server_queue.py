@@ -41,7 +41,7 @@ def test_a_full_queue_takes_no_more_and_a_stopped_job_makes_room(tmp_path):
     running = queue.claim("a worker")
     assert running.id == ids[1]
     assert queue.stop(running.id, "by hand").state == "running"
-    assert queue.tell(running.id, "denoise", 3, 10, 0.0) == "by hand"
+    assert queue.note(running.id, "denoise", 3, 10, 0.0).stop == "by hand"
     assert queue.stop("no such", "by hand") is None
 
 
@@ -50,7 +50,7 @@ def test_every_change_has_a_version_of_its_own(tmp_path):
     first, second = queue.add_clip(params(), 9), queue.add_clip(params(), 9)
     before = queue.last_version()
     queue.claim("a worker")
-    queue.tell(first.id, "denoise", 1, 10, 0.0)
+    queue.note(first.id, "denoise", 1, 10, 0.0)
     active, changed = queue.look(before)
     assert [job.id for job in active] == [first.id, second.id]
     assert [(job.id, job.stage, job.step) for job in changed] == [(first.id, "denoise", 1)]
@@ -61,7 +61,7 @@ def test_the_time_left_is_drawn_from_steps_and_from_earlier_jobs(tmp_path):
     queue = jobs_of(tmp_path)
     ids = [queue.add_clip(params(num_inference_steps=steps), 9).id for steps in (15, 15, 35)]
     queue.claim("a worker")
-    queue.tell(ids[0], "denoise", 5, 15, 100.0)
+    queue.note(ids[0], "denoise", 5, 15, 100.0)
     found = forecast(queue.active(), 2 / queue.get(ids[1]).work, now=110.0)
     # 5 steps took 10 s, so 10 more take 20; an equal job takes 2 s; one of (35 + 5) in place of (15 + 5) steps takes 4.
     assert [round(found[id], 6) for id in ids] == [20.0, 22.0, 26.0]
