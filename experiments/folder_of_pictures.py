@@ -2,7 +2,7 @@
 
     python experiments/folder_of_pictures.py FOLDER [URL] [TOKEN]
 
-The clips lie beside the pictures. One that is there already is not made again, so that a run that was broken off goes on.
+Each clip is written next to its picture. A clip that exists is not made again, so an interrupted run can be continued.
 """
 
 import sys
@@ -18,7 +18,7 @@ folder = Path(sys.argv[1])
 client = Client(sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:7860", sys.argv[3] if len(sys.argv) > 3 else "")
 failed = 0
 for picture in sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES):
-    target = picture.with_name(f"{picture.name}.mp4")  # cat.png and cat.jpg each get their own
+    target = picture.with_name(f"{picture.name}.mp4")  # so cat.png and cat.jpg get a clip each
     if target.exists():
         continue
     try:

@@ -23,6 +23,8 @@ from conftest import environment
 from PIL import Image
 
 from i2v_lab.devices.turns import turn
+from i2v_lab.store import Store
+from i2v_lab.store.jobs import Jobs
 
 TOKEN = "a-token-for-the-tests-0123456789"  # noqa: S105
 PATIENCE = 60  # seconds until something that should happen counts as not happening
@@ -87,9 +89,16 @@ class Server:
 
     def workers(self) -> list[psutil.Process]:
         """The workers of this server's folder."""
+        return self._processes("i2v_lab.jobs.worker")
+
+    def apis(self) -> list[psutil.Process]:
+        """The processes of the API of this server's folder."""
+        return self._processes("i2v_lab.server.process")
+
+    def _processes(self, module: str) -> list[psutil.Process]:
         found = []
         for process in psutil.process_iter(["cmdline"]):
-            if "i2v_lab.jobs.worker" in (process.info["cmdline"] or []):
+            if module in (process.info["cmdline"] or []):
                 with suppress(psutil.Error):
                     if process.cwd() == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
                         found.append(process)
@@ -121,6 +130,11 @@ class Server:
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(self.folder / "run"))
         with turn(("cpu",), "a test", lambda line: None):
             yield
+
+
+def jobs_of(folder: Path) -> Jobs:
+    """The queue of an output folder."""
+    return Jobs(Store(folder).database)
 
 
 def free_port() -> int:

@@ -24,6 +24,7 @@ def test_the_api_keeps_to_its_description(tmp_path):
     server = Server(tmp_path / "fuzzed", **SMALL).start()
     here = Path(__file__).parent
     words = ["run", f"{server.url}/api/openapi.json", "--header", f"Authorization: Bearer {TOKEN}", "--checks", "all",
+             "--exclude-checks", "use_after_free",  # DELETE stops a clip: its job stays
              "--max-examples", CASES or "15", "--phases", "coverage,fuzzing,stateful" if CASES else "fuzzing,stateful",
              "--continue-on-failure", "--request-timeout", PATIENCE, "--max-response-time", PATIENCE, "--seed", "7", "--no-color"]  # fmt: skip
     script = "from schemathesis.cli import schemathesis; schemathesis()"

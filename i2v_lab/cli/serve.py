@@ -1,4 +1,4 @@
-"""The command `i2v-lab serve`: the web page and the API, in the foreground, in the background, or ended."""
+"""The command `i2v-lab serve`: starts the web page and the API, in the foreground or the background, or ends them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 BEGIN_SECONDS = 120  # until the page answers: importing torch takes long on a cold disk
-LOG_VARIABLE = "I2V_SERVE_LOG"  # the log that a start in the background was given; not a setting
+LOG_VARIABLE = "I2V_SERVE_LOG"  # passes the log file to a start in the background; not a setting
 KILL_SECONDS = 60.0  # beyond `stop_seconds`
 
 
@@ -99,7 +99,7 @@ def _open_log(settings: Settings) -> Path:
 
 
 def _show(settings: Settings, token: str, path: Path) -> None:
-    """Where the page is, and how to follow the log."""
+    """Print where the page is, and how to follow the log."""
     host, port = settings.server.host, settings.server.port
     behind = f"/?token={token}" if token else "/"
     everywhere = host in ("0.0.0.0", "::")  # noqa: S104 - asked about, not listened on
@@ -108,11 +108,11 @@ def _show(settings: Settings, token: str, path: Path) -> None:
         tell(f"network address: http://{_network_name()}:{port}{behind}")
     else:
         tell("network address: none; --host 0.0.0.0 lets other machines in, with a token")
-    tell(f"API: docs/api.md, /api/openapi.json; JupyterLab: /lab; log: tail -f {path}")
+    tell(f"API: /api/docs; JupyterLab: /lab; log: tail -f {path}")
 
 
 def _network_name() -> str:
-    """The address that other machines reach this one by; nothing is sent to find it."""
+    """The address of this machine for others; nothing is sent to find it."""
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
         return str(probe.getsockname()[0])
@@ -121,10 +121,11 @@ def _network_name() -> str:
 
 def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
     """Serve until told to end. The running clip is finished, or recorded as stopped."""
+    from i2v_lab.jobs import environment
     from i2v_lab.server import app
     from i2v_lab.server.process import ApiProcess, log_to
 
-    os.environ.update(app.environment(settings))
+    os.environ.update(environment(settings))  # also for notebooks, which have another current folder
     api = ApiProcess(settings, path, with_token=bool(token))  # it starts while Jupyter does
     try:
         server = app.make(settings, token, log_to(path), api)

@@ -124,7 +124,12 @@ def make_app(state: ApiState, limits: Limits, *, with_token: bool) -> FastAPI:
     _add_models(calls, state)
     app.include_router(calls)
 
-    @app.get("/api/health", summary="Say that the server answers; needs no token", responses=_faults(405), operation_id="health")
+    @app.get(
+        "/api/health",
+        summary="Say that the server answers; needs no token",
+        operation_id="health",
+        responses={405: {"model": ErrorAnswer, "description": _FAULTS[405]}},
+    )
     async def health() -> Health:
         return Health(version=app.version)
 
@@ -138,8 +143,9 @@ def _call_name(route: APIRoute) -> str:
 
 def _faults(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors of a call, for its description."""
+    content = {_JSON: {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
     return {
-        status: {"model": ErrorAnswer, "description": _FAULTS[status], **({"headers": _RETRY} if status == 429 else {})}
+        status: {"description": _FAULTS[status], "content": content, **({"headers": _RETRY} if status == 429 else {})}
         for status in statuses
     }
 
@@ -261,9 +267,10 @@ def _add_clip(calls: APIRouter, state: ApiState) -> None:
 
     @calls.get(
         "/api/clips/{id}/events", summary="Say how far a clip is, at each change, until it ends", response_class=EventSourceResponse,
-        responses={200: {"description": "An event for each change: its data is a JobAnswer, its name the state.", "content": {
-            "text/event-stream": {"schema": {"type": "string"}}}},
-            204: {"description": "It has ended, and Last-Event-ID was its last event."}, **_faults(404)},
+        responses={
+            200: {"description": "An event for each change: its data is a JobAnswer, its name the state."},
+            204: {"description": "It has ended, and Last-Event-ID was its last event."}, **_faults(404),
+        },
     )  # fmt: skip
     async def follow_clip(
         found: Annotated[JobStatus, Depends(unseen)], request: Request, last_event_id: LastEvent = ""

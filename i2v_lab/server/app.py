@@ -9,7 +9,6 @@ import secrets
 import shutil
 import socket
 import warnings
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from i2v_lab.devices.turns import lock_folder
 from i2v_lab.errors import I2VLabError
 from i2v_lab.server.process import ApiProcess
-from i2v_lab.settings import ENV_PREFIX, Settings
+from i2v_lab.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -107,18 +106,6 @@ def find_server(port: int) -> Any:
 
 
 # The server
-
-
-def environment(settings: Settings) -> Mapping[str, str]:
-    """The settings as variables of the environment, for the API, the worker and notebooks, whose current folders differ."""
-    found = {}
-    for group, value in settings.model_dump(mode="json").items():
-        if group == "server":
-            value = {name: inner for name, inner in value.items() if name != "token"}  # noqa: PLW2901
-        for name, inner in value.items() if isinstance(value, dict) else [("", value)]:
-            if inner != "":
-                found[ENV_PREFIX + group.upper() + (f"__{name.upper()}" if name else "")] = str(inner)
-    return found
 
 
 def with_absolute_folders(settings: Settings) -> Settings:

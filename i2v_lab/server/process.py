@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 from i2v_lab.errors import I2VLabError
@@ -24,8 +23,8 @@ from i2v_lab.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 KILL_SECONDS = 40.0  # beyond `stop_seconds`: until the API's process is killed
-YOUNG_SECONDS = 10.0  # a process that ends so soon would end again
 BACKLOG = 512
+PATH_MAX = 80
 
 
 class ApiProcess:
@@ -34,7 +33,8 @@ class ApiProcess:
     def __init__(self, settings: Settings, log_file: Path, *, with_token: bool) -> None:
         self.settings = settings
         self.words = [str(log_file), "token" if with_token else ""]
-        self.folder = Path(tempfile.mkdtemp(prefix="i2v-lab-"))  # of this user alone
+        short = len(tempfile.gettempdir()) < PATH_MAX  # the path of a Unix socket has 107 bytes at most
+        self.folder = Path(tempfile.mkdtemp(prefix="i2v-lab-", dir=None if short else "/tmp"))  # of this user alone  # noqa: S108
         self.socket = self.folder / "api"
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.socket))
@@ -43,7 +43,6 @@ class ApiProcess:
 
     def _start(self) -> None:
         number = self._listener.fileno()
-        self.began = time.monotonic()
         # A session of its own: Ctrl-C in the terminal is for the server alone.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "i2v_lab.server.process", str(number), *self.words], stdin=subprocess.PIPE,
@@ -51,12 +50,13 @@ class ApiProcess:
         )  # fmt: skip
 
     def keep_running(self) -> bool:
-        """Start the process again where it has ended. Returns whether it runs: one that ends at its start stays ended."""
-        if self.process.poll() is None:
+        """Start the process again where it was killed. Returns whether it runs: one that ended by an error stays ended."""
+        code = self.process.poll()
+        if code is None:
             return True
-        if time.monotonic() - self.began < YOUNG_SECONDS:
+        if code >= 0:
             return False
-        log.error("the API's process ended with %d: it is started again", self.process.returncode)
+        log.error("the API's process was killed by signal %d: it is started again", -code)
         self.process.stdin.close()  # type: ignore[union-attr]
         self._start()
         return True

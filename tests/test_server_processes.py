@@ -1,0 +1,148 @@
+"""The processes of a server: started, stopped and really killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from conftest import start as start_command
+from servers import TOKEN, Server, jobs_of, wait_for
+
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.run import run_clip
+from i2v_lab.settings import Settings
+from i2v_lab.store import Store
+
+pytest_plugins = ("server_fixtures",)
+
+
+def test_a_worker_killed_in_mid_job_costs_that_job_and_no_other(own_server, monkeypatch):
+    server = own_server()
+    victim = server.ask(model="closed-form", resolution="256p", num_frames=16, num_inference_steps=1000)
+    others = [server.ask(seed=seed) for seed in range(3)]
+    wait_for(lambda: server.job(victim)["stage"] == "denoise" and server.job(victim)["step"] > 0, lambda: str(server.job(victim)))
+    (worker,) = server.workers()
+    worker.kill()
+    lost = server.ended(victim)
+    assert lost["state"] == "failed"
+    assert "process ended" in lost["reason"]
+    assert [server.ended(id)["state"] for id in others] == ["done"] * 3
+    assert Store(server.folder / "results").get(victim).status == "failed"
+    assert worker.pid not in [process.pid for process in server.workers()]
+
+
+def params(**fields):
+    return ClipParams(image="sample:coffee", resolution="64x64", num_frames=2, **fields)
+
+
+def test_a_run_that_was_done_when_its_worker_died_is_done(own_server, tmp_path):
+    folder = tmp_path / "own" / "results"
+    store = Store(folder)
+    queue = jobs_of(folder)
+    asked = params(model="fake", seed=4)
+    queue.add_clip(asked)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    job = queue.claim(f"{socket.gethostname()}:{gone.pid}:1.0")
+    record = run_clip(asked, None, store, settings=Settings(output={"directory": folder}), id=job.id)
+    server = own_server(I2V_LAB_SERVER__IDLE_SECONDS="0.2")
+    ended = server.ended(job.id)
+    assert (ended["state"], ended["result"]["run"]) == ("done", record.id)
+    assert server.get(ended["result"]["url"]).status_code == 200
+    assert len(store.records()) == 1
+    # After an idle time the model is given back; the next clip loads it again.
+    for seed in (1, 2):
+        assert server.ended(server.ask(seed=seed))["state"] == "done"
+        wait_for(lambda: server.workers() == [])
+
+
+def test_the_api_starts_again_where_its_process_was_killed_and_ends_with_the_server(own_server):
+    server = own_server()
+    wait_for(lambda: len(server.apis()) == 1)
+    (api,) = server.apis()
+    before = server.ask(seed=1)
+    server.ended(before)
+    api.kill()
+    wait_for(lambda: server.answers() and [process.pid for process in server.apis()] not in ([], [api.pid]))
+    assert server.ended(before)["state"] == "done"
+    assert server.ended(server.ask(seed=2))["state"] == "done"
+    (api,) = server.apis()
+    sockets = {Path(connection.laddr) for connection in api.net_connections("unix") if connection.laddr}
+    (folder,) = {path.parent for path in sockets}
+    assert folder.stat().st_mode & 0o077 == 0
+    server.kill()
+    wait_for(lambda: server.apis() == [] and not folder.exists())
+
+
+def test_a_server_killed_with_five_jobs_waiting_leaves_none_forgotten_and_makes_none_twice(own_server, monkeypatch):
+    first = own_server()
+    with first.device_taken(monkeypatch):
+        running = first.ask(seed=100)
+        wait_for(lambda: first.job(running)["stage"] == "wait")
+        waiting = [first.ask(seed=101 + number) for number in range(5)]
+        first.kill()
+        second = own_server()
+        states = [second.job(id)["state"] for id in waiting]
+        assert states[0] in ("waiting", "running")  # the second server's worker may have begun with it
+        assert states[1:] == ["waiting"] * 4
+    ended = [second.ended(id) for id in (running, *waiting)]
+    assert [job["state"] for job in ended] == ["done"] * 6
+    records = Store(second.folder / "results").records()
+    assert sorted(record.id for record in records) == sorted([running, *waiting])
+
+
+def test_the_server_runs_in_the_background_and_ends_gracefully(tmp_path):
+    server = Server(tmp_path, I2V_LAB_SERVER__STOP_SECONDS="0")
+    env = server.environment()
+    words = ("serve", "--port", server.port, "--background")
+    begun = start_command(*words, cwd=tmp_path, env=env)
+    out, err = begun.communicate(timeout=120)
+    assert begun.returncode == 0, err
+    assert f"http://127.0.0.1:{server.port}/?token={TOKEN}" in out
+    (log,) = (tmp_path / "logs").glob("app_*.log")
+    assert re.fullmatch(r"app_\d{8}_\d{6}\.log", log.name)
+    assert f"tail -f {log}" in out
+    running = server.ask(model="closed-form", resolution="256p", num_inference_steps=1000)
+    waiting = server.ask(seed=1)
+    wait_for(lambda: server.job(running)["stage"] == "denoise")
+    (worker,) = server.workers()
+    ended = start_command("serve", "--stop", "--port", server.port, cwd=tmp_path, env=env)
+    out, err = ended.communicate(timeout=120)
+    assert ended.returncode == 0, err
+    assert not psutil.pid_exists(worker.pid)
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{server.url}/api/health", timeout=5)
+    queue = jobs_of(tmp_path / "results")
+    assert (queue.get(running).state, queue.get(running).reason) == ("stopped", "the server was stopped")
+    assert queue.get(waiting).state == "waiting"
+    assert Store(tmp_path / "results").get(running).status == "stopped"
+    assert TOKEN not in log.read_text()
+    gone = start_command("serve", "--stop", "--port", server.port, cwd=tmp_path, env=env)
+    out, err = gone.communicate(timeout=120)
+    assert gone.returncode != 0
+    assert err.count("\n") == 1
+
+
+def test_a_taken_port_is_one_line_that_names_who_has_it(inside):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = inside("serve", "--port", taken.getsockname()[1])
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert f"taken by process {os.getpid()}" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104
+def test_without_a_token_only_this_machine_is_served(inside, host):
+    done = inside("serve", "--host", host, "--no-token")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--no-token: expected a server on 127.0.0.1" in done.stderr

@@ -1,0 +1,140 @@
+"""What a request may ask for, and how it is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from server_fixtures import BODY_MIB
+from servers import data_url, picture
+
+from i2v_lab.server.body import ApiError, read_json, without_paths
+from i2v_lab.server.schemas import clip_request, limits_of, number_pattern
+from i2v_lab.settings import Server as ServerSettings
+from i2v_lab.settings import Settings
+
+pytest_plugins = ("server_fixtures",)
+PNG = picture(7)
+
+
+@pytest.mark.parametrize(("low", "high"), [(64, 256), (64, 300), (64, 1024), (64, 1999), (64, 2048)])
+def test_a_pattern_of_numbers_takes_these_and_no_others(low, high):
+    pattern = re.compile(number_pattern(low, high))
+    assert [number for number in range(3000) if pattern.fullmatch(str(number))] == list(range(low, high + 1))
+
+
+def test_the_limits_of_a_server_hold_for_every_request():
+    limits = limits_of(Settings(model="fake", server=ServerSettings(max_num_frames=8, max_side=256)))
+    model = clip_request(limits)
+    small = {"image": "sample:coffee", "resolution": "64x256", "num_frames": 8}
+    assert read_json(model, json.dumps(small).encode()).num_frames == 8
+    for field, value in (("num_frames", 9), ("resolution", "512p"), ("resolution", "64x257")):
+        with pytest.raises(ApiError) as refused:
+            read_json(model, json.dumps({**small, field: value}).encode())
+        assert (refused.value.status_code, refused.value.field) == (422, field)
+
+
+def test_a_reason_tells_no_folder_of_this_machine():
+    assert without_paths("/home/me/results/runs.db was locked; see C:\\Users\\me\\x.txt, a/b and 24000/1001") == (
+        "runs.db was locked; see x.txt, a/b and 24000/1001"
+    )
+
+
+BAD = {
+    "not base64": ({"image": "data:image/png;base64,!!!!"}, 422, "image"),
+    "not a picture": ({"image": data_url(b"hello")}, 422, "image"),
+    "cut": ({"image": data_url(PNG[:-40])}, 422, "image"),
+    "a path": ({"image": "/etc/passwd"}, 422, "image"),
+    "a relative path": ({"image": "../../results/runs.db"}, 422, "image"),
+    "a web address": ({"image": "http://127.0.0.1/x.png"}, 422, "image"),
+    "no such sample": ({"image": "sample:nothing"}, 422, "image"),
+    "no picture": ({"image": None}, 422, "image"),
+    "negative": ({"num_frames": -1}, 422, "num_frames"),
+    "not finite": ({"guidance_scale": float("nan")}, 422, "guidance_scale"),
+    "infinite": ({"guidance_scale": float("inf")}, 422, "guidance_scale"),
+    "a truth value": ({"seed": True}, 422, "seed"),
+    "a text": ({"num_inference_steps": "50"}, 422, "num_inference_steps"),
+    "too large": ({"seed": 2**63}, 422, "seed"),
+    "an unknown name": ({"guidance": 9}, 422, "guidance"),
+    "a model that is a folder": ({"model": "checkpoints/mine"}, 422, "model"),
+    "a model of the hub": ({"model": "someone/weights"}, 422, "model"),
+    "a model that is not here": ({"model": "i2vgen-xl"}, 422, "model"),
+    "too long": ({"prompt": "x" * 2001}, 422, "prompt"),
+}
+
+
+def bomb() -> str:
+    """A PNG of some hundred bytes that says it has 40,000 x 40,000 pixels."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    return data_url(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("name", [*BAD, "a bomb"])
+def test_bad_input_is_refused_with_the_field_that_is_wrong(server, name):
+    fields, status, field = BAD.get(name, ({"image": ""}, 422, "image"))
+    fields = {"image": bomb()} if name == "a bomb" else fields
+    sent = json.dumps({"image": data_url(PNG), **fields})
+    answer = server.send("POST", "/api/clips", data=sent, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (status, field), answer.text
+    told = answer.json()["error"]["message"]
+    assert told
+    assert "Traceback" not in told
+    assert str(server.folder) not in told
+
+
+def test_what_the_model_cannot_make_is_said_with_what_it_can(server):
+    answer = server.send("POST", "/api/clips", json={"image": "sample:coffee", "model": "closed-form", "dtype": "bfloat16"})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (409, "dtype")
+    assert "nearest: float32" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "status", "field"),
+    [
+        (b"{", "application/json", 400, "body"),
+        (b"\xff\xfe", "application/json", 400, "body"),
+        (b"[" * 100_000, "application/json", 400, "body"),
+        (b"[]", "application/json", 422, "body"),
+        (b"{}", "application/json", 422, "image"),
+        (b"{}", "text/plain", 415, "Content-Type"),
+        (b"a=1", "application/x-www-form-urlencoded", 415, "Content-Type"),
+        (b"nothing", "multipart/form-data", 400, "body"),
+        (b"nothing", "multipart/form-data; boundary=x", 400, "body"),
+    ],
+)
+def test_a_body_that_is_none_is_refused(server, data, kind, status, field):
+    answer = server.send("POST", "/api/clips", data=data, headers={"Content-Type": kind})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (status, field), answer.text
+
+
+@pytest.mark.parametrize("path", ["/api/clips", "/api/predict"])
+def test_a_body_of_200_mb_is_refused_with_a_word(server, path):
+    sent = b'{"image": "data:image/png;base64,' + b"A" * 200_000_000
+    answer = server.send("POST", path, data=sent, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (413, "body")
+    assert f"{BODY_MIB} MiB" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "field"),
+    [
+        (0, {"name": "x.png", "data": "no"}, "data.0 (image).data"),
+        (0, {"name": "x.png"}, "data.0 (image).data"),
+        (2, 500, "data.2 (resolution)"),
+        (3, -1, "data.3 (num_frames)"),
+        (5, 0, "data.5 (num_inference_steps)"),
+        (6, float("nan"), "data.6 (guidance_scale)"),
+    ],
+)
+def test_a_wrong_value_of_predict_is_named(server, place, value, field):
+    data = [{"name": "x.png", "data": data_url(PNG)}, "zoom in", 256, 2, 8, 1, 9.0]
+    data[place] = value
+    answer = server.send("POST", "/api/predict", data=json.dumps({"data": data}), headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (422, field), answer.text
