@@ -107,7 +107,7 @@ def test_the_stops_of_a_slider_reach_both_ends_and_grow():
     assert found == sorted(set(found))
 
 
-def test_an_entry_is_never_clamped_and_its_fault_stands_at_its_field():
+def test_an_entry_is_never_clamped_and_its_fault_is_shown_at_its_field():
     controls = Controls(Strings(), lambda: None)
     controls.set({"image": "sample:coffee", "num_frames": "999", "fps": "24000/1001"})
     assert controls.params() is None
@@ -127,7 +127,7 @@ def test_an_entry_is_never_clamped_and_its_fault_stands_at_its_field():
     assert "&lt;script&gt;" in controls["resolution"].fault.value
 
 
-def test_what_the_model_cannot_do_is_said_at_its_field():
+def test_what_the_model_cannot_do_is_shown_at_its_field():
     params, faults = check({"image": "x", "dtype": "float16"})
     assert params is None
     assert faults["dtype"].endswith("nearest: float32")

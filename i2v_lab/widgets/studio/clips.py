@@ -10,10 +10,10 @@ from typing import Any
 from i2v_lab.clip import video
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord
+from i2v_lab.cost.timing import duration
 from i2v_lab.errors import ClipError, I2VLabError
 from i2v_lab.report.player import media
 from i2v_lab.store import Store
-from i2v_lab.sweep.planning import duration
 from i2v_lab.widgets.studio.html import escape
 from i2v_lab.widgets.studio.strings import Strings
 

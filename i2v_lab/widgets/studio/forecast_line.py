@@ -7,11 +7,11 @@ import logging
 from typing import Any
 
 from i2v_lab.clip.params import ClipParams
+from i2v_lab.cost.timing import duration
 from i2v_lab.errors import I2VLabError, Message
 from i2v_lab.jobs import JobStatus
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep.planning import duration
 from i2v_lab.widgets.studio.html import escape
 from i2v_lab.widgets.studio.strings import Strings
 
