@@ -208,6 +208,7 @@ def test_a_worker_that_cannot_start_fails_the_job_with_a_remedy(tmp_path, monkey
     settings = settings_of(tmp_path)
     runner = JobRunner(Store(settings.output.directory), settings)
     monkeypatch.setenv("I2V_LAB_NO_SUCH", "1")  # the worker's settings are wrong
+    monkeypatch.setattr("i2v_lab.jobs.runner.STARTS_MAX", 2)  # between two starts it waits a second, then two
     runner.start()
     job = add(runner, params())
     found = ended(runner, job)
