@@ -17,7 +17,9 @@ import psutil
 import pytest
 
 from i2v_lab.clip.params import ClipParams
+from i2v_lab.errors import Stop
 from i2v_lab.jobs import DIED, JobRunner, environment
+from i2v_lab.jobs.worker import ClipProgress
 from i2v_lab.settings import Log, Output, Server, Settings, load_settings
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job, Jobs, own_name
@@ -130,6 +132,20 @@ def test_one_that_waits_is_stopped_at_once_and_one_that_runs_within_a_step(runne
     assert runner.status(second.id).job.reason == "taken out"
 
 
+def test_a_stop_ends_the_clip_at_its_next_step(tmp_path):
+    jobs = Jobs(Store(tmp_path).database)
+    jobs.add_clip(params())
+    job, bytes_came = jobs.claim("a worker"), []
+    progress = ClipProgress(jobs, job, lambda: bool(bytes_came))
+    progress.stage("denoise", 10)
+    progress.step()
+    jobs.stop(job.id, "stopped by hand")
+    bytes_came.append(b"")  # the runner wakes its worker
+    with pytest.raises(Stop, match="stopped by hand"):
+        progress.step()
+    assert jobs.get(job.id).step == 2
+
+
 def test_a_preview_is_made_only_while_somebody_looks(runner):
     def look() -> None:
         pass
@@ -192,6 +208,7 @@ def test_a_worker_that_cannot_start_fails_the_job_with_a_remedy(tmp_path, monkey
     settings = settings_of(tmp_path)
     runner = JobRunner(Store(settings.output.directory), settings)
     monkeypatch.setenv("I2V_LAB_NO_SUCH", "1")  # the worker's settings are wrong
+    monkeypatch.setattr("i2v_lab.jobs.runner.STARTS_MAX", 2)  # between two starts it waits a second, then two
     runner.start()
     job = add(runner, params())
     found = ended(runner, job)

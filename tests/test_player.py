@@ -47,7 +47,7 @@ class Heard(ClipPlayer):
 # What is shown
 
 
-def test_the_axes_are_the_parameters_that_differ_and_the_others_are_said_once(results):
+def test_the_axes_are_the_parameters_that_differ_and_the_others_are_listed_once(results):
     view = clip_view(results.runs())
     assert view.axes == ("guidance_scale", "seed")
     assert (len(view.grid.rows), len(view.grid.columns)) == (2, 2)
@@ -64,7 +64,7 @@ def test_runs_that_do_not_differ_are_all_shown_each_by_its_name(results):
     assert len({cell.label for cell in view.grid.cells}) == 8
 
 
-def test_runs_that_fill_no_grid_stand_in_a_list(results):
+def test_runs_that_fill_no_grid_are_shown_as_a_list(results):
     table = results.runs().assign(seed=range(4), guidance_scale=[4.0, 9.0, 9.0, 2.0])
     view = clip_view(table)
     assert view.grid.wraps and len(view.grid.cells) == 4
@@ -87,7 +87,7 @@ def test_files_show_the_settings_they_carry_and_others_their_names(tmp_path):
     assert "text/html" in compare([*own, *foreign, str(lied)])._repr_mimebundle_()[0]
 
 
-def test_what_cannot_be_compared_is_told_in_one_line(results, tmp_path):
+def test_what_cannot_be_compared_is_reported_in_one_line(results, tmp_path):
     runs = results.runs()
     for wrong, more, said in (
         (pd.DataFrame({"seed": [1]}), {}, "a column clip"),
@@ -121,7 +121,7 @@ def test_a_page_can_sort_by_every_number_that_differs_and_marks_the_best(results
 
 
 @pytest.mark.parametrize(("format", "fps"), [("mp4", "24000/1001"), ("mp4", "8"), ("webm", "12"), ("gif", "10")])
-def test_a_glance_tells_what_a_look_tells(tmp_path, format, fps):
+def test_a_glance_finds_the_same_as_a_full_look(tmp_path, format, fps):
     table = make_sweep(tmp_path, [{"fps": fps, "num_frames": 9, "resolution": "512x640"}], format=format)
     path = Path(table["clip"][0])
     assert glance(path).info == look(path).info
@@ -166,7 +166,7 @@ def test_a_message_that_makes_no_sense_is_not_answered(results, message):
     assert player.sent == []
 
 
-def test_a_file_over_the_limit_is_sent_as_a_copy_and_that_is_told(tmp_path, monkeypatch):
+def test_a_file_over_the_limit_is_sent_as_a_copy_and_the_page_says_so(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 255, (6, 480, 640, 3), np.uint8)  # no copy is larger than this
     paths = [video.write(noise, tmp_path, stem=name, fps=8).path for name in "ab"]
     monkeypatch.setattr(live, "CLIP_LIMIT_BYTES", paths[0].stat().st_size - 1)
@@ -195,7 +195,7 @@ def test_stars_and_notes_are_kept_and_shown_again(tmp_path):
     assert player.sent == [({"type": "problem", "text": "stars: expected 1 to 5, or None, got 9"}, [])]
 
 
-def test_beside_the_widget_stands_a_table_of_first_frames_without_scripts(tmp_path):
+def test_a_table_of_first_frames_without_scripts_comes_with_the_widget(tmp_path):
     table = make_sweep(tmp_path, [{"prompt": EVIL}, {"prompt": "a cup", "status": "failed", "reason": EVIL}])
     bundle, _ = compare(table)._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle

@@ -22,7 +22,7 @@ from i2v_lab.store.jobs import Job, Jobs, JobState, StopAfter, forecast, lives, 
 
 log = logging.getLogger(__name__)
 
-BUSY_SECONDS, QUIET_SECONDS = 0.1, 1.0  # between two looks at the queue, while there are jobs and while there are none
+BUSY_SECONDS, QUIET_SECONDS = 0.2, 1.0  # between two looks at the queue, while there are jobs and while there are none
 SETTLE_SECONDS = 2.0  # between two looks whether the workers of others live
 WATCH_SECONDS = 3.0  # for so long a look at previews counts
 STARTS_MAX = 3  # workers in a row that end before they take a job

@@ -108,7 +108,7 @@ def test_a_killed_kernel_and_worker_leave_a_record(lab, place, page):
     expect(studio.cards("done")).to_have_count(1)
 
 
-def test_texts_from_outside_stay_texts_and_large_files_arrive(voila, place, page, tmp_path):
+def test_texts_from_outside_stay_texts_large_files_arrive_and_a_sweep_fills_its_grid(voila, place, page, tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (2200, 2200, 3), np.uint8)
     picture = tmp_path / f"{EVIL.replace('/', '')}.png"
     Image.fromarray(noise).save(picture, compress_level=0)
@@ -131,6 +131,21 @@ def test_texts_from_outside_stay_texts_and_large_files_arrive(voila, place, page
     assert page.locator("img[src=x], .i2vs-studio script").count() == 0
     studio.upload(Path(__file__))
     expect(page.locator(".i2vs-message").first).to_contain_text("expected a picture")
+
+    for field, value in (("image", "sample:coffee"), ("prompt", "zoom in"), ("resolution", "64x96")):
+        studio.enter(field, value)
+    page.get_by_role("tab", name="Sweep").click()
+    cells = page.locator(".i2vs-sweep .i2vs-card")
+    expect(cells).to_have_count(6, timeout=WAIT)
+    page.locator(".i2vs-axis input").first.fill("4, 9")
+    page.locator(".i2vs-axis input").first.press("Enter")
+    expect(cells).to_have_count(4, timeout=WAIT)
+    page.locator(".i2vs-sweep .i2vs-primary:enabled").click()
+    expect(page.locator(".i2vs-sweep .i2vs-card.done img")).to_have_count(4, timeout=WAIT)
+    assert Store(place / "results").runs(sweep="studio")["status"].tolist() == ["done"] * 4
+    studio.button("Play in step").click()
+    playing = "() => [...document.querySelectorAll('.i2vs-player-box video')].filter((video) => video.currentTime > 0).length === 4"
+    page.wait_for_function(playing, timeout=WAIT)
 
 
 def test_a_closed_page_loses_nothing_and_another_waits_its_turn(voila, place, open_page, monkeypatch):
@@ -155,19 +170,3 @@ def test_a_closed_page_loses_nothing_and_another_waits_its_turn(voila, place, op
     expect(studio.cards("done")).to_have_count(2, timeout=WAIT)
     assert not said.left()
     assert not more.left()
-
-
-def test_a_sweep_fills_its_grid(voila, place, page):
-    studio = in_voila(voila, page, write(voila, place, resolution="64x96", num_frames=4, num_inference_steps=2, prompt="zoom in"))
-    page.get_by_role("tab", name="Sweep").click()
-    cells = page.locator(".i2vs-sweep .i2vs-card")
-    expect(cells).to_have_count(6, timeout=WAIT)
-    page.locator(".i2vs-axis input").first.fill("4, 9")
-    page.locator(".i2vs-axis input").first.press("Enter")
-    expect(cells).to_have_count(4, timeout=WAIT)
-    page.locator(".i2vs-sweep .i2vs-primary:enabled").click()
-    expect(page.locator(".i2vs-sweep .i2vs-card.done img")).to_have_count(4, timeout=WAIT)
-    assert Store(place / "results").runs(sweep="studio")["status"].tolist() == ["done"] * 4
-    studio.button("Play in step").click()
-    playing = "() => [...document.querySelectorAll('.i2vs-player-box video')].filter((video) => video.currentTime > 0).length === 4"
-    page.wait_for_function(playing, timeout=WAIT)

@@ -141,8 +141,8 @@ class Studio(widgets.VBox):  # type: ignore[misc]
             followed = self._results.job  # of another kernel, perhaps; its previews were shown
             ended = self._runner.status(followed) if followed in before - self._active else None
             if (last := ended.job if ended else self._runner.last) and last.id != self._shown:
-                self._shown = last.id
                 self._results.show_ended(last)
+                self._shown = last.id
             if before - self._active:
                 self._results.refresh()
                 self._form.update_forecast()
