@@ -37,9 +37,14 @@ def sweep(
     base: Annotated[list[str] | None, typer.Option(help="set a parameter of all cells: prompt='zoom in slowly'")] = None,
     name: Annotated[str | None, typer.Option(help="name of the sweep, where no file gives one")] = None,
     retry: Annotated[
-        str, typer.Option(help="run only cells that ended so: failed (all without a clip), out_of_memory or stopped")
+        str,
+        typer.Option(
+            help="run only cells that ended so: failed (all without a clip), out_of_memory or stopped; none: only make the report"
+        ),
     ] = "",
-    notebook: Annotated[Path | None, typer.Option(help="make the report with this notebook in place of notebooks/sweep.ipynb")] = None,
+    notebook: Annotated[
+        Path | None, typer.Option(help="make the report with this notebook in place of notebooks/sweep.ipynb")
+    ] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="make clips and tables, but no report")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="answer as JSON on standard output, a line a sweep")] = False,
     output_dir: Annotated[Path | None, typer.Option("--output-dir", help="folder of clips and records [default: results]")] = None,

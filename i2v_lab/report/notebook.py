@@ -18,9 +18,8 @@ from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import I2VLabError, SweepError
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep import Sweep, SweepResult, SweepStop, ask_to_stop, run_sweep
+from i2v_lab.sweep import Sweep, SweepStop, run_sweep
 from i2v_lab.sweep.loop import retry_states
-from i2v_lab.sweep.stop import STOP_FILE
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +101,7 @@ def execute(
             if stop.after:
                 break
             result = run_sweep(sweep, store, settings=settings, progress=progress, stop=stop, retry=retry)
-            problem = notebooks.execute(result, parameters(sweep, store, device=settings.device)) if notebooks else ""
+            problem = notebooks.execute(result.folder, parameters(sweep, store, "none", settings.device)) if notebooks else ""
             html = _export(result.folder) if notebooks else None
             reports.append(Report(sweep, result.folder, result.counts, result.stopped, html, problem))
     return reports
@@ -137,15 +136,9 @@ class _Notebooks:
         self._kernel = self._thread.submit(self._held.enter_context, one_kernel()).result()
         return self
 
-    def execute(self, result: SweepResult, given: dict[str, str]) -> str:
+    def execute(self, folder: Path, given: dict[str, str]) -> str:
         """Execute the notebook of a sweep that was run. Returns what failed of it, "" where nothing did."""
-        if result.stopped:  # what was not made is not made by the notebook either
-            ask_to_stop(result.folder, "cell")
-        try:
-            return self._thread.submit(_papermill, self.path, result.folder / REPORT, given).result()
-        finally:
-            if result.stopped:
-                (result.folder / STOP_FILE).unlink(missing_ok=True)
+        return self._thread.submit(_papermill, self.path, folder / REPORT, given).result()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """After an error or Ctrl-C a notebook that is still executed ends; it is saved as far as it came."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from i2v_lab import models
 from i2v_lab.clip.key import clip_key
@@ -25,6 +25,8 @@ from i2v_lab.sweep.definition import Cell, Sweep
 if TYPE_CHECKING:
     import pandas as pd
 
+K = TypeVar("K")
+T = TypeVar("T")
 State = Literal["done", "to do", "cannot run", "failed", "out_of_memory", "stopped"]
 TWO_PASSES = ("heun", "kdpm2", "kdpm2-a")  # schedulers that run the network twice per step
 
@@ -215,24 +217,20 @@ class _Look:
         )
 
     def picture(self, image: str) -> _Seen:
-        if image not in self.pictures:
-            try:
-                self.pictures[image] = _Seen(open_picture(image).sha256)
-            except I2VLabError as error:
-                self.pictures[image] = error
-        found = self.pictures[image]
-        if isinstance(found, I2VLabError):
-            raise found
-        return found
+        return self._once(self.pictures, image, lambda: _Seen(open_picture(image).sha256))
 
     def identity(self, params: ClipParams) -> models.Identity | None:
-        asked = (params.model, params.dtype)
-        if asked not in self.identities:
+        model, dtype = params.model, params.dtype
+        return self._once(self.identities, (model, dtype), lambda: models.identity(model, self.settings.device, dtype))
+
+    def _once(self, known: dict[K, T | I2VLabError], key: K, find: Callable[[], T]) -> T:
+        """What was found for the key, or the error that came, raised again."""
+        if key not in known:
             try:
-                self.identities[asked] = models.identity(params.model, self.settings.device, params.dtype)
+                known[key] = find()
             except I2VLabError as error:
-                self.identities[asked] = error
-        found = self.identities[asked]
+                known[key] = error
+        found = known[key]
         if isinstance(found, I2VLabError):
             raise found
         return found
