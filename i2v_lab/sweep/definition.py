@@ -106,8 +106,8 @@ class Sweep(BaseModel):
         for group in self.zip:
             lengths = {name: len(self._values[name][0]) for name in group}
             if len(set(lengths.values())) > 1:
-                told = ", ".join(f"{name} has {count}" for name, count in lengths.items())
-                raise SweepError(f"zip: expected axes of equal length, got {told}")
+                listed = ", ".join(f"{name} has {count}" for name, count in lengths.items())
+                raise SweepError(f"zip: expected axes of equal length, got {listed}")
         missing = [group for group in self._groups() if not set(group) & set(self.order)]
         if self.order and missing:
             raise SweepError(f"order: expected every axis, {missing[0][0]} is missing")
@@ -223,5 +223,5 @@ def _known(place: str, name: str, known: Iterable[str]) -> None:
 
 def _list_errors(wrong: Counter[str], total: int) -> str:
     """A line that lists each distinct error once, with the number of its cells."""
-    told = "; ".join(f"{text} ({count} of {total} cells)" for text, count in wrong.most_common(5))
-    return told + (f"; and {len(wrong) - 5} other errors" if len(wrong) > 5 else "")
+    listed = "; ".join(f"{text} ({count} of {total} cells)" for text, count in wrong.most_common(5))
+    return listed + (f"; and {len(wrong) - 5} other errors" if len(wrong) > 5 else "")

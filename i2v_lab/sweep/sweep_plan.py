@@ -109,14 +109,14 @@ class SweepPlan:
 
     def summary(self, retry: Sequence[str] = ()) -> str:
         """The plan in one line: `24 cells: 20 to do, 4 done; about 3 min and 12 MB for what is to do`."""
-        told = ", ".join(f"{count} {state}" for state, count in self.counts.items())
+        states = ", ".join(f"{count} {state}" for state, count in self.counts.items())
         number = f"{len(self.cells)} cell{'s' if len(self.cells) != 1 else ''}"
         if not self.to_run(retry):
-            return f"{number}: {told}; nothing to run"
+            return f"{number}: {states}; nothing to run"
         seconds, size = self.expected(retry)
         if seconds is None or size is None:
-            return f"{number}: {told}; no run measured here yet, so the time is not known"
-        return f"{number}: {told}; about {duration(seconds)} and {size / 1e6:.3g} MB for the {len(self.to_run(retry))} to run"
+            return f"{number}: {states}; no run measured here yet, so the time is not known"
+        return f"{number}: {states}; about {duration(seconds)} and {size / 1e6:.3g} MB for the {len(self.to_run(retry))} to run"
 
     def __repr__(self) -> str:
         return f"SweepPlan({self.sweep.name}: {self.summary()})"
