@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from i2v_lab import models
@@ -176,9 +176,8 @@ def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | No
             key = look.key(cell.params, found.tier or 0)  # the key of the clip on that tier, which may be made already
             if made := store.find_done(key, ending):
                 state, run = "done", made.id
-        size = guess.of(cell.params, look.where(cell.params))
-        memory = (found.seconds, size, found.peak_gib, found.tier) if found else (None, size, None, None)
-        planned.append(Planned(cell, key, cast(State, state), reason, run, *memory))
+        item = Planned(cell, key, cast(State, state), reason, run, file_bytes=guess.of(cell.params, look.where(cell.params)))
+        planned.append(replace(item, seconds=found.seconds, peak_gib=found.peak_gib, tier=found.tier) if found else item)
     devices = dict.fromkeys(look.where(item.cell.params)[1] for item in planned if item.state != "done")
     return SweepPlan(sweep, tuple(planned), tuple(devices))
 
