@@ -192,22 +192,22 @@ FAULTS = {
     "axes: {seed: []}": "seed: expected at least one value",
     "axes: {seed: '1,,2'}": "seed: expected values between the commas",
     "axes: {seed: [[1, 2]]}": "seed: expected values such as",
-    "axes: {seed: 1..5 step 1}\nwhere: seed > 9": "where: 'seed > 9' leaves none of the 5 cells",
+    "axes: {seed: 1..5 step 1}\nwhere: seed > 9": "where: 'seed > 9' keeps none of the 5 cells",
     "axes: {seed: [1]}\nwhere: sed > 9": "where: sed: unknown name; did you mean seed?",
     "axes: {seed: [1]}\nwhere: __import__('os').abort()": "where: expected comparisons of params",
     "axes: {seed: [1]}\nwhere: seed.real > 0": "where: expected comparisons of params",
     "axes: {seed: [1]}\nwhere: seed & 1": "write `and` for &",
     "axes: {seed: [1]}\nwhere: seed = 1": "write == to compare",
     "axes: {seed: [1]}\nwhere: seed > 'a'": "cannot be computed",
-    "axes: {seed: [1]}\nseeds: [2]": "seeds: the axis seed stands in axes as well",
-    "axes:\n  seed: [1]\n  fps: [8]\n  seed: [2]": "seed: stands twice (line 5)",
-    "name: a\nname: b": "name: stands twice (line 2)",
+    "axes: {seed: [1]}\nseeds: [2]": "seeds: the axis seed is in axes too",
+    "axes:\n  seed: [1]\n  fps: [8]\n  seed: [2]": "seed: is given twice (line 5)",
+    "name: a\nname: b": "name: is given twice (line 2)",
     "axes: {seed: [1, 1.0]}": "two cells are the same clip: seed 1; seed 1.0",
-    "axes: {seed: [1, 2], fps: [8]}\nzip: [[seed, fps]]": "zip: expected axes of one length to move together, got seed has 2, fps has 1",
+    "axes: {seed: [1, 2], fps: [8]}\nzip: [[seed, fps]]": "zip: expected axes of equal length, got seed has 2, fps has 1",
     "axes: {seed: [1, 2]}\nzip: [[seed, fps]]": "zip: fps: unknown axis",
     "axes: {seed: [1], fps: [8]}\norder: [seed]": "order: expected every axis, fps is missing",
-    "axes: {seed: [1], fps: [8]}\norder: [seed, seed, fps]": "seed: stands twice in zip or in order",
-    "base: {prompt: a cat}\naxes: {prompt: 'dog -> [bird]'}": "prompt: 'dog' is to be replaced and does not stand in the prompt",
+    "axes: {seed: [1], fps: [8]}\norder: [seed, seed, fps]": "seed: is twice in zip or in order",
+    "base: {prompt: a cat}\naxes: {prompt: 'dog -> [bird]'}": "prompt: expected 'dog', the word to replace, in the prompt of base",
     "axes: {prompt: ' -> [bird]'}": "prompt: expected WORD -> [OTHER, ...]",
     "base: {prompt: a}\naxes: {prompt: 'a -> [b'}": "a bracket is missing",
     "axes: {guidance_scale: 40..60 step 20, seed: 1..9 step 1}": "guidance_scale: input should be less than or equal to 50, got 60",
@@ -242,7 +242,7 @@ def test_faults_of_many_cells_are_counted_not_listed() -> None:
 def test_faults_of_options_are_told(given: str) -> None:
     with pytest.raises(SweepError, match=r"NAME=VALUE|did you mean seed"):
         with_options(Sweep(), [given])
-    with pytest.raises(SweepError, match="stands twice"):
+    with pytest.raises(SweepError, match="is given twice"):
         with_options(Sweep(), ["seed=1", "seed=2"])
 
 

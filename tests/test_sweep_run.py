@@ -202,7 +202,7 @@ def test_what_fails_is_recorded_passed_over_and_retried_alone(
     assert sorted(ran) == sorted(set(cells.values()) - {cells["sample:coffee", 2]})
     assert third.counts == {"done": 3, "failed": 1}
     assert run_sweep(sweep, store, settings=settings, retry=("out_of_memory", "stopped")).ran == 0
-    with pytest.raises(SweepError, match="retry: expected failed, out_of_memory, stopped, got 'faild'"):
+    with pytest.raises(SweepError, match="retry: expected failed, out_of_memory, stopped, none, got 'faild'"):
         run_sweep(sweep, store, settings=settings, retry="faild")
 
 

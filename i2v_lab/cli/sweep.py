@@ -1,4 +1,4 @@
-"""The command `i2v-lab sweep`: the plan, the run as a notebook, and what came of it."""
+"""The command `i2v-lab sweep`: the plan, the run, the report, and the answer."""
 
 from __future__ import annotations
 
@@ -35,17 +35,22 @@ def sweep(
         list[str] | None, typer.Option(help="add or replace an axis: guidance_scale='6..14 step 2', seed=1,2,3")
     ] = None,
     base: Annotated[list[str] | None, typer.Option(help="set a parameter of all cells: prompt='zoom in slowly'")] = None,
-    name: Annotated[str | None, typer.Option(help="what the sweep is called, where no file names it")] = None,
+    name: Annotated[str | None, typer.Option(help="name of the sweep, where no file gives one")] = None,
     retry: Annotated[
-        str, typer.Option(help="run only the cells that ended so: failed (all without a clip), out_of_memory or stopped")
+        str,
+        typer.Option(
+            help="run only cells that ended so: failed (all without a clip), out_of_memory or stopped; none: only make the report"
+        ),
     ] = "",
-    notebook: Annotated[Path | None, typer.Option(help="a notebook of your own in place of notebooks/sweep.ipynb")] = None,
-    no_report: Annotated[bool, typer.Option("--no-report", help="run without a notebook: clips and tables, no report")] = False,
+    notebook: Annotated[
+        Path | None, typer.Option(help="make the report with this notebook in place of notebooks/sweep.ipynb")
+    ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="make clips and tables, but no report")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="answer as JSON on standard output, a line a sweep")] = False,
     output_dir: Annotated[Path | None, typer.Option("--output-dir", help="folder of clips and records [default: results]")] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N [default: auto]")] = None,
 ) -> None:
-    """Make the clips of a grid of parameters, and a report of them; started again, it goes on.
+    """Make the clips of a grid of parameters, and a report. Started again, it goes on where it stopped.
 
     Ctrl-C stops after this cell, twice after this step, three times at once.
     """
@@ -65,7 +70,7 @@ def sweep(
     found = [load_sweep(file) for file in files] if files else [Sweep(name=name or "sweep")]
     sweeps = [with_options(item, axis or (), base or ()).with_default_model(settings.model) for item in found]
     for item in sweeps:
-        item.cells()  # what is wrong with the last file is told before the first one runs
+        item.cells()  # an error in the last file is reported before the first one runs
     store = Store(settings.output.directory)
     if dry_run:
         for item in sweeps:

@@ -53,10 +53,13 @@ class TextBox:
     left: int
     top: int
     width: int
-    height: int
     size: int = TEXT
     centred: bool = True
     colour: str = FRONT
+
+    @property
+    def height(self) -> int:
+        return _tall(self.lines, self.size)
 
 
 @dataclass(frozen=True)
@@ -217,19 +220,19 @@ def _at_width(grid: Grid, head: int, width: int, height: int) -> VideoLayout:
     top = GAP
     if grid.common:
         lines = wrap(drawable("in all: " + in_words(grid.common)), total - 2 * GAP, SMALL)
-        texts.append(TextBox(tuple(lines), GAP, top, total - 2 * GAP, _tall(lines, SMALL), SMALL, False, MUTED))
+        texts.append(TextBox(tuple(lines), GAP, top, total - 2 * GAP, size=SMALL, centred=False, colour=MUTED))
         top += _tall(lines, SMALL) + GAP
     for start in range(0, len(grid.columns), many):
         band = range(start, min(start + many, len(grid.columns)))
         heads = [_label_lines(grid.columns[column], pitch) for column in band]
         tallest = max(map(_tall, heads))
         for place, lines in enumerate(heads):
-            texts.append(TextBox(tuple(lines), left + place * (pitch + GAP), top + tallest - _tall(lines), pitch, _tall(lines)))
+            texts.append(TextBox(tuple(lines), left + place * (pitch + GAP), top + tallest - _tall(lines), pitch))
         top += tallest + (GAP // 2 if tallest else 0)
         for row, label in enumerate(grid.rows):
             lines = _label_lines(label, head)
             room = max(height, _tall(lines))
-            texts.append(TextBox(tuple(lines), GAP, top + (room - _tall(lines)) // 2, head, _tall(lines), centred=False))
+            texts.append(TextBox(tuple(lines), GAP, top + (room - _tall(lines)) // 2, head, centred=False))
             for place, column in enumerate(band):
                 if cell := by_place.get((row, column)):
                     x = left + place * (pitch + GAP) + (pitch - width) // 2
@@ -285,8 +288,8 @@ def reason_boxes(place: Place, reason: str) -> list[TextBox]:
         lines = [line if number < fits - 1 else line[:-1] + "…" for number, line in enumerate(lines[: max(fits, 0)])]
     left = place.left + 6
     return [
-        TextBox(tuple(status), left, place.top + 6, room, _tall(status, SMALL), SMALL, False, BAD),
-        TextBox(tuple(lines), left, below, room, _tall(lines, size), size, False, FRONT),
+        TextBox(tuple(status), left, place.top + 6, room, size=SMALL, centred=False, colour=BAD),
+        TextBox(tuple(lines), left, below, room, size=size, centred=False),
     ]
 
 

@@ -7,9 +7,9 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,8 @@ from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import I2VLabError, SweepError
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep import Sweep, SweepResult, SweepStop, ask_to_stop, run_sweep
+from i2v_lab.sweep import Sweep, SweepStop, run_sweep
 from i2v_lab.sweep.loop import retry_states
-from i2v_lab.sweep.stop import STOP_FILE
 
 log = logging.getLogger(__name__)
 
@@ -97,13 +96,13 @@ def execute(
         sweep.cells()  # an error in the last sweep is reported before the first one runs
     reports: list[Report] = []
     with ExitStack() as held:
-        notebooks = held.enter_context(_Notebooks(notebook or template())) if report else None
+        make_report = held.enter_context(_one_kernel_in_a_thread(notebook or template())) if report else None
         for sweep in sweeps:
             if stop.after:
                 break
             result = run_sweep(sweep, store, settings=settings, progress=progress, stop=stop, retry=retry)
-            problem = notebooks.execute(result, parameters(sweep, store, device=settings.device)) if notebooks else ""
-            html = _export(result.folder) if notebooks else None
+            problem = make_report(result.folder, parameters(sweep, store, "none", settings.device)) if make_report else ""
+            html = _export(result.folder) if make_report else None
             reports.append(Report(sweep, result.folder, result.counts, result.stopped, html, problem))
     return reports
 
@@ -122,39 +121,29 @@ def _check(path: Path) -> None:
         raise SweepError(f"{path}: {error}") from None
 
 
-class _Notebooks:
-    """Executes notebooks in one kernel, and in one thread beside the main one, whose signals nbclient would take."""
+@contextmanager
+def _one_kernel_in_a_thread(path: Path) -> Iterator[Callable[[Path, dict[str, str]], str]]:
+    """A function that executes the notebook with these parameters for the sweep of a folder, and returns what failed of it.
 
-    def __init__(self, path: Path) -> None:
-        _check(path)
-        self.path = path
-        self._thread = ThreadPoolExecutor(1, "notebooks")
-        self._held = ExitStack()
+    All notebooks have one kernel, and run in one thread beside the main one, whose signals nbclient would take. After an
+    error or Ctrl-C a notebook that is still executed ends; it is saved as far as it came.
+    """
+    from i2v_lab.report.engine import one_kernel
 
-    def __enter__(self) -> _Notebooks:
-        from i2v_lab.report.engine import one_kernel
-
-        self._kernel = self._thread.submit(self._held.enter_context, one_kernel()).result()
-        return self
-
-    def execute(self, result: SweepResult, given: dict[str, str]) -> str:
-        """Execute the notebook of a sweep that was run. Returns what failed of it, "" where nothing did."""
-        if result.stopped:  # what was not made is not made by the notebook either
-            ask_to_stop(result.folder, "cell")
+    _check(path)
+    held = ExitStack()
+    with ThreadPoolExecutor(1, "notebooks") as thread:
+        kernel = thread.submit(held.enter_context, one_kernel()).result()
         try:
-            return self._thread.submit(_papermill, self.path, result.folder / REPORT, given).result()
+            yield lambda folder, given: thread.submit(_papermill, path, folder / REPORT, given).result()
+        except BaseException:
+            if kernel.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(kernel.pid, signal.SIGKILL)
+            raise
         finally:
-            if result.stopped:
-                (result.folder / STOP_FILE).unlink(missing_ok=True)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """After an error or Ctrl-C a notebook that is still executed ends; it is saved as far as it came."""
-        if kind and (pid := self._kernel.pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._thread.submit(self._held.close)
-        self._thread.submit(_close_loop)
-        self._thread.shutdown()
+            thread.submit(held.close)
+            thread.submit(_close_loop)
 
 
 def _close_loop() -> None:

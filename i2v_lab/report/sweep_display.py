@@ -37,29 +37,17 @@ class SweepDisplay(SweepProgress):
     """Shows the status of a sweep below the cell of the notebook."""
 
     def __init__(self) -> None:
-        self._handle = _display(_html(""), display_id=True)
+        import IPython.display as ipython
+
+        self._ipython: Any = ipython
+        self._handle = self._ipython.display(self._ipython.HTML(""), display_id=True)  # None where no notebook shows it
         self._shown = 0.0
 
     def updated(self, status: SweepStatus) -> None:
         now = time.monotonic()
         if self._handle is not None and (status.over or now - self._shown >= SHOW_SECONDS):
             self._shown = now
-            self._handle.update(_html(as_html(status)))
-
-
-def _html(text: str) -> Any:
-    import IPython.display as ipython
-
-    show: Any = ipython.HTML
-    return show(text)
-
-
-def _display(thing: Any, **options: Any) -> Any:
-    """IPython's display; returns a handle with `update` where `display_id` is given, None where no notebook shows it."""
-    import IPython.display as ipython
-
-    show: Any = ipython.display
-    return show(thing, **options)
+            self._handle.update(self._ipython.HTML(as_html(status)))
 
 
 def as_html(status: SweepStatus) -> str:

@@ -17,7 +17,7 @@ MOST_VALUES = 10_000  # of one axis
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?"
 _RANGE = re.compile(rf"\s*({_NUMBER})\s*\.\.\s*({_NUMBER})\s+(step|count)\s+({_NUMBER})\s*")
 _REPLACE = re.compile(r"\s*(\S.*?)\s*->\s*(\S.*?)\s*", re.DOTALL)
-PROMPTS = ("prompt", "negative_prompt")  # a comma in these is a part of the sentence
+PROMPTS = ("prompt", "negative_prompt")  # a comma in these belongs to the sentence
 
 
 def is_number(field: str) -> bool:
@@ -26,13 +26,13 @@ def is_number(field: str) -> bool:
 
 
 def expand(field: str, given: Any, base: Mapping[str, Any]) -> tuple[list[Any], list[str]]:
-    """The values of one axis, in order, and what to call each.
+    """The values of one axis, in order, and a label for each.
 
     Args:
         field: a field of ClipParams.
         given: a list (of values, or of ranges too); a range `FIRST..LAST step STEP` or `FIRST..LAST count COUNT`; for
             prompt and negative_prompt `WORD -> [OTHER, ...]`; a text with commas (not for a prompt); or one value.
-        base: the fields that all cells share: where the word to replace is looked for.
+        base: the fields that all cells share; the word to replace is searched there.
 
     Returns:
         Values as ClipParams takes them; labels of the same length.
@@ -62,10 +62,10 @@ def expand(field: str, given: Any, base: Mapping[str, Any]) -> tuple[list[Any], 
 def numbers(text: str, field: str) -> list[int | float]:
     """The numbers of a range: `0..1 step 0.4` is 0, 0.4, 0.8; `1..10 count 4` is 1, 4, 7, 10; `3..1 step -1` is 3, 2, 1.
 
-    Reckoned exactly, so that no value overshoots the last and none is 0.30000000000000004. Whole numbers are int.
+    Computed exactly, so that no value is above the last, and none is 0.30000000000000004. Whole numbers are int.
 
     Raises:
-        SweepError: not of that form, a step of 0 or away from the last number, fewer than two for a count.
+        SweepError: not of that form, a step of 0 or in the wrong direction, a count below 2.
     """
     if not (match := _RANGE.fullmatch(text)):
         raise SweepError(f"{field}: expected a range such as 6..16 step 2 or 1..10 count 4, got {_short(text)}")
@@ -73,7 +73,7 @@ def numbers(text: str, field: str) -> list[int | float]:
     if match[3] == "step":
         if third == 0 or (last - first) / third < 0:
             way = "below" if last < first else "above"
-            raise SweepError(f"{field}: an empty range: a step of {match[4]} from {match[1]} never comes to {match[2]}; "
+            raise SweepError(f"{field}: an empty range: a step of {match[4]} from {match[1]} never reaches {match[2]}; "
                              f"expected a step {way} 0")  # fmt: skip
         count, step = (last - first) // third + 1, third
     else:
@@ -115,23 +115,21 @@ def _arrow(field: str, given: Any) -> tuple[str, list[str]] | None:
     right = match[2]
     if right.startswith("[") != right.endswith("]"):
         raise SweepError(f"{field}: expected WORD -> [OTHER, ...], got {_short(given)}: a bracket is missing")
-    # A base loader: every word stays the text that was written (yes, 12).
+    # A base loader keeps every word as the text that was written (yes, 12).
     try:
         words = yaml.load(right if right.startswith("[") else f"[{right}]", yaml.BaseLoader)  # noqa: S506
     except yaml.YAMLError:
         words = []
     if not words or not all(isinstance(word, str) for word in words):
-        raise SweepError(
-            f"{field}: expected words to put in place of {match[1]!r}, such as [running, jumping], got {_short(right)}"
-        )
+        raise SweepError(f"{field}: expected words to replace {match[1]!r}, such as [running, jumping], got {_short(right)}")
     return match[1], words
 
 
 def _replaced(field: str, search: str, words: list[str], base: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """The prompts of a search-and-replace; the word itself comes first (prompt S/R of other tools) unless it is listed."""
+    """The prompts of a search-and-replace. The word itself comes first, as in other tools (prompt S/R), unless it is listed."""
     sentence = str(base.get(field, ""))
     if search not in sentence:
-        raise SweepError(f"{field}: {search!r} is to be replaced and does not stand in the {field} of base: {_short(sentence)}")
+        raise SweepError(f"{field}: expected {search!r}, the word to replace, in the {field} of base, got {_short(sentence)}")
     words = words if search in words else [search, *words]
     return [sentence.replace(search, word) for word in words], words
 

@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 
 
 def read_rows(path: Path) -> list[Mapping[str, Any] | str]:
-    """The rows of a CSV (with a header) or JSONL file; columns are fields of ClipParams.
+    """The rows of a CSV file (with a header) or a JSONL file; columns are fields of ClipParams.
 
     Returns:
-        A row each: its fields; or, where the row cannot be read, why.
+        For each row its fields; or, where it cannot be read, the reason.
 
     Raises:
         InputError: the file cannot be read, is empty, or (CSV) has a column that is no parameter.

@@ -1,4 +1,4 @@
-"""Sweep: a base and axes; its cells are the clips. Said in Python, in a YAML file or on the command line."""
+"""Sweep: a base and axes; its cells are the clips. Written in Python, in a YAML file or on the command line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from i2v_lab.sweep.axes import expand
 from i2v_lab.sweep.condition import condition
 
 COSTLY = ("model", "dtype", "resolution", "num_frames")
-"""Axes that go outermost unless an order is given: a change of these loads a model, or has its kernels chosen again."""
+"""Axes that are outermost unless an order is given: a change of these loads a model, or makes it choose its kernels again."""
 MOST_CELLS = 100_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
@@ -43,7 +43,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """What sets this cell apart: `guidance_scale 9, seed 1`."""
+        """The values of its axes in words: `guidance_scale 9, seed 1`."""
         return ", ".join(f"{axis} {value}" for axis, value in self.labels.items()) or "the base"
 
 
@@ -55,10 +55,10 @@ class Sweep(BaseModel):
         base: fields of ClipParams that all cells share. Where a field is an axis as well, the axis wins.
         axes: {field: values}; see `axes.expand` for how values are written. The last one changes fastest.
         seeds: another way to write the axis `seed`, as the last one.
-        where: cells that do not meet this condition are left out; see `condition.condition`.
-        zip: lists of axes that move together, value by value, instead of being multiplied.
-        order: all axes, outermost first (of those in one zip, one is enough); where it is empty, COSTLY ones go
-            outermost and the rest stays as written.
+        where: a condition; cells that do not meet it are left out; see `condition.condition`.
+        zip: lists of axes that change together, value by value, instead of being multiplied.
+        order: all axes, outermost first (of axes in one zip, one is enough). Where it is empty, COSTLY axes are outermost
+            and the others stay as written.
 
     Raises:
         SweepError: one line that says what is wrong.
@@ -89,12 +89,12 @@ class Sweep(BaseModel):
         return name
 
     def _check(self) -> None:
-        """What can be said before a cell is made."""
+        """Check all that can be checked before a cell is made."""
         for place, names in (("base", self.base), ("axes", self.axes)):
             for name in names:
                 _known(place, name, ClipParams.model_fields)
         if self.seeds is not None and "seed" in self.axes:
-            raise SweepError("seeds: the axis seed stands in axes as well; keep one of them")
+            raise SweepError("seeds: the axis seed is in axes too; keep one of them")
         for place, groups in (("zip", self.zip), ("order", (self.order,))):
             for group in groups:
                 for name in group:
@@ -102,12 +102,12 @@ class Sweep(BaseModel):
         twice = [name for name, count in Counter(itertools.chain(*self.zip)).items() if count > 1]
         twice += [name for name, count in Counter(self.order).items() if count > 1]
         if twice:
-            raise SweepError(f"{twice[0]}: stands twice in zip or in order; keep one")
+            raise SweepError(f"{twice[0]}: is twice in zip or in order; keep one")
         for group in self.zip:
             lengths = {name: len(self._values[name][0]) for name in group}
             if len(set(lengths.values())) > 1:
-                told = ", ".join(f"{name} has {count}" for name, count in lengths.items())
-                raise SweepError(f"zip: expected axes of one length to move together, got {told}")
+                listed = ", ".join(f"{name} has {count}" for name, count in lengths.items())
+                raise SweepError(f"zip: expected axes of equal length, got {listed}")
         missing = [group for group in self._groups() if not set(group) & set(self.order)]
         if self.order and missing:
             raise SweepError(f"order: expected every axis, {missing[0][0]} is missing")
@@ -119,7 +119,7 @@ class Sweep(BaseModel):
         return {name: expand(name, given, self.base) for name, given in axes.items()}
 
     def _groups(self) -> list[tuple[str, ...]]:
-        """Axes that move together, each group once, as written."""
+        """Axes that change together, each group once, as written."""
         of = {name: group for group in self.zip for name in group}
         return list(dict.fromkeys(of.get(name, (name,)) for name in self._values))
 
@@ -127,7 +127,7 @@ class Sweep(BaseModel):
     def axis_names(self) -> list[str]:
         """The swept fields, outermost first."""
         wanted = self.order or COSTLY
-        # A sort keeps the order of what it finds equal: the axes that are not named stay as written.
+        # The sort is stable: axes that are not named stay as written.
         place = {name: number for number, name in enumerate(wanted)}
         groups = sorted(self._groups(), key=lambda group: min(place.get(name, len(place)) for name in group))
         return [name for group in groups for name in group]
@@ -165,15 +165,15 @@ class Sweep(BaseModel):
             else:
                 found.append((params, {name: self._values[name][1][index] for name, index in place.items()}))
         if wrong:
-            raise SweepError(_tell_wrong(wrong, total))
+            raise SweepError(_list_errors(wrong, total))
         return self._kept(found)
 
     def _kept(self, found: Sequence[tuple[ClipParams, dict[str, str]]]) -> tuple[Cell, ...]:
-        """The numbered cells that meet the condition; each is another clip."""
+        """The numbered cells that meet the condition. No two are the same clip."""
         keep = condition(self.where) if self.where.strip() else None
         kept = [item for item in found if keep is None or keep(item[0])]
         if not kept:
-            raise SweepError(f"where: {self.where!r} leaves none of the {len(found)} cells; loosen it")
+            raise SweepError(f"where: {self.where!r} keeps none of the {len(found)} cells; change it")
         cells = tuple(Cell(number, params, labels) for number, (params, labels) in enumerate(kept, 1))
         seen: dict[str, Cell] = {}
         for cell in cells:
@@ -190,7 +190,7 @@ class Sweep(BaseModel):
         """A copy with fields of the base set and axes added or replaced. An axis set here wins over `seeds`."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         fields["base"] = {**self.base, **(base or {})}
-        # A field set for all cells is an axis no more.
+        # A field that is set for all cells is no axis any more.
         fields["axes"] = {name: given for name, given in self.axes.items() if name not in (base or {})} | dict(axes or {})
         if "seed" in {**(base or {}), **(axes or {})}:
             fields["seeds"] = None
@@ -204,7 +204,7 @@ class Sweep(BaseModel):
         return type(self)(**fields)
 
     def definition(self) -> str:
-        """A hash of the name, the axes and all cells: equal where a resume is meant."""
+        """A hash of the name, the axes and all cells. A sweep with an equal one is resumed."""
         cells = [cell.params.plain() for cell in self._cells]
         return hashlib.sha256(json.dumps([self.name, self.axis_names, cells], sort_keys=True).encode()).hexdigest()
 
@@ -221,7 +221,7 @@ def _known(place: str, name: str, known: Iterable[str]) -> None:
         raise SweepError(f"{place}: {name}: unknown {'axis' if place != 'base' else 'name'}; {hint}")
 
 
-def _tell_wrong(wrong: Counter[str], total: int) -> str:
-    """A line that lists each distinct fault once, with the count of its cells."""
-    told = "; ".join(f"{text} ({count} of {total} cells)" for text, count in wrong.most_common(5))
-    return told + (f"; and {len(wrong) - 5} other faults" if len(wrong) > 5 else "")
+def _list_errors(wrong: Counter[str], total: int) -> str:
+    """A line that lists each distinct error once, with the number of its cells."""
+    listed = "; ".join(f"{text} ({count} of {total} cells)" for text, count in wrong.most_common(5))
+    return listed + (f"; and {len(wrong) - 5} other errors" if len(wrong) > 5 else "")

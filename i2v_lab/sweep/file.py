@@ -14,23 +14,23 @@ from i2v_lab.sweep.definition import NAME, Sweep
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML, but a key that stands twice is an error: PyYAML would keep the last without a word."""
+    """YAML, but a key that is given twice is an error, where PyYAML would silently keep the last."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             name = str(getattr(key, "value", ""))
             if name in seen and name != "<<":
-                raise SweepError(f"{name}: stands twice (line {key.start_mark.line + 1}); keep one of them")
+                raise SweepError(f"{name}: is given twice (line {key.start_mark.line + 1}); keep one of them")
             seen.add(name)
         return super().construct_mapping(node, deep)
 
 
 def load_sweep(path: Path | str) -> Sweep:
-    """The sweep in a YAML (or JSON) file; without a `name` it is called like the file.
+    """The sweep in a YAML (or JSON) file; without a `name` it has the name of the file.
 
     Raises:
-        SweepError: one line that names the file and the fault.
+        SweepError: one line that names the file and the error.
     """
     path = Path(path)
     try:
@@ -63,12 +63,12 @@ def parse_sweep(text: str, name: str = "sweep") -> Sweep:
         raise SweepError("expected name, base and axes, got " + ("nothing" if found is None else f"a {type(found).__name__}"))
     if odd := [key for key in found if not isinstance(key, str)]:
         raise SweepError(f"{odd[0]!r}: unknown name; known: {', '.join(Sweep.model_fields)}")
-    # A key with nothing after it (all below it is a comment, say) is a key not given.
+    # A key without a value (all below it may be a comment) counts as not given.
     return Sweep(**{"name": name, **{key: value for key, value in found.items() if value is not None}})
 
 
 def open_sweep(given: Sweep | Path | str) -> Sweep:
-    """A sweep however it is given: a Sweep, the path of a file, or the text of one (which has a colon and a new line)."""
+    """The sweep that is given as a Sweep, as the path of a file, or as the text of one (which has a line break)."""
     if isinstance(given, Sweep):
         return given
     if isinstance(given, str) and ("\n" in given or given.lstrip().startswith("{")):
@@ -77,7 +77,7 @@ def open_sweep(given: Sweep | Path | str) -> Sweep:
 
 
 def with_options(sweep: Sweep, axes: Sequence[str] = (), base: Sequence[str] = ()) -> Sweep:
-    """The sweep with what the command line says: `guidance_scale=6..14 step 2` for an axis, `prompt=...` for the base.
+    """The sweep with the options of the command line: `guidance_scale=6..14 step 2` for an axis, `prompt=...` for the base.
 
     Raises:
         SweepError: not of that form, or a name twice.
@@ -93,8 +93,8 @@ def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
         if not equals or not value.strip():
             raise SweepError(f"{option}: expected NAME=VALUE such as guidance_scale=6..14 step 2, got {text!r}")
         if name in found:
-            raise SweepError(f"{option} {name}: stands twice; keep one of them")
+            raise SweepError(f"{option} {name}: is given twice; keep one of them")
         if name not in ClipParams.model_fields:
-            Sweep(**{"base" if option == "--base" else "axes": {name: value}})  # says which name was meant
+            Sweep(**{"base" if option == "--base" else "axes": {name: value}})  # raises the error that suggests a name
         found[name] = value.strip()
     return found

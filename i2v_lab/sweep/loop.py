@@ -35,7 +35,8 @@ FOLDER = "sweeps"
 TABLE_SECONDS = 5.0  # at least between two writes of the table
 TABLE_SHARE = 100  # and this many times what the last write took, so that the table costs at most 1 % of the time
 MEASURE_SECONDS = 120.0  # at most, for clips that are not measured when the last one is made; they are measured later
-RETRY = {"failed": ("failed", "out_of_memory", "stopped"), "out_of_memory": ("out_of_memory",), "stopped": ("stopped",)}
+RETRY = {"failed": ("failed", "out_of_memory", "stopped"), "out_of_memory": ("out_of_memory",), "stopped": ("stopped",),
+         "none": ("none",)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class SweepResult:
 
 
 def retry_states(retry: str | Sequence[str]) -> tuple[str, ...]:
-    """The states of cells that are run again: for failed all that ended without a clip.
+    """The states of cells that are run again: for failed all that ended without a clip, for none no state that a cell can have.
 
     Raises:
         SweepError: another word.
@@ -128,7 +129,8 @@ def run_sweep(
         settings: as for run_clip.
         progress: hears every stage and step; a SweepProgress hears of the cells too. Stop raised by it ends the sweep.
         stop: ends the sweep once it is asked. Another process may ask by a file `stop` in the sweep's folder.
-        retry: failed, out_of_memory or stopped: cells that ended so are run, and no others; failed means all three.
+        retry: failed, out_of_memory or stopped: cells that ended so are run, and no others; failed means all three, and none
+            no cell at all.
         on_cell: called with each cell that was run, and its record.
 
     Raises:

@@ -52,46 +52,28 @@ class SweepStop:
             raise Stop(self.reason)
 
     def watch(self, folder: Path) -> None:
-        """From now on the file `stop` in this folder counts. One that asked a process which no longer runs is removed."""
+        """From now on the file `stop` in this folder counts. One that is older than this process asked another one."""
         self.folder = folder
         with suppress(OSError):
-            file = folder / STOP_FILE
-            asker = file.read_text(encoding="utf-8").strip().partition(" ")[2]
-            if (not asker and file.stat().st_mtime < psutil.Process().create_time()) or (
-                asker.isdigit() and not psutil.pid_exists(int(asker))
-            ):
-                file.unlink()
+            if (folder / STOP_FILE).stat().st_mtime < psutil.Process().create_time():
+                (folder / STOP_FILE).unlink()
 
     def forget(self) -> None:
         """The run is over: the file that asked it to stop is removed."""
-        if self.folder and self._in_file():
+        if self.folder:
             with suppress(OSError):
                 (self.folder / STOP_FILE).unlink(missing_ok=True)
 
     def _in_file(self) -> str:
-        """What the stop file asks of this process.
-
-        Two processes may share the folder, one of them waiting: a file with a number is for that process and its children.
-        """
-        if self.folder is None:
-            return ""
-        try:
-            after, _, asker = (self.folder / STOP_FILE).read_text(encoding="utf-8").strip().partition(" ")
-        except OSError:
-            return ""
-        return after if not asker or (asker.isdigit() and int(asker) in _family()) else ""
-
-
-def _family() -> set[int]:
-    """This process and those that started it, by number."""
-    process = psutil.Process()
-    return {process.pid, *(parent.pid for parent in process.parents())}
+        with suppress(OSError):
+            return (self.folder / STOP_FILE).read_text(encoding="utf-8").strip() if self.folder else ""
+        return ""
 
 
 def ask_to_stop(folder: Path, after: Literal["cell", "step"]) -> None:
-    """Ask this process, or the child of it that runs the sweep of a folder, to stop: after this cell, or after this step."""
+    """Ask the process that runs the sweep of a folder to stop: after this cell, or after this step."""
     part = folder / f".{STOP_FILE}.{os.getpid()}"
-    part.write_text(f"{after} {os.getpid()}", encoding="utf-8")
+    part.write_text(after, encoding="utf-8")
     part.replace(folder / STOP_FILE)
 
 

@@ -1,13 +1,13 @@
-"""The plan of a sweep: what is done, what is to do, what cannot run and why; the time and the disk it will take."""
+"""SweepPlan: which cells of a sweep are done, to do, or cannot run and why; the time and the disk space they will take."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from i2v_lab import models
 from i2v_lab.clip.key import clip_key
@@ -25,8 +25,10 @@ from i2v_lab.sweep.definition import Cell, Sweep
 if TYPE_CHECKING:
     import pandas as pd
 
+K = TypeVar("K")
+T = TypeVar("T")
 State = Literal["done", "to do", "cannot run", "failed", "out_of_memory", "stopped"]
-TWO_PASSES = ("heun", "kdpm2", "kdpm2-a")  # schedulers that ask the network twice a step
+TWO_PASSES = ("heun", "kdpm2", "kdpm2-a")  # schedulers that run the network twice per step
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Planned:
     Attributes:
         cell: which one.
         key: of its clip; "" where it is known only once the model is loaded, or where the cell cannot run.
-        state: done (here or by another sweep); to do; cannot run; or how it ended the last time.
+        state: done (in this sweep or another); to do; cannot run; or how it ended the last time.
         reason: why it cannot run, or did not end with a clip.
         run: the id of the run that made the clip, or failed to; "" where there is none.
         seconds: expected wall seconds without loading the model; None where no run was measured here.
@@ -58,12 +60,12 @@ class Planned:
 
 @dataclass(frozen=True, repr=False)
 class SweepPlan:
-    """What a sweep will do, before it does it. A notebook shows it as a table.
+    """What a sweep will do. A notebook shows it as a table.
 
     Attributes:
         sweep: what is planned.
         cells: a Planned for each cell, in order.
-        devices: where the cells that are to do will run ("cpu", "cuda:0").
+        devices: where the cells to do will run ("cpu", "cuda:0").
     """
 
     sweep: Sweep
@@ -71,10 +73,10 @@ class SweepPlan:
     devices: tuple[str, ...] = ()
 
     def to_run(self, retry: Sequence[str] = ()) -> list[Planned]:
-        """The cells that a run of the sweep takes up: those to do, and those that cannot run (so that it is recorded).
+        """The cells that a run of the sweep tries: those to do, and those that cannot run, so that the reason is recorded.
 
         Args:
-            retry: statuses (failed, out_of_memory, stopped); where given, cells that ended so are taken, and no others.
+            retry: statuses (failed, out_of_memory, stopped); where given, only cells that ended so.
         """
         wanted = tuple(retry) or ("to do", "cannot run")
         return [planned for planned in self.cells if planned.state in wanted]
@@ -106,15 +108,15 @@ class SweepPlan:
         return pd.DataFrame(rows)
 
     def summary(self, retry: Sequence[str] = ()) -> str:
-        """The plan in a line: `24 cells: 20 to do, 4 done; about 3 min and 12 MB for what is to do`."""
-        told = ", ".join(f"{count} {state}" for state, count in self.counts.items())
+        """The plan in one line: `24 cells: 20 to do, 4 done; about 3 min and 12 MB for what is to do`."""
+        states = ", ".join(f"{count} {state}" for state, count in self.counts.items())
         number = f"{len(self.cells)} cell{'s' if len(self.cells) != 1 else ''}"
         if not self.to_run(retry):
-            return f"{number}: {told}; nothing to run"
+            return f"{number}: {states}; nothing to run"
         seconds, size = self.expected(retry)
         if seconds is None or size is None:
-            return f"{number}: {told}; no run measured here yet, so the time is not known"
-        return f"{number}: {told}; about {duration(seconds)} and {size / 1e6:.3g} MB for the {len(self.to_run(retry))} to run"
+            return f"{number}: {states}; no run measured here yet, so the time is not known"
+        return f"{number}: {states}; about {duration(seconds)} and {size / 1e6:.3g} MB for the {len(self.to_run(retry))} to run"
 
     def __repr__(self) -> str:
         return f"SweepPlan({self.sweep.name}: {self.summary()})"
@@ -130,14 +132,14 @@ class SweepPlan:
 
 
 def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | None = None, *, sweep_id: str = "") -> SweepPlan:
-    """Look at every cell without running any: cheap, and nothing is written.
+    """The plan of a sweep. No cell is run, and nothing is written.
 
-    A cell that does not fit into the memory that is free now, on any tier, is one that cannot run, and says why.
+    A cell that fits on no tier into the memory that is free now cannot run; the plan says why.
 
     Args:
-        store: where finished clips are looked for; None: the output folder of the settings.
+        store: where finished clips are searched; None: the output folder of the settings.
         settings: default model, device; None reads config.yaml and the environment.
-        sweep_id: the sweep begun before whose failures count; "": the newest of this name.
+        sweep_id: the earlier run of this sweep whose failures count; "": the newest of this name.
     """
     settings = settings or load_settings()
     store = store or Store(settings.output.directory)
@@ -172,38 +174,40 @@ def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | No
         if found and state == "to do" and not found.fits:
             state, reason = "cannot run", found.sentence()
         elif found and key and state == "to do" and changes_pixels(found.tier or 0, cell.params.height, cell.params.width):
-            key = look.key(cell.params, found.tier or 0)  # the clip that it will be, and perhaps was before
-            if before_on_tier := store.find_done(key, ending, cell.params.fps):
-                state, run = "done", before_on_tier.id
-        size = guess.of(cell.params, look.where(cell.params))
-        memory = (found.seconds, size, found.peak_gib, found.tier) if found else (None, size, None, None)
-        planned.append(Planned(cell, key, cast(State, state), reason, run, *memory))
+            key = look.key(cell.params, found.tier or 0)  # the key of the clip on that tier, which may be made already
+            if again := store.find_done(key, ending, cell.params.fps):
+                state, run = "done", again.id
+        item = Planned(cell, key, cast(State, state), reason, run, file_bytes=guess.of(cell.params, look.where(cell.params)))
+        seconds = 0.0 if key in made else found.seconds if found else None  # at another fps, the frames are used again
+        if key and state in ("to do", "done"):
+            made.setdefault(key, [])
+        planned.append(replace(item, seconds=seconds, peak_gib=found.peak_gib, tier=found.tier) if found else item)
     devices = dict.fromkeys(look.where(item.cell.params)[1] for item in planned if item.state != "done")
     return SweepPlan(sweep, tuple(planned), tuple(devices))
 
 
 def params_json(params: ClipParams) -> str:
-    """The params as the store keeps them for a cell."""
+    """The params as JSON, as the store keeps them for a cell."""
     return params.model_dump_json()
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """Of a picture that was opened, what a key needs; the pixels are let go."""
+    """What a key needs of a picture; its pixels are not kept."""
 
     sha256: str
 
 
 @dataclass
 class _Look:
-    """Opens each picture once and finds each model once, however many cells share them."""
+    """Opens each picture once and finds each model once, for all cells that share them."""
 
     settings: Settings
     pictures: dict[str, _Seen | I2VLabError] = field(default_factory=dict)
     identities: dict[tuple[str, str], models.Identity | I2VLabError | None] = field(default_factory=dict)
 
     def key(self, params: ClipParams, tier: int = 0) -> str:
-        """The key of the clip, made on a tier of the memory ladder; "" where it takes the model to know it.
+        """The key of the clip on a tier of the memory ladder; "" where it is known only with the model.
 
         Raises:
             I2VLabError: the cell cannot run; why.
@@ -214,30 +218,26 @@ class _Look:
         return clip_key(params, picture.sha256, identity, pixel_changes(tier, params.height, params.width)) if identity else ""
 
     def picture(self, image: str) -> _Seen:
-        if image not in self.pictures:
-            try:
-                self.pictures[image] = _Seen(open_picture(image).sha256)
-            except I2VLabError as error:
-                self.pictures[image] = error
-        found = self.pictures[image]
-        if isinstance(found, I2VLabError):
-            raise found
-        return found
+        return self._once(self.pictures, image, lambda: _Seen(open_picture(image).sha256))
 
     def identity(self, params: ClipParams) -> models.Identity | None:
-        asked = (params.model, params.dtype)
-        if asked not in self.identities:
+        model, dtype = params.model, params.dtype
+        return self._once(self.identities, (model, dtype), lambda: models.open(model, self.settings.device, dtype).identity_here)
+
+    def _once(self, known: dict[K, T | I2VLabError], key: K, find: Callable[[], T]) -> T:
+        """What was found for the key, or the error that came, raised again."""
+        if key not in known:
             try:
-                self.identities[asked] = models.open(params.model, self.settings.device, params.dtype).identity_here
+                known[key] = find()
             except I2VLabError as error:
-                self.identities[asked] = error
-        found = self.identities[asked]
+                known[key] = error
+        found = known[key]
         if isinstance(found, I2VLabError):
             raise found
         return found
 
     def where(self, params: ClipParams) -> tuple[str, str]:
-        """(model family, device) of a cell; the device of the settings where the model cannot tell."""
+        """(model family, device) of a cell; the device of the settings where the model is not known."""
         found = self.identities.get((params.model, params.dtype))
         if isinstance(found, models.Identity):
             return found.name, found.device
@@ -246,7 +246,7 @@ class _Look:
 
 
 def work(params: ClipParams) -> float:
-    """How much there is to compute, in no unit: passes x frames x pixels, and the frames to write beside the passes."""
+    """The amount of computation, without a unit: passes x frames x pixels, and the writing of the frames."""
     return _work(params.resolution, params.num_frames, params.num_inference_steps, params.guidance_scale, params.scheduler)
 
 
@@ -257,14 +257,14 @@ def _work(resolution: str, frames: int, steps: int, guidance: float, scheduler: 
 
 
 class _Forecast:
-    """The plan of each cell; cells of one shape share it."""
+    """The forecast of each cell; cells of one shape share it."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.planner = Forecaster(device=settings.device, store=store)
         self.plans: dict[tuple[Any, ...], Forecast | None] = {}
 
     def of(self, params: ClipParams) -> Forecast | None:
-        """None where nothing can be predicted: why is told where the model is looked for."""
+        """None where nothing can be predicted; the search for the model says why."""
         shape = (params.model, params.dtype, params.image, *row_of(params)[:3], params.guidance_scale > 1, params.scheduler)
         if shape not in self.plans:
             try:
@@ -275,7 +275,7 @@ class _Forecast:
 
 
 class _Guess:
-    """Expected size of clips, from runs of the same model on the same device."""
+    """The expected size of clips, from runs of the same model on the same device."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -283,7 +283,7 @@ class _Guess:
         self.answers: dict[tuple[Any, ...], float | None] = {}
 
     def of(self, params: ClipParams, where: tuple[str, str]) -> float | None:
-        """Bytes: the median of runs of this very shape, or that of the nearest shape, scaled by the pixels."""
+        """Bytes: the median of runs of this shape, or that of the nearest shape, scaled by the pixels."""
         shape = (params.resolution, params.num_frames, params.num_inference_steps, params.guidance_scale > 1, params.scheduler)
         if (where, shape) not in self.answers:
             self.answers[where, shape] = self._answer(params, where, shape)

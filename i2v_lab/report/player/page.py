@@ -122,15 +122,15 @@ def player_data(
     cells = [_cell_data(cell, found) for cell, found in zip(grid.cells, media, strict=True)]
     for number, cell in enumerate(cells):
         cell |= {"number": number, "values": numbers_of(grid.cells[number].run, numbers)}
-    told = [*grid.notes, *notes]
+    remarks = [*grid.notes, *notes]
     if len({cell["frames"] / cell["fps"] for cell in cells if "fps" in cell}) > 1:
-        told.append("Clips differ in length: shorter ones hold their last frame until the longest ends.")
+        remarks.append("Clips differ in length: shorter ones hold their last frame until the longest ends.")
     return {
         "rows": grid.rows,
         "columns": grid.columns,
         "wraps": grid.wraps,
         "common": grid.common,
-        "notes": told,
+        "notes": remarks,
         "axes": axes_data(table, axes),
         "fields": numbers,
         "best": best,

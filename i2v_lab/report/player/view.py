@@ -138,10 +138,10 @@ def _common(table: pd.DataFrame, axes: Sequence[str]) -> Label:
     """The main parameters, where they are the same in all clips."""
     if not len(table):
         return ()
-    told = []
+    common = []
     for name in TOLD:
         if name in table.columns and name not in axes:
             (value, *others) = dict.fromkeys(plain_values(table, name))
             if not others and value not in (None, ""):
-                told.append((name, value_texts(name, [value])[0]))
-    return tuple(told)
+                common.append((name, value_texts(name, [value])[0]))
+    return tuple(common)
