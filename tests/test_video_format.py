@@ -210,13 +210,12 @@ def test_a_stem_stays_in_the_folder(tmp_path: Path, stem: str) -> None:
 
 
 def test_encoders_are_tried() -> None:
-    found = video.encoders()
+    found = ffmpeg.encoders()
     assert set(found) == {"libx264", "libvpx-vp9", "libsvtav1", "h264_nvenc"}
     assert found["libx264"]
     assert found["libvpx-vp9"]
-    assert "." in video.ffmpeg_version()
+    assert "." in ffmpeg.ffmpeg_version()
 
 
 def test_names_are_exported() -> None:
     assert all(hasattr(video, name) for name in video.__all__)
-    assert video.encoders is ffmpeg.encoders

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from clips import SETTINGS, children, moving, nothing_left
 
-from i2v_lab.clip import publish, video
+from i2v_lab.clip import ffmpeg, publish, video
 from i2v_lab.errors import ClipError, Stop, WriteError
 
 
@@ -104,7 +104,7 @@ def test_ffmpeg_that_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         video.write(moving(), out, stem="clip", fps=Fraction(8))
     assert nothing_left(out)
     with pytest.raises(WriteError, match="FFmpeg cannot be run"):
-        video.ffmpeg_version()
+        ffmpeg.ffmpeg_version()
 
 
 def write_one(job: tuple[str, int]) -> str:

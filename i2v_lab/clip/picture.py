@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from i2v_lab.clip.decode import MAX_FILE_BYTES, MAX_PIXELS, decode, printable, read_file
+from i2v_lab.clip.decode import MAX_FILE_BYTES, decode, printable, read_file
 from i2v_lab.errors import PictureError
 
-__all__ = ["BLURRED_BELOW", "MAX_FILE_BYTES", "MAX_PIXELS", "SAMPLES", "Picture", "open_picture", "sample_path"]
+__all__ = ["BLURRED_BELOW", "MAX_FILE_BYTES", "SAMPLES", "Picture", "open_picture", "sample_path"]
 
 Pixels = npt.NDArray[np.uint8]
 

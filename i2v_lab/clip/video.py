@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from i2v_lab.clip import gif_comment
-from i2v_lab.clip.ffmpeg import READ, FFmpeg, ask, encoders, ffmpeg_version, must_be_file, shown, url
-from i2v_lab.clip.publish import disk_full, partial_file, publish, remove_stale, writing
+from i2v_lab.clip.ffmpeg import READ, FFmpeg, ask, must_be_file, shown, url
+from i2v_lab.clip.publish import disk_full, partial_file, publish, writing
 from i2v_lab.errors import ClipError, WriteError
 
 __all__ = [
@@ -29,12 +29,9 @@ __all__ = [
     "Frames",
     "VideoInfo",
     "check_format",
-    "encoders",
-    "ffmpeg_version",
     "probe",
     "read",
     "read_settings",
-    "remove_stale",
     "retime",
     "write",
 ]

@@ -26,7 +26,7 @@ CORRECTION = (0.5, 2.0)  # beyond these a measurement is not believed
 TRIES = 4  # shapes that are tried around the one that arithmetic calls the nearest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Forecast:
     """What a clip will take.
 
@@ -181,9 +181,10 @@ class Forecaster:
                 break
         rates = self._rates_of(case, last)
         return Forecast(
-            params, case.family.name, case.device, case.dtype, fits, stages, case.base, case.correction, case.budget,
-            sum(stage.flops for stage in stages), rates.seconds(row_of(params), stages) if rates else None,
-            rates.runs if rates else 0, last, case.nearest(last) if fits is None and advise else (),
+            params=params, model=case.family.name, device=case.device, dtype=case.dtype, tier=fits, stages=stages,
+            base=case.base, correction=case.correction, budget=case.budget, flops=sum(stage.flops for stage in stages),
+            seconds=rates.seconds(row_of(params), stages) if rates else None, runs=rates.runs if rates else 0,
+            last_tier=last, nearest=case.nearest(last) if fits is None and advise else (),
         )  # fmt: skip
 
     def budget_of(self, device: str) -> Budget:

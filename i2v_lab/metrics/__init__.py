@@ -167,16 +167,14 @@ def measure_frames(
     from i2v_lab.metrics.frames import whole
 
     sampled = whole(frames) if isinstance(frames, np.ndarray) else frames
-    values: dict[str, float | None] = {}
-    missing: dict[str, str] = {}
-    found = _Found(values, missing)
+    found = _Found()
     _measure_pixels(found, sampled, crop)
     _measure_motion(found, sampled, prompt)
     if model is not None:
         _measure_subject(found, sampled, model)
-    ordered = {name: values.get(name) for name in METRICS if name in values}
+    ordered = {name: found.values[name] for name in METRICS if name in found.values}
     height, width = sampled.frames.shape[1:3]
-    return Measured(ordered, missing, sampled.total, len(sampled.frames), height, width, prompt or "")
+    return Measured(ordered, found.missing, sampled.total, len(sampled.frames), height, width, prompt or "")
 
 
 @dataclass(frozen=True)
