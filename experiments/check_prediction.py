@@ -4,8 +4,8 @@
     python experiments/check_prediction.py FOLDER --resolution 256p --num-frames 8 --steps 2
 
 Each allocation and release of torch's CPU allocator is added up while a clip is made; the highest sum of each stage, with
-the weights, stands beside what the plan said. The profiler knows nothing of the planner's fake tensors. Frames that wait
-as NumPy arrays (tiers above 0) are not torch's: they are added as the bytes that they are.
+the weights, is printed beside the prediction. The profiler knows nothing of the prediction's fake tensors. Frames that wait
+as NumPy arrays (tiers above 0) are not torch's: their bytes are added.
 """
 
 from __future__ import annotations

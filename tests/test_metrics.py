@@ -1,4 +1,4 @@
-"""Metrics of clips whose motion is known in advance, against oracles, on files that are broken, and on the side."""
+"""Metrics of clips whose motion is known in advance, against other implementations, on broken files, and in the background."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_the_field_of_a_camera_movement_is_against_the_camera():
 def test_a_foreign_clip_is_measured_with_what_is_given(tmp_path):
     path = write(tmp_path, clip("shift", 4, 256))
     found = measure(path)
-    assert found["input_ssim"] is None and "carries no settings" in found.missing["input_ssim"]
+    assert found["input_ssim"] is None and "no settings inside" in found.missing["input_ssim"]
     cv2.imwrite(str(tmp_path / "first.png"), clip("shift", 4, 256)[0][..., ::-1])
     found = measure(path, image=tmp_path / "first.png", prompt="镜头向左平移")
     assert found["input_psnr"] > 35 and found["input_ssim"] > 0.97
@@ -205,7 +205,7 @@ def test_a_clip_of_this_package_knows_its_prompt_and_its_picture(tmp_path):
     assert (found.height, found.width, found.prompt) == (65, 97, "zoom in")  # without the row and column of padding
     assert found["input_psnr"] > 32
     forged = measure(write(tmp_path, shown, settings=inside | {"record": {"image_sha256": "0" * 64}}))
-    assert forged.missing["input_psnr"] == "the picture that went in was not found"
+    assert forged.missing["input_psnr"] == "the picture that the clip was made from was not found"
     odd = measure(write(tmp_path, shown, settings={"params": {"image": 3}, "record": []}))
     assert odd["motion"] == pytest.approx(0, abs=0.05)
 

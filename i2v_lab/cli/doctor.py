@@ -1,4 +1,4 @@
-"""What this machine has and lacks for making clips, and how to fix it."""
+"""What this machine has for making clips, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from i2v_lab.settings import Settings
 
 
 class Check(NamedTuple):
-    """One thing that was looked at: `missing` keeps clips from being made, a `warning` does not."""
+    """One check: with a `missing` part no clip can be made, with a `warning` it can."""
 
     name: str
     state: Literal["ok", "warning", "missing"]
@@ -29,7 +29,7 @@ class Check(NamedTuple):
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Look at everything that making a clip needs. Takes some seconds: torch is loaded and each encoder tried."""
+    """Check everything that making a clip needs. Takes some seconds: torch is loaded and each encoder tried."""
     import psutil
 
     memory = psutil.virtual_memory().available / GIB
@@ -49,7 +49,7 @@ def examine(settings: Settings) -> list[Check]:
 
 
 def _packages() -> Check:
-    """All that the package's own metadata asks for."""
+    """All packages that i2v_lab's metadata requires."""
     found, missing = [], []
     for requirement in importlib.metadata.requires("i2v_lab") or ():
         match = re.match(r"[\w.-]+", requirement)
@@ -96,7 +96,7 @@ def _ffmpeg(settings: Settings) -> list[Check]:
 def _disk(directory: Path) -> Check:
     folder = next(parent for parent in (directory.absolute(), *directory.absolute().parents) if os.path.lexists(parent))
     try:
-        with tempfile.TemporaryFile(dir=folder):  # rights alone do not tell: the disk may be read-only
+        with tempfile.TemporaryFile(dir=folder):  # rights are not enough: the disk may be read-only
             pass
     except OSError as error:
         why = f"{directory} cannot be written: {error.strerror or error}"

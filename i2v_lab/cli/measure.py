@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 def measure(
-    clips: Annotated[
-        list[Path] | None, typer.Argument(metavar="[CLIP]...", help="MP4, WebM or GIF files, of whatever origin")
-    ] = None,
+    clips: Annotated[list[Path] | None, typer.Argument(metavar="[CLIP]...", help="MP4, WebM or GIF files, from any source")] = None,
     prompt: Annotated[str | None, typer.Option(help="what the clips should show [default: as each clip says]")] = None,
-    image: Annotated[str | None, typer.Option(help="the picture that went in [default: as each clip says, if it is found]")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="the picture that the clips were made from [default: as each clip says, if it is found]")
+    ] = None,
     missing: Annotated[
         bool, typer.Option("--missing", help="measure the runs of the output folder that have no metrics yet")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="answer as JSON on standard output, a line a clip")] = False,
     output_dir: Annotated[Path | None, typer.Option("--output-dir", help="folder of clips and records [default: results]")] = None,
 ) -> None:
-    """Say what clips look like in numbers: flicker, motion, truth to the picture and to the prompt."""
+    """Measure clips: flicker, motion, sharpness, agreement with the picture and with the prompt."""
     from i2v_lab.settings import load_settings
     from i2v_lab.store import Store
 
@@ -38,7 +38,7 @@ def measure(
         raise InputError("expected clips, or --missing; got " + ("both" if clips else "neither"))
     settings = load_settings(output={"directory": output_dir})
     there = (settings.output.directory / "runs.db").is_file()
-    store = Store(settings.output.directory) if there or missing else None  # looking at a clip makes no folder
+    store = Store(settings.output.directory) if there or missing else None  # measuring a clip makes no folder
     if missing and store is not None:
         start_log(settings.log.directory)
         raise typer.Exit(_fill_in(store, as_json))
@@ -46,7 +46,7 @@ def measure(
 
 
 def _measure(clip: Path, prompt: str | None, image: str | None, store: Store | None, as_json: bool) -> int:
-    """Measure one clip and say it. Returns the exit code."""
+    """Measure one clip and print the metrics. Returns the exit code."""
     from i2v_lab import metrics
 
     try:
@@ -74,7 +74,7 @@ def _show(clip: Path, measured: Measured) -> None:
 
     from i2v_lab.metrics import METRICS
 
-    looked = "" if measured.looked_at == measured.frames else f", {measured.looked_at} of them looked at"
+    looked = "" if measured.looked_at == measured.frames else f", {measured.looked_at} of them measured"
     tell(f"{printable(str(clip))}: {measured.frames} frames of {measured.height}x{measured.width}{looked}")
     if measured.prompt:
         tell(f"prompt: {printable(measured.prompt)}")

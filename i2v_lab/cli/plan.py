@@ -1,4 +1,4 @@
-"""The command `i2v-lab plan`: what clips will take, on this machine or on a card that is not here, before any is made."""
+"""The command `i2v-lab plan`: what clips will take, on this machine or on another card, before any is made."""
 
 from __future__ import annotations
 
@@ -31,19 +31,17 @@ def plan(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="a sweep file such as experiments/guidance.yaml")] = None,
     preset: Annotated[str | None, typer.Option(help="quick, standard, high or extreme; options given win")] = None,
     vram: Annotated[
-        list[str] | None, typer.Option(help="for a card with so many GB (10^9 bytes), which need not be here; 8,12,24 or repeated")
+        list[str] | None, typer.Option(help="for a card with so many GB (10^9 bytes), here or not; 8,12,24 or repeated")
     ] = None,
     card: Annotated[list[str] | None, typer.Option(help="for a known card, such as 'RTX 4090'; may be repeated")] = None,
     tier: Annotated[int | None, typer.Option(help="on this tier of the memory ladder alone, 0 to 6")] = None,
-    accuracy: Annotated[
-        bool, typer.Option("--accuracy", help="what was predicted for earlier runs beside what was measured")
-    ] = False,
+    accuracy: Annotated[bool, typer.Option("--accuracy", help="predicted and measured memory of earlier runs")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="answer as JSON on standard output")] = False,
     output_dir: Annotated[Path | None, typer.Option("--output-dir", help="folder of clips and records [default: results]")] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N [default: auto]")] = None,
     **fields: Any,
 ) -> None:
-    """Say what a clip, the cells of a sweep, or (without any) the presets of I2VGen-XL take in memory, and what fits where.
+    """Predict the memory and time of a clip, of a sweep's cells, or (with neither) of the presets of I2VGen-XL.
 
     Nothing is loaded and nothing is run. For I2VGen-XL a new shape takes some seconds, the second time milliseconds.
     """
@@ -119,7 +117,7 @@ def _answer(
     clips: list[tuple[str, ClipParams]], budgets: list[Budget], settings: Settings, store: Store | None, tier: int | None,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """The plans for each clip and budget, as a table or as JSON, a line a clip."""
+    """The forecasts for each clip and budget, as a table or as JSON, a line a clip."""
     from i2v_lab.cost import Budget, Forecaster
 
     # A card that is not here is a CUDA device; the clip runs on a CPU only where its family has no other.
@@ -197,16 +195,16 @@ def _explain(rows: list[tuple[str, Forecast, list[Forecast]]], elsewhere: bool) 
            f"Each stage with its weights ({weights} GiB)"
            + (f"; the peak with {whole.base / 2**30:.2f} GiB of Python and its libraries" if whole.base else ""))  # fmt: skip
     if elsewhere:
-        remark("What fits, fits beside 0.75 GiB and 3 % of the card, which are left for CUDA itself; none of it was run on a GPU")
+        remark("0.75 GiB and 3 % of each card are left free for CUDA itself; none of this was run on a GPU")
     used = sorted({item.tier for _, _, plans in rows for item in plans if item.tier})
     if used:
         remark("; ".join(f"tier {number}: {tier_name(number)}" for number in used))
     if rows[0][0] in PUBLISHED_GB:
-        remark("published: figures in circulation for an RTX 4090 in fp16; how they were measured is not told")
+        remark("published: figures in circulation for an RTX 4090 in fp16; how they were measured is not known")
 
 
 def _show_accuracy(store: Store | None, as_json: bool) -> None:
-    """Predicted beside measured memory of earlier runs, by model and device; not of those that needed a second try."""
+    """Predicted beside measured memory of earlier runs, by model and device; without runs that needed a second attempt."""
     from i2v_lab.cost.forecast import climbed
 
     found: dict[tuple[str, str], list[tuple[RunRecord, float]]] = {}

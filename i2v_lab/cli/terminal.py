@@ -1,6 +1,6 @@
 """What the command line shows: progress bars, runs, lines of text; Stop on Ctrl-C; a log file a start.
 
-Texts may hold what a clip or a file name brought along, so they pass through `printable` and are never markup.
+Texts may come from a clip or a file name, so they pass through `printable` and are never markup.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class StageBars(Progress):
         self._task: TaskID | None = None
 
     def stage(self, name: str, total: int | None = None) -> None:
-        if self._task is not None and name == self._stage:  # now it is known how much it will be
+        if self._task is not None and name == self._stage:  # now its length is known
             self.bars.update(self._task, total=total)
             return
         self.end()
@@ -118,7 +118,7 @@ def show_advice(found: list[Advice]) -> None:
 
 
 def record_json(record: RunRecord, directory: Path, **more: Any) -> str:
-    """A record as one JSON object on one line, in ASCII; the clip is an absolute path. `more` stands behind its fields."""
+    """A record as one JSON object on one line, in ASCII; the clip is an absolute path. `more` follows its fields."""
     plain = record.model_dump(mode="json")
     plain["clip"] = str(directory / record.clip) if record.clip else ""
     return json.dumps({**plain, **more})

@@ -1,4 +1,4 @@
-"""A comment inside a GIF: FFmpeg writes none, and a GIF has no other place for a clip's settings."""
+"""A comment inside a GIF: the one place that a GIF has for a clip's settings. FFmpeg writes none."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """ClipParams: every parameter of one clip, in one frozen object.
 
-It is the single source of the command line's options, the columns of the table, the schema of the sweep files and
-the controls of the notebooks: a field's title, help, unit, range and step are written here and nowhere else.
-Parameters are called what diffusers calls them.
+The command line's options, the table's columns, the schema of sweep files and the notebooks' controls are all made from it:
+a field's help, unit, range and step are written here and nowhere else. Parameters have diffusers' names.
 """
 
 from __future__ import annotations
@@ -169,7 +168,7 @@ class Advice:
     Attributes:
         field: the field of ClipParams that it is about.
         what: what was found; a Message where it has a code, by which other languages translate the whole advice.
-        why: what will come of it.
+        why: what will happen.
         remedy: what to do.
     """
 
@@ -187,7 +186,7 @@ _NOT_ACTIONS = frozenset(
     "building ceiling clothing during evening everything king lightning morning nothing painting railing ring sibling "
     "something spring sting string thing wing wedding".split()
 )
-# A comma or a following-word between Chinese clauses separates actions.
+# Words that join the actions of a Chinese sentence.
 _ACTION_ZH = re.compile(r"着|正在|然后|接着|随后|并且|同时")
 
 

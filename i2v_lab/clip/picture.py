@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from i2v_lab.clip.decode import MAX_FILE_BYTES, MAX_PIXELS, decode, printable, read_file
+from i2v_lab.clip.decode import MAX_FILE_BYTES, decode, printable, read_file
 from i2v_lab.errors import PictureError
 
-__all__ = ["BLURRED_BELOW", "MAX_FILE_BYTES", "MAX_PIXELS", "SAMPLES", "Picture", "open_picture", "sample_path"]
+__all__ = ["BLURRED_BELOW", "MAX_FILE_BYTES", "SAMPLES", "Picture", "open_picture", "sample_path"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -32,7 +32,7 @@ SAMPLES: Mapping[str, str] = MappingProxyType({"coffee": "coffee.png", **_FILES}
 #     256x256  1547-5531   642-2243   77-329   18-84   8-31     3-9
 #     512x512   249-2834   179-1148   53-193   15-54   6-22     2-6    (enlarged up to 1.7 times)
 #
-# So 40 lies above all that is blurred by 2 pixels or more and below all that is blurred by 1 or not at all.
+# So 40 is above all values for a blur of 2 pixels or more, and below all values for a blur of 1 pixel or none.
 BLURRED_BELOW = 40.0
 """A crop whose `Picture.sharpness` is below this looks blurred."""
 
@@ -45,9 +45,9 @@ class Picture:
 
     Attributes:
         rgb: the picture, uint8 RGB, (H, W, 3), read-only.
-        sha256: hex digest of the file's bytes: what a run's key is made of.
+        sha256: hex digest of the file's bytes: part of a run's key.
         path: the file it was read from, absolute.
-        notes: what was done to the picture to make RGB of it, in a user's words; empty where nothing was.
+        notes: what was changed to make RGB of the file, in a user's words; empty if nothing was.
     """
 
     rgb: Pixels
@@ -88,8 +88,9 @@ class Picture:
         return np.array(Image.fromarray(self.rgb).resize((width, height), Image.Resampling.LANCZOS, box=box))
 
     def draw_crop(self, height: int, width: int) -> Pixels:
-        """The whole picture, what the crop leaves out darkened and a thin line around the rest: uint8 RGB, (h, w, 3),
-        in the picture's shape, the longest side at most 1024 pixels.
+        """The whole picture with a thin line around the crop and the rest darkened: uint8 RGB, (h, w, 3).
+
+        It has the picture's shape; its longest side has at most 1024 pixels.
         """
         box = self.crop_box(height, width)
         scale = min(1.0, _SIDE_SHOWN / max(self.height, self.width))
@@ -113,7 +114,7 @@ class Picture:
         """How sharp the crop is where it is sharpest; see BLURRED_BELOW.
 
         The variance of the Laplacian (4 times a pixel less its four neighbours) of the grey crop, 0 to 255, in each of
-        4x4 tiles; the largest of the 16. A sharp face before a soft wall is a sharp picture, so the mean would mislead.
+        4x4 tiles; the largest of the 16. A sharp face in front of a soft wall makes a sharp picture, so a mean would mislead.
         """
         grey = self.crop(height, width).astype(np.float32) @ np.array((0.299, 0.587, 0.114), np.float32)  # (H, W)
         around = np.pad(grey, 1, mode="edge")
@@ -123,7 +124,7 @@ class Picture:
 
 
 def sample_path(name: str) -> Path:
-    """The file of a sample photograph, by a name of SAMPLES; scikit-image is found, not imported.
+    """The file of a sample photograph, by a name of SAMPLES. scikit-image is located, not imported.
 
     Raises:
         PictureError: no such sample, or scikit-image is not installed.

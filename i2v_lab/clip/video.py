@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from i2v_lab.clip import gif_comment
-from i2v_lab.clip.ffmpeg import READ, FFmpeg, ask, encoders, ffmpeg_version, must_be_file, shown, url
-from i2v_lab.clip.publish import disk_full, partial_file, publish, remove_stale, writing
+from i2v_lab.clip.ffmpeg import READ, FFmpeg, ask, must_be_file, shown, url
+from i2v_lab.clip.publish import disk_full, partial_file, publish, writing
 from i2v_lab.errors import ClipError, WriteError
 
 __all__ = [
@@ -29,12 +29,9 @@ __all__ = [
     "Frames",
     "VideoInfo",
     "check_format",
-    "encoders",
-    "ffmpeg_version",
     "probe",
     "read",
     "read_settings",
-    "remove_stale",
     "retime",
     "write",
 ]
@@ -53,7 +50,7 @@ _YUV420 = (
     "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
 )
 _ENCODE = {
-    # A constant quantizer: x264's CRF gives frames of a faster clip worse quality, up to 1.5 dB between 8 and 24 frames/s.
+    # A constant quantizer: with CRF, x264 gives a clip of a higher rate worse frames (1.5 dB between 8 and 24 frames/s).
     "mp4": ["-vf", _YUV420, "-c:v", "libx264", "-preset", "fast", "-qp", "17"],
     "webm": [
         "-vf",
@@ -86,12 +83,12 @@ class VideoInfo:
         path: the file.
         frames: how many frames it has.
         width, height: of the file, in pixels, padding included.
-        fps: frames a second that the file really has. MP4: exactly what was asked. WebM: its times are whole
-            milliseconds and its rate whole nanoseconds; FFmpeg's nearest usual ratio, within 0.2 %. GIF: its delays are
-            whole hundredths of a second, so this is the mean (8 asked, 16 frames: delays of 12 and 13, about 8).
+        fps: frames a second that the file really has. MP4: exactly as asked. WebM: its times are whole milliseconds
+            and its rate whole nanoseconds; this is FFmpeg's nearest usual ratio, within 0.2 %. GIF: its delays are whole
+            hundredths of a second; this is the mean (8 asked, 16 frames: delays of 12 and 13, about 8).
         file_bytes: size of the file.
-        codec: h264, vp9, gif, or what else FFmpeg calls it.
-        padded: (rows, columns), 0 or 1 each, added at the bottom and the right. Known to `write` alone: (0, 0) from `probe`.
+        codec: h264, vp9, gif, or another name of FFmpeg.
+        padded: (rows, columns), 0 or 1 each, added at the bottom and the right. Only `write` knows it: (0, 0) from `probe`.
     """
 
     path: Path
@@ -105,7 +102,7 @@ class VideoInfo:
 
 
 def check_format(format: str, fps: Fraction) -> None:
-    """Raise WriteError if no clip of this format can have this rate: ask before the frames are made."""
+    """Raise WriteError if no clip of this format can have this rate. Call it before the frames are made."""
     if format not in FORMATS:
         raise WriteError(f"format: expected {', '.join(FORMATS)}, got {format!r}")
     if fps <= 0 or max(fps.numerator, fps.denominator) > FPS_TERM_MAX:
@@ -208,12 +205,12 @@ def _finish(info: VideoInfo, directory: Path, stem: str, comment: str | None) ->
 
 
 def probe(path: Path) -> VideoInfo:
-    """What the clip holds; decodes all of it, so a damaged one is an error.
+    """What the clip holds. All of it is decoded, so a damaged clip is an error.
 
     Raises:
         ClipError: there is no such file, or it is not a whole MP4, WebM or GIF.
     """
-    # The same stream twice: as it lies in the file (codec, durations), and decoded (size, frames, rate).
+    # The same stream twice: as it is in the file (codec, durations), and decoded (size, frames, rate).
     streams = ["-map", "0:v:0", "-map", "0:v:0", "-c:v:0", "copy", "-c:v:1", "rawvideo", "-fps_mode:v:1", "passthrough"]
     text = ask(path, [*streams, "-f", "framecrc", "-"]).decode("ascii", "replace")
     heads = dict(re.findall(r"^#(\w+ \d): (.+)$", text, re.MULTILINE))
@@ -222,7 +219,7 @@ def probe(path: Path) -> VideoInfo:
     frames = sum(fields[0] == "1" for fields in packets)
     try:
         codec, size, base = heads["codec_id 0"], heads["dimensions 1"].split("x"), Fraction(heads["tb 0"])
-        # Times in whole milliseconds say less than the rate that such a file states.
+        # Times in whole milliseconds are less exact than the rate that such a file states.
         stated = codec in ("vp8", "vp9", "av1")
         fps = 1 / Fraction(heads["tb 1"]) if stated else len(durations) / (sum(durations) * base)
         width, height = int(size[0]), int(size[1])
@@ -256,7 +253,7 @@ def read(path: Path, select: str = "") -> Frames:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings inside a clip. They may come from anywhere: they are parsed and nothing else; validate them.
+    """The settings inside a clip. They are not trusted: they are parsed and nothing more. Validate them.
 
     Raises:
         ClipError: no such file, not a clip, no settings inside, or they are not a JSON object of at most 8 MB.
@@ -269,7 +266,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ClipError(f"{shown(path)}: cannot be read ({error.strerror})") from None
     if not is_gif:
-        # Escaping at most doubles the text. A longer answer is cut off, and refused below.
+        # Escaping at most doubles the text. A longer answer is cut, and refused below.
         text = _metadata_comment(ask(path, ["-f", "ffmetadata", "-"], limit=2 * SETTINGS_LIMIT + 100_000))
     if text is None:
         raise ClipError(f"{shown(path)}: carries no settings; expected a clip that this package wrote, not re-encoded since")

@@ -1,4 +1,4 @@
-"""The memory that a clip may take: what is free now, or what a card has that is not here.
+"""The memory that a clip may take: what is free now, or what another card has.
 
 GB are 10^9 bytes, as vendors and file managers count; GiB are 2^30 bytes, as torch and `nvidia-smi` count.
 """
@@ -38,7 +38,7 @@ class Budget:
     """Memory that a clip may take.
 
     Attributes:
-        bytes: as much as that, the margin already taken off.
+        bytes: how much, without the margin.
         name: what it is, in words: "free VRAM of cuda:0", "12 GB of VRAM".
     """
 
@@ -49,7 +49,7 @@ class Budget:
     def free(cls, device: str) -> Budget:
         """What is free on a device now, together with what this process holds of it already.
 
-        A loaded model's weights lie there and are part of every plan, so they must not count twice: on CUDA all that
+        A loaded model's weights are there and in every forecast, so they must not count twice: on CUDA all that
         torch's allocator holds is added to the free memory; on a CPU, the resident memory of this process.
 
         Args:
@@ -58,7 +58,7 @@ class Budget:
         if not device.startswith("cuda"):
             return cls(max(0, _available_ram() + _own_ram() - RAM_MARGIN), "free RAM")
         free = _free_vram(int(device.partition(":")[2] or 0))
-        # A plan for a device that is not there must not read as if it were full.
+        # A missing device must not be reported as a full one.
         return cls(_less_margin(free), f"free VRAM of {device}" + ("" if free else " (there is no such device here)"))
 
     @classmethod
@@ -127,9 +127,9 @@ def _cgroup(name: str) -> str:
 
 
 def _reclaimable() -> int:
-    """Bytes of files in memory that a container is charged for and that are dropped when they are in the way.
+    """Bytes of cached files that count against a container's limit and are dropped when memory is needed.
 
-    Those that were read more than once (active) among them: a checkpoint that was loaded twice would fill the container else.
+    Files that were read more than once (active) count too: otherwise a checkpoint loaded twice would fill the container.
     """
     for name, prefix in (("memory.stat", ""), ("memory/memory.stat", "total_")):
         with suppress(OSError, ValueError):

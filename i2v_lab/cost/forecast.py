@@ -1,4 +1,4 @@
-"""plan: what a clip takes, whether it fits, and on which tier; and what would fit where it does not."""
+"""Forecasts: what a clip takes, whether it fits and on which tier, and what would fit if it does not."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from i2v_lab.store import Store
 
 # What a process of ours takes on a CPU before the first clip: Python, torch, diffusers. Measured on Linux x86-64.
 PROCESS_BYTES = 352 * 2**20
-RUNS_CORRECTING = 50  # newest runs whose measured memory corrects a plan on CUDA
+RUNS_CORRECTING = 50  # newest runs whose measured memory corrects a forecast on CUDA
 CORRECTION = (0.5, 2.0)  # beyond these a measurement is not believed
-TRIES = 4  # shapes that are looked at around the one that arithmetic calls the nearest
+TRIES = 4  # shapes that are tried around the one that arithmetic calls the nearest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Forecast:
     """What a clip will take.
 
@@ -44,7 +44,7 @@ class Forecast:
         runs: how many runs `seconds` is drawn from.
         last_tier: the tier that `stages` are of.
         nearest: where it fits on no tier, the nearest smaller resolution alone, and the nearest number of frames alone,
-            that fit on the last one. They are advice: nothing is changed by itself.
+            that fit on the last one. They are advice: nothing is changed.
     """
 
     params: ClipParams
@@ -78,7 +78,7 @@ class Forecast:
         return self.tier is not None
 
     def sentence(self) -> str:
-        """The plan in a user's words, on one line."""
+        """The forecast in a user's words, on one line."""
         highest = max(self.stages, key=lambda stage: stage.total)
         made = f"{self.params.resolution}, {self.params.num_frames} frames on {self.device} in {self.dtype}"
         peak = f"{self.peak_gib:.1f} GiB ({highest.stage})"
@@ -94,11 +94,11 @@ class Forecast:
         """What would fit, in words."""
         if not self.nearest:
             return Message("no smaller one of these fits either; use another device, or close other programs", "plan.none")
-        told = [
+        shown = [
             f"{near.resolution}" if near.num_frames == self.params.num_frames else f"{near.num_frames} frames"
             for near in self.nearest
         ]
-        return Message(f"nearest that fits: {', or '.join(told)}", "plan.nearest", settings=" / ".join(told))
+        return Message(f"nearest that fits: {', or '.join(shown)}", "plan.nearest", settings=" / ".join(shown))
 
 
 def _flops(flops: int) -> str:
@@ -129,14 +129,14 @@ def plan(
     """Predict a clip's memory, FLOPs and time, and the tier on which it fits. Nothing is loaded, run or changed.
 
     Args:
-        model: loaded: its own configs, device and dtype count, and its weights, which lie in memory already, are part of
-            the plan as of the budget (see Budget.free). None: what `params.model` names, by its configs if it is on this
+        model: loaded: its own configs, device and dtype count, and its weights, which are in memory already, are part of
+            the forecast and of the budget (see Budget.free). None: what `params.model` names, by its configs if it is on this
             machine, otherwise by the published ones.
         device: "cpu", "cuda", "cuda:N"; None or "auto": the first CUDA device, or the CPU. It need not be here if a budget is
             given.
         dtype: instead of the one of params.
         budget: None: what is free on the device now, less a margin.
-        store: whose runs tell how fast this device is; None: time is not known.
+        store: its runs show how fast this device is; None: time is not known.
         tier: this tier alone.
 
     Raises:
@@ -146,10 +146,10 @@ def plan(
 
 
 class Forecaster:
-    """Plans many clips: what they share (the budget, what runs took, the cost of a shape) is looked up once."""
+    """Forecasts of many clips. What they share (the budget, earlier runs, the cost of a shape) is looked up once."""
 
     def __init__(self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None) -> None:
-        """Args: as `plan`. The memory that is free is looked at once a device."""
+        """Args: as `plan`. Free memory is read once a device."""
         self.device = None if device == "auto" else device
         self.budget, self.store = budget, store
         self._budgets: dict[str, Budget] = {}
@@ -181,9 +181,10 @@ class Forecaster:
                 break
         rates = self._rates_of(case, last)
         return Forecast(
-            params, case.family.name, case.device, case.dtype, fits, stages, case.base, case.correction, case.budget,
-            sum(stage.flops for stage in stages), rates.seconds(row_of(params), stages) if rates else None,
-            rates.runs if rates else 0, last, case.nearest(last) if fits is None and advise else (),
+            params=params, model=case.family.name, device=case.device, dtype=case.dtype, tier=fits, stages=stages,
+            base=case.base, correction=case.correction, budget=case.budget, flops=sum(stage.flops for stage in stages),
+            seconds=rates.seconds(row_of(params), stages) if rates else None, runs=rates.runs if rates else 0,
+            last_tier=last, nearest=case.nearest(last) if fits is None and advise else (),
         )  # fmt: skip
 
     def budget_of(self, device: str) -> Budget:
@@ -195,8 +196,8 @@ class Forecaster:
         return self._budgets[device]
 
     def _rates_of(self, case: _Case, tier: int) -> Rates | None:
-        """What runs of this network took, in this dtype, and offloaded alike: others take other times for the same FLOPs."""
-        if self.store is None or self.budget is not None:  # of a card that is not here nothing is known
+        """Rates of earlier runs of this network, in this dtype, with the same offloading: others need other times for a FLOP."""
+        if self.store is None or self.budget is not None:  # no run was made on a card that is not here
             return None
         offload = tier if tier >= 3 and case.device.startswith("cuda") else 0
         fingerprint = case.model.fingerprint if case.model is not None else ""
@@ -242,12 +243,12 @@ class Forecaster:
 
 
 def climbed(record: RunRecord) -> bool:
-    """Whether a run ran out of memory on the tier that its memory was predicted for: what was measured is of both tries."""
+    """Whether a run ran out of memory on the tier of its prediction: then the measured peak is of both attempts."""
     return record.requested_tier is not None and record.actual_tier != record.requested_tier
 
 
 class _Case:
-    """One clip, and what a plan of it needs to know: family, device, dtype, budget."""
+    """One clip, and what its forecast needs: family, device, dtype, budget."""
 
     def __init__(self, forecaster: Forecaster, params: ClipParams, model: VideoModel | None, dtype: str | None) -> None:
         self.forecaster, self.params, self.model = forecaster, params, model

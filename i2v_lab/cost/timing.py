@@ -1,7 +1,7 @@
-"""Seconds of a clip before it runs, out of the runs that this device has done.
+"""Seconds of a clip before it runs, from earlier runs on this device.
 
-A clip's stages cost FLOPs, and a device does some number of them a second: another for a network than for a VAE. The
-rates are fitted to earlier runs, a constant beside them only where it explains much more.
+A clip's stages cost FLOPs. A device does so many of them a second, and another number for a VAE than for a network. These
+rates are fitted to earlier runs, with a constant only if that explains much more.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from i2v_lab.models.base import StageCost
 from i2v_lab.store import Store
 
 SHAPES_MAX = 12  # different shapes of earlier runs that rates are fitted to, the newest ones
-CONSTANT_GAIN = 0.7  # a constant stands in the fit where it takes the error below this share of what it is without
+CONSTANT_GAIN = 0.7  # the fit has a constant if that brings the error below this share of the error without
 
 Stages = tuple[StageCost, ...]
 Row = tuple[str, int, int, float, str]  # resolution, frames, steps, guidance, scheduler
 
 
 class Rates:
-    """What one model on one device did before.
+    """Rates of one model on one device, from earlier runs.
 
     Attributes:
         runs: how many runs it knows.
@@ -36,7 +36,7 @@ class Rates:
     def __init__(self, store: Store, model_name: str, device_name: str, cost: Callable[[Row], Stages], **like: Any) -> None:
         """Args:
         cost: what a clip of a shape costs.
-        like: which runs count; see `membership.timings`.
+        like: which runs count; see `Store.timings`.
         """
         self._same: dict[Any, list[float]] = {}
         shapes: dict[Any, tuple[list[float], list[float]]] = {}
@@ -87,7 +87,7 @@ def duration(seconds: float) -> str:
 def fit(flops: npt.NDArray[np.float64], seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Seconds and seconds a FLOP, none negative, that make the mean squared relative error smallest.
 
-    With n runs at most (n + 1) / 2 rates are told apart: a stage without a rate of its own has that of all together.
+    With n runs at most (n + 1) / 2 rates are fitted; a stage without its own rate has that of all together.
 
     Args:
         flops: (n, stages). seconds: (n,), above 0.
@@ -104,7 +104,7 @@ def fit(flops: npt.NDArray[np.float64], seconds: npt.NDArray[np.float64]) -> npt
         for size in range(1, min(stages, limit - with_constant) + 1):
             for chosen in combinations(range(stages), size):
                 rest = [stage for stage in range(stages) if stage not in chosen]
-                # The stages that are not told apart count with the first that is: left out, they would take no time.
+                # Stages without their own rate are added to the first that has one: left out, they would take no time.
                 columns = [flops[:, stage] + (flops[:, rest].sum(1) if stage == chosen[0] else 0) for stage in chosen]
                 solved = _solve(np.stack([*([np.ones(count)] if with_constant else []), *columns], 1), seconds)
                 trial = np.zeros(1 + stages)

@@ -1,4 +1,4 @@
-"""What a clip looks like in numbers: flicker, motion, truth to its picture and to its prompt. No network, nothing downloaded.
+"""What a clip looks like in numbers: flicker, motion, agreement with its picture and its prompt. No network, nothing downloaded.
 
 `measure` takes any MP4, WebM or GIF; METRICS says what each number is. Importing this loads neither torch nor pandas.
 """
@@ -35,9 +35,9 @@ class Measured:
     Attributes:
         values: by the names of METRICS; None where a metric does not apply.
         missing: why, for each of those.
-        frames: how many the clip has. looked_at: how many of them were measured.
+        frames: how many the clip has. looked_at: how many of these were measured.
         height, width: pixels.
-        prompt: the one that motion was held against; "" where there is none.
+        prompt: the one that motion was compared with; "" if there is none.
     """
 
     values: dict[str, float | None]
@@ -71,13 +71,13 @@ def measure(
 ) -> Measured:
     """Measure a clip of this package, or any other MP4, WebM or GIF.
 
-    Of more than 256 frames (or 400 MB of them), runs of 8 successive ones are looked at, spread evenly over the clip.
+    Of a clip with more than 256 frames (or 400 MB of them), runs of 8 successive frames are measured, spread evenly.
 
     Args:
         path: the clip.
         prompt: what it should show; None: as the settings inside the clip say.
-        image: the picture that went in; None: the one that the settings inside name, if it is found (by its hash, in
-            the store, beside the clip or among the sample photographs).
+        image: the picture the clip was made from; None: the one that the settings inside name, if it is found (by its
+            hash, in the store, beside the clip or among the sample photographs).
         store: where to look for the picture.
         model: a loaded model that has an image encoder (I2VGen-XL), for subject_consistency; otherwise that is left out.
 
@@ -98,12 +98,12 @@ def measure(
     elif params is not None:
         crop = _crop_of(params, sha256, store, path.parent)
     else:
-        crop = "the clip carries no settings: name the picture that went in"
+        crop = "the clip has no settings inside: name the picture that it was made from"
     return measure_frames(sampled, crop=crop, prompt=words, model=model)
 
 
 def measure_run(record: RunRecord, store: Store) -> Measured:
-    """Measure the clip of a run that is done; what went in is what its record says.
+    """Measure the clip of a run that is done, with the picture and prompt of its record.
 
     Raises:
         ClipError: the run has no clip, or the file is gone or damaged.
@@ -139,7 +139,7 @@ def _unpadded(sampled: SampledFrames, height: int, width: int) -> SampledFrames:
 
 
 def _crop_of(params: ClipParams, sha256: str, store: Store | None, folder: Path) -> Frames | str:
-    """The crop that went into a clip, or why it is not here. What the clip says is not trusted: the picture has that hash."""
+    """The crop that a clip was made from, or why it was not found. The clip is not trusted: the picture must have the hash."""
     kept = None
     with suppress(I2VLabError):  # no such hash
         kept = store.find_picture(sha256) if store else None
@@ -148,7 +148,7 @@ def _crop_of(params: ClipParams, sha256: str, store: Store | None, folder: Path)
         with suppress(PictureError, OSError, ValueError):
             if candidate and (picture := open_picture(candidate)).sha256 == sha256:
                 return picture.crop(params.height, params.width)
-    return "the picture that went in was not found"
+    return "the picture that the clip was made from was not found"
 
 
 def measure_frames(
@@ -158,7 +158,7 @@ def measure_frames(
 
     Args:
         frames: uint8 RGB (F, H, W, 3), or a sample of a long clip.
-        crop: what went in, uint8 RGB (H, W, 3); or why it is missing.
+        crop: what the clip was made from, uint8 RGB (H, W, 3); or why it is missing.
         prompt: what the clip should show; None: not known.
         model: as in `measure`.
     """
@@ -167,21 +167,19 @@ def measure_frames(
     from i2v_lab.metrics.frames import whole
 
     sampled = whole(frames) if isinstance(frames, np.ndarray) else frames
-    values: dict[str, float | None] = {}
-    missing: dict[str, str] = {}
-    found = _Found(values, missing)
+    found = _Found()
     _measure_pixels(found, sampled, crop)
     _measure_motion(found, sampled, prompt)
     if model is not None:
         _measure_subject(found, sampled, model)
-    ordered = {name: values.get(name) for name in METRICS if name in values}
+    ordered = {name: found.values[name] for name in METRICS if name in found.values}
     height, width = sampled.frames.shape[1:3]
-    return Measured(ordered, missing, sampled.total, len(sampled.frames), height, width, prompt or "")
+    return Measured(ordered, found.missing, sampled.total, len(sampled.frames), height, width, prompt or "")
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Where values go, and the reasons of those that are missing."""
+    """The values, and why some are missing."""
 
     values: dict[str, float | None] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
@@ -196,7 +194,7 @@ class _Found:
         self.put(dict.fromkeys(names, math.nan), reason)
 
     def attempt(self, work: Callable[[], Mapping[str, float]], reason: str, *names: str) -> None:
-        """What OpenCV cannot do with these frames is missing; the other metrics are not lost with it."""
+        """Where OpenCV fails on these frames, these metrics are missing; the others are kept."""
         import cv2
 
         try:
@@ -222,7 +220,7 @@ def _measure_pixels(found: _Found, sampled: SampledFrames, crop: Frames | str) -
     if isinstance(crop, str):
         found.lack(crop, "input_ssim", "input_psnr")
     elif crop.shape != sampled.frames[0].shape:
-        found.lack("the clip has not the size that its settings say", "input_ssim", "input_psnr")
+        found.lack("the clip's size is not the one in its settings", "input_ssim", "input_psnr")
     else:
         import cv2
 
@@ -239,7 +237,7 @@ def _measure_motion(found: _Found, sampled: SampledFrames, prompt: str | None) -
     from i2v_lab.metrics import flow
     from i2v_lab.metrics import prompt as words
 
-    told = words.asked(prompt) if prompt is not None else []
+    named = words.asked(prompt) if prompt is not None else []
     short = min(sampled.frames.shape[1:3])
     reason = ""
     if len(sampled.frames) < 2:
@@ -259,7 +257,7 @@ def _measure_motion(found: _Found, sampled: SampledFrames, prompt: str | None) -
         found.lack("the frames have no texture that could be followed", *_FLOW, "prompt_agreement")
         return
     found.attempt(lambda: _flow_values(clip), "it has no value for these frames", *_FLOW)
-    if not told:
+    if not named:
         unknown = "the prompt is not known" if prompt is None else "the prompt names no direction, zoom or stillness"
         found.lack(unknown, "prompt_agreement")
     else:

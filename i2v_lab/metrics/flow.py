@@ -1,4 +1,4 @@
-"""Motion by dense optical flow (DIS: Kroeger et al. 2016): how much, whereto, how smooth, and how true.
+"""Motion by dense optical flow (DIS: Kroeger et al. 2016): how much, in which direction, how smooth, and how consistent.
 
 Flow is computed on grey frames of at most 256 px at the longer side, their histograms equalized, so that a change of light
 is not taken for movement. Lengths are brought back to pixels of the clip. Where a picture has no texture flow is a guess:
@@ -30,7 +30,7 @@ INNER = 0.42  # of a side, from the middle: what counts
 TEXTURE = 1.0  # grey levels a pixel: below, nothing can be followed
 TEXTURED = 0.01  # share of the inner pixels that must have that much
 VISIBLE = 0.1  # share of the first frame that must still be seen for drift
-DRIFT_FRAMES = 8  # frames that are held against the first one
+DRIFT_FRAMES = 8  # frames that are compared with the first one
 
 
 def shrink(frames: Sequence[Frames] | Frames, long_side: int = LONG_SIDE) -> list[GreyFrame]:
@@ -68,7 +68,7 @@ class Estimator:
 
 
 def texture(grey: GreyFrame) -> Array:
-    """How much of each pixel's flow to believe: its gradient in grey levels a pixel; 0 near the rim and where it is flat."""
+    """Weight of each pixel's flow: its gradient in grey levels a pixel; 0 near the rim and where it is flat."""
     smooth = cv2.GaussianBlur(grey, (0, 0), 1.0)
     found = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8))
     found[found < TEXTURE] = 0
@@ -100,7 +100,7 @@ def fit(flow: Array, x: Array, y: Array, weight: Array) -> tuple[Array, Array]:
 
 
 def warp(picture: GreyFrame, flow: Array) -> Array:
-    """The picture moved back along the flow: at each pixel what lies where the flow points, float32 (h, w)."""
+    """The picture moved back along the flow: each pixel is taken from where the flow points, float32 (h, w)."""
     height, width = picture.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     where = (x + flow[..., 0].astype(np.float32), y + flow[..., 1].astype(np.float32))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from i2v_lab.clip import video
+from i2v_lab.clip.decode import MAX_PIXELS
 from i2v_lab.clip.ffmpeg import ask, shown
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import ClipError
@@ -14,7 +15,6 @@ from i2v_lab.errors import ClipError
 FRAMES_MAX = 256  # frames that are measured
 BYTES_MAX = 400_000_000  # and no more of them than this in memory
 RUN = 8  # successive frames in each place of a longer clip
-PIXELS_MAX = 89_478_485  # of one frame: as of an input picture
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def read_evenly(path: Path, extent: tuple[int, int] | None = None) -> SampledFra
         ClipError: no such file, not a whole MP4, WebM or GIF, or frames of more than 89 megapixels.
     """
     total, pixels = extent or _extent(path)
-    if pixels > PIXELS_MAX:
-        raise ClipError(f"{shown(path)}: expected frames of at most {PIXELS_MAX / 1e6:.0f} megapixels, got {pixels / 1e6:.0f}")
+    if pixels > MAX_PIXELS:
+        raise ClipError(f"{shown(path)}: expected frames of at most {MAX_PIXELS / 1e6:.0f} megapixels, got {pixels / 1e6:.0f}")
     room = max(2, min(FRAMES_MAX, BYTES_MAX // max(1, 3 * pixels)))
     if total <= room:
         return whole(video.read(path))

@@ -29,7 +29,7 @@ def field_of(part: Part, x: Array, y: Array) -> Array:
 
 
 def agreement(flow: ClipFlow, prompt: str) -> float:
-    """-1 (the opposite) over 0 (unrelated, or no motion) to 1 (as told); of several movements the one that fits best.
+    """-1 (the opposite) over 0 (unrelated, or no motion) to 1 (as asked); of several movements the one that fits best.
 
     The camera's motion is the field that is fitted to each flow (`flow.fit`), so what moves in the scene may move. A movement:
     the mean over frames of the cosine between that field and the movement's own, over all of the frame; a field shorter
@@ -45,8 +45,8 @@ def agreement(flow: ClipFlow, prompt: str) -> float:
     def fits(name: str) -> float:
         if name == "still":
             return float(np.mean(np.maximum(-1, 1 - length / FLOOR)))
-        told = field_of(_PARTS[name], x, y)
-        across, along = told[..., 0], told[..., 1]
+        wanted = field_of(_PARTS[name], x, y)
+        across, along = wanted[..., 0], wanted[..., 1]
         shares = [float(part.mean()) for part in (across, along, across * x + along * y, along * x - across * y)]
         own = float((across**2 + along**2).mean()) ** 0.5
         return float(np.clip(np.mean(flow.fits @ shares / (np.maximum(length, FLOOR) * own)), -1, 1))

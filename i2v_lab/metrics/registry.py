@@ -1,6 +1,6 @@
 """The metrics: what each is, in which unit, from where to where, and whether more of it is better.
 
-The table in docs/metrics.md is made from this one.
+The table in docs/metrics.md is made from this.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Metric:
         formula: what is computed, in words and symbols.
         unit: "" where it has none.
         low, high: its range.
-        better: whether more is better; None where it only says how much.
+        better: whether more is better; None if it only says how much.
         source: where it comes from.
-        proxy: whether it stands in for a measure that a learned network makes.
+        proxy: whether it replaces a metric that needs a learned network.
         note: what else to know when reading it.
     """
 
@@ -84,13 +84,13 @@ _ALL = (
         "warping_error", "warping error", "root mean square of f_k - f_k+1 moved back along the flow, where forward and backward flow agree",
         "grey levels", 0, 255, False, "Lai et al. 2018, there with FlowNet2; mask: Sundaram et al. 2010", proxy=True,
     ),
-    Metric("input_ssim", "first frame against the input", "SSIM of the first frame and the crop that went in, grey", "", -1, 1, True,
+    Metric("input_ssim", "first frame against the input", "SSIM of the first frame and the crop that the clip was made from, grey", "", -1, 1, True,
            "Wang et al. 2004 (Gaussian window, 1.5 px)"),
     Metric("input_psnr", "first frame against the input", "10 log10(255² / mean (f_0 - crop)²)", "dB", 0, 100, True, "usual",
            note="100 where they are equal"),
     Metric(
         "drift_ssim", "kept of the first frame", "mean over up to 8 frames k, the last among them, of the SSIM of f_0 and f_k moved back "
-        "along the flow, where both show the same", "", -1, 1, True, _OWN, proxy=True, note="stands in for learned subject and background "
+        "along the flow, where both show the same", "", -1, 1, True, _OWN, proxy=True, note="replaces learned subject and background "
         "consistency; frames that show less than a tenth of the first are left out",
     ),
     Metric("sharpness", "sharpness", "variance of the Laplacian of the grey frame, the mean over frames", "grey levels²", 0, _INF, True,
@@ -106,7 +106,7 @@ _ALL = (
     Metric(
         "prompt_agreement", "agreement of motion with the prompt", "mean over frames of the cosine between the fitted field and that of the "
         "named camera movement; stillness: 1 - length of the fitted field / 0.2 % of the short side", "", -1, 1, True, _OWN, proxy=True,
-        note="1 as told, 0 unrelated or no motion, -1 the opposite; missing where the prompt names no direction, zoom or stillness",
+        note="1 as asked, 0 unrelated or no motion, -1 the opposite; missing where the prompt names no direction, zoom or stillness",
     ),
     Metric("subject_consistency", "subject consistency, CLIP", "mean over k > 0 of (max(0, cos(c_k, c_0)) + max(0, cos(c_k, c_k-1))) / 2, "
            "c_k the embedding of f_k", "", 0, 1, True, f"{_VBENCH}, there with DINO", proxy=True,

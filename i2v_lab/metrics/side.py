@@ -1,9 +1,9 @@
-"""Measuring on the side: a process of its own measures the clips of runs that are done, while the next one is made.
+"""Measuring in the background: a second process measures finished clips while the next one is made.
 
-Where there is no second core the clip is measured at once. The process gets the names of runs through a pipe and reads
-the clip files, so nothing is lost with it: what it did not come to has no metrics, and `i2v-lab measure --missing` fills
-them in. When its parent ends, however that was, it finishes what it was given, and then ends too: nobody waits for it at
-the end of a command.
+On a machine with one core the clip is measured at once. The process reads the ids of runs from a pipe and opens the clip
+files itself, so nothing is lost if it dies: the runs that it did not reach have no metrics, and `i2v-lab measure --missing`
+fills them in. When its parent ends, in whatever way, it finishes what it was given and then ends too. No command waits for
+it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _second_core() -> bool:
 
 
 class _Side:
-    """The other process, as its parent sees it: what it was given and has not answered."""
+    """The other process, seen from its parent: what it was given and has not answered."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -106,11 +106,11 @@ class _Side:
             self._drop(*job)
 
     def _start(self) -> subprocess.Popen[str]:
-        """Begin the process. It takes part in nothing that ends this one: no Ctrl-C, no terminal, no threads of OpenCV."""
+        """Begin the process. Nothing that ends this process reaches it: no Ctrl-C, no terminal."""
         lines = "import sys; from i2v_lab.metrics.side import main; main(sys.stdin, sys.stdout)"
         # One thread each: the cores belong to the clip in the making.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        # Not from the current folder, where a statistics.py may lie, but from where this package lies.
+        # Not from the current folder, which may have a statistics.py, but from this package's folder.
         paths = [str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         process = subprocess.Popen(
@@ -178,9 +178,9 @@ def main(given: Iterable[str], answers: TextIO) -> None:
     stores: dict[str, Store] = {}
     for line in given:
         folder, id = json.loads(line)
-        with suppress(Exception):  # whatever it is, it is one clip's
+        with suppress(Exception):  # any error here concerns one clip
             if (Path(folder) / "runs.db").is_file():  # a store that was deleted meanwhile is not made again
                 stores[folder] = stores.get(folder) or Store(Path(folder))
                 fill_in(id, stores[folder])
-        with suppress(OSError):  # nobody listens any more: go on
+        with suppress(OSError):  # the parent has ended: go on
             print(line.strip(), file=answers, flush=True)

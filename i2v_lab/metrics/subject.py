@@ -1,4 +1,4 @@
-"""Subject consistency by the image encoder of a loaded model. The only part of the metrics that needs torch."""
+"""Subject consistency by the image encoder of a loaded model. The only metric that needs torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from i2v_lab.clip.video import Frames
 
 
 def subject_consistency(frames: Frames, model: Any) -> float:
-    """Mean over frames of their CLIP likeness to the first and to the one before, as VBench does with DINO: 0 to 1.
+    """Mean over frames of their CLIP similarity to the first and to the one before, as VBench does with DINO: 0 to 1.
 
     Args:
         frames: uint8 RGB, (F, H, W, 3).

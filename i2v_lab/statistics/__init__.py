@@ -1,7 +1,7 @@
-"""What a sweep allows to be said: means with intervals, paired differences, the best for the cost, and people's votes.
+"""What a sweep shows: means with intervals, paired differences, the best for the cost, and people's votes.
 
-The unit of luck is the seed. A seed is used in many cells, and its noise is in all of them, so intervals and tests draw
-whole seeds; pictures, prompts and other axes are what they are, and nothing is said about pictures that were not tried.
+The random unit is the seed. One seed's noise is in many cells, so intervals and tests resample whole seeds. Pictures,
+prompts and other axes are fixed: nothing is claimed about pictures that were not tried.
 """
 
 from i2v_lab.statistics.best import best_within, cheapest, pareto

@@ -1,4 +1,4 @@
-"""The best for the cost: what no other beats, and the best within a limit."""
+"""The best for the cost: the Pareto front, and the best within a limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def pareto(quality: Sequence[float], cost: Sequence[float], *, more_is_better: bool = True) -> list[bool]:
-    """Which points no other beats: none is as good and cheaper, or better and no dearer. NaN is never among them."""
+    """The Pareto front: points that no other point beats in quality at the same cost or less. NaN is never on it."""
     gain = np.asarray(quality, np.float64) * (1 if more_is_better else -1)
     price = np.asarray(cost, np.float64)
     known = ~(np.isnan(gain) | np.isnan(price))
@@ -32,7 +32,7 @@ def cheapest(table: pd.DataFrame, quality: str, at_least: float) -> pd.Series[An
     Args:
         table: one row a run.
         quality: a metric: its column, metric_sharpness, or its name, sharpness.
-        at_least: the lowest value that will do; where less is better (sharpness_loss, say), the highest.
+        at_least: the lowest value that is good enough; if less is better (as for sharpness_loss), the highest.
 
     Returns:
         The row; None where no run is good enough.
@@ -56,7 +56,7 @@ def best_within(
     """The finished run of the best quality that cost no more than this; of equals, the one that took fewer seconds.
 
     Raises:
-        InputError: the table has no such column, or the metric has no better side (an amount of motion, say).
+        InputError: the table has no such column, or neither more nor less of the metric is better (motion).
     """
     column = metric_column(table, quality)
     better = more_is_better(column)

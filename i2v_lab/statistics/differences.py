@@ -1,4 +1,4 @@
-"""Differences between settings, paired by seed and picture, and what may be said of them."""
+"""Differences between settings, paired by seed and picture, and what may be claimed about them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Difference:
     Attributes:
         metric: the column. before, after: the two values.
         mean: of `after` less `before` over the pairs.
-        low, high: 95 % interval of it, by bootstrap over seeds; not widened for looking at many.
+        low, high: 95 % interval of it, by bootstrap over seeds; not corrected for many comparisons.
         effect: Cohen's d for pairs: mean over standard deviation of the seeds' own differences. NaN with one seed.
         p: of a paired t-test over the seeds' mean differences. p_holm: the same, corrected (Holm) for all differences that
             were asked for together.
@@ -47,7 +47,7 @@ class Difference:
 
     @property
     def verdict(self) -> Verdict:
-        """What may be said: a difference is one where the corrected p is below 0.05."""
+        """What may be claimed: a difference, if the corrected p is below 0.05."""
         if not self.pairs:
             return "no pairs"
         if self.seeds < 2:
@@ -94,7 +94,7 @@ def differences(
 
 
 def contrasts(table: pd.DataFrame, axis: str) -> list[tuple[Any, Any]]:
-    """The pairs of values that are compared, chosen before any metric is looked at.
+    """The pairs of values that are compared, chosen before any metric is read.
 
     Of numbers: the lowest with the highest, and each with the next. Of other values: each with each, up to five of them;
     beyond, each with the first.
@@ -111,7 +111,7 @@ def _difference(table: pd.DataFrame, axis: str, column: str, axes: Sequence[str]
     values, amounts, seeds = plain(table, axis), amounts_of(table, column), seeds_of(table)
     others = [name for name in dict.fromkeys([*axes, *(("seed",) if "seed" in table else ())]) if name != axis]
     keys = {name: plain(table, name) for name in others}
-    # What goes along with the axis, as width with height, cannot agree.
+    # An axis that changes with this one, as width with height, cannot agree.
     others = [name for name in others if name == "seed" or not _follows(values, keys[name])]
     sides: tuple[dict[Any, float], dict[Any, float]] = ({}, {})
     seed_of = {}
@@ -146,7 +146,7 @@ def _effect(by_seed: Numbers) -> tuple[float, float]:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p of many tests, corrected so that the chance of any false finding among them is kept (Holm 1979). NaN stays NaN."""
+    """p of many tests, corrected (Holm 1979): the chance of any false finding among them stays below the level. NaN stays NaN."""
     known = sorted((value, at) for at, value in enumerate(p) if not math.isnan(value))
     corrected, highest = [math.nan] * len(p), 0.0
     for rank, (value, at) in enumerate(known):

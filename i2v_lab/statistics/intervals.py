@@ -26,7 +26,7 @@ def interval(values: Sequence[float] | Numbers, clusters: Sequence[Hashable] | N
 
     Args:
         values: finite numbers.
-        clusters: which of them belong together (the seed of each); None: each stands alone.
+        clusters: which of them belong together (the seed of each); None: each is its own.
     """
     values = np.asarray(values, np.float64)
     names = {name: number for number, name in enumerate(dict.fromkeys(clusters if clusters is not None else range(len(values))))}

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def ranking(votes: pd.DataFrame, groups: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Who wins, by Bradley and Terry (1952): P(i is found better than j) = 1 / (1 + exp(s_j - s_i)).
+    """A ranking by Bradley and Terry (1952): P(i is judged better than j) = 1 / (1 + exp(s_j - s_i)).
 
-    A vote for "equal" counts as half a win for each. Everybody has one more "equal" against an imaginary clip of strength 0,
-    so that who won or lost always still has a finite strength; with few votes this draws strengths towards 0. Intervals
+    A vote for "equal" counts as half a win for each. Each clip has one more "equal" against an imaginary clip of strength 0,
+    so that a clip that always won or lost still has a finite strength; with few votes this draws strengths towards 0. Intervals
     are percentiles of 1,000 bootstraps over the votes, 95 %.
 
     Args:
         votes: left, right (ids), better (left, right, equal); see `Opinions.votes`.
-        groups: the setting (guidance 9, say) that a run's id stands for: settings are ranked then, and votes within one,
-            or on a run that has none, are left out.
+        groups: the setting (such as guidance 9) of each run's id: then settings are ranked, and votes within one setting, or
+            on a run without one, are left out.
 
     Returns:
         The strongest first. Index: id or setting; columns: strength (natural logarithm, 0 is average), low, high, votes,
@@ -60,7 +60,7 @@ def _bradley_terry(pairs: npt.NDArray[np.int64], won: Numbers, times: Numbers, m
     left, right = pairs.T
     at_left, at_right = (np.eye(many)[side] for side in (left, right))  # (votes, many)
     wins = times @ (won[:, None] * at_left + (1 - won)[:, None] * at_right)
-    # Only who met is looked at: most clips never meet most others.
+    # Only pairs that were compared: most clips never meet most others.
     couples, which = np.unique(np.sort(pairs, axis=1), axis=0, return_inverse=True)
     one, other = couples.T
     met = times @ np.eye(len(couples))[which.ravel()]  # (B, couples)

@@ -28,7 +28,7 @@ from i2v_lab.models.checkpoint import DTYPES, one_line, quiet_libraries, read_js
 from i2v_lab.models.i2vgen_xl import networks
 from i2v_lab.models.i2vgen_xl.networks import CELL, CLIP_TOKENS, Conditions, Networks, prompts
 from i2v_lab.models.memory import tiers, tracker
-from i2v_lab.models.memory.cost_cache import Part, kept
+from i2v_lab.models.memory.cost_cache import PartCost, kept
 from i2v_lab.models.memory.tracker import Tracker
 
 # The published checkpoint, part by part. An empty config for the UNet: the class's defaults are the real thing.
@@ -176,12 +176,12 @@ class _Runner:
         self.configs, self.dtype = json.dumps(configs, sort_keys=True, default=str), dtype
         self.tokens = min(CLIP_TOKENS, int(configs["text_encoder"].get("max_position_embeddings", CLIP_TOKENS)))
 
-    def part(self, name: str, tier: int, *shape: int) -> Part:
+    def part(self, name: str, tier: int, *shape: int) -> PartCost:
         """What a part takes at a shape, in the code that it runs on this tier."""
         code = tiers.code(tier)  # of which a part sees some: the UNet chunks, the VAE tiles, the towers neither
         code = {"predict": min(code, 2) // 2 * 2, "latents": code // 5 * 5, "decode": code // 5 * 5}.get(name, 0)
 
-        def run() -> Part:
+        def run() -> PartCost:
             fake = _fake(self.configs, self.dtype)
             work: Callable[..., torch.Tensor] = getattr(self, f"_{name}")
             try:
@@ -190,7 +190,7 @@ class _Runner:
                     out = work(fake.model, *shape).untyped_storage().nbytes()
             except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
                 raise ModelError(f"expected a network that can be run, got one whose {name} fails ({one_line(error)})") from None
-            return Part(tracked.peak, out, tracked.flops)
+            return PartCost(tracked.peak, out, tracked.flops)
 
         return kept([_code(), self.configs, self.dtype, name, code, shape], run)
 
@@ -198,8 +198,8 @@ class _Runner:
         """The most bytes of weights that are on the device in a stage."""
         kind = device.partition(":")[0]
 
-        def run() -> Part:
-            return Part(tiers.resident(_fake(self.configs, self.dtype).model, stage, tier, kind), 0, 0)
+        def run() -> PartCost:
+            return PartCost(tiers.resident(_fake(self.configs, self.dtype).model, stage, tier, kind), 0, 0)
 
         return kept([_code(), self.configs, self.dtype, "weights", tier, stage, kind], run).peak
 
@@ -264,7 +264,7 @@ class _Clip:
             self._stage("decode", told + 2 * noise + self._frames(vae), vae.flops * frames),
         )
 
-    def _frames(self, vae: Part) -> int:
+    def _frames(self, vae: PartCost) -> int:
         """Bytes of decoding, beside what stays from before: one frame at work, and those that are done; see `decode`."""
         clip = 3 * self.params.height * self.params.width * self.params.num_frames  # as bytes of uint8
         if self.tier == 0:  # all frames in float32 from the beginning; at the end they and two copies in uint8

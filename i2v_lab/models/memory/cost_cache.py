@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 log = logging.getLogger(__name__)
 
 
-class Part(NamedTuple):
+class PartCost(NamedTuple):
     """What one part of a model takes.
 
     Attributes:
@@ -30,10 +30,10 @@ class Part(NamedTuple):
     flops: int
 
 
-_memory: dict[str, Part] = {}
+_memory: dict[str, PartCost] = {}
 
 
-def kept(key: Sequence[Any], run: Callable[[], Part]) -> Part:
+def kept(key: Sequence[Any], run: Callable[[], PartCost]) -> PartCost:
     """The result that was kept under this key; the first time, that of `run`.
 
     Args:
@@ -65,17 +65,17 @@ def folder() -> Path | None:
     return base / "i2v_lab" / "costs" if base else None
 
 
-def _read(name: str) -> Part | None:
+def _read(name: str) -> PartCost | None:
     place = folder()
     with suppress(OSError, ValueError, TypeError):  # not there, or damaged: it is run again
         if place:
-            found = Part(**json.loads((place / f"{name}.json").read_text("utf-8")))
+            found = PartCost(**json.loads((place / f"{name}.json").read_text("utf-8")))
             if all(isinstance(value, int) and value >= 0 for value in found):
                 return found
     return None
 
 
-def _write(name: str, found: Part) -> Part:
+def _write(name: str, found: PartCost) -> PartCost:
     if place := folder():
         part = place / f".{name[:16]}-{secrets.token_hex(4)}.part"
         try:

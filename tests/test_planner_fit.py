@@ -1,8 +1,7 @@
-"""The planner: memory predicted against torch's profiler and the process's own peak, what fits where, time from earlier runs."""
+"""What fits where, time predicted from earlier runs, and where forecasts are shown: sweeps and `i2v-lab plan`."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -11,36 +10,20 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import make_checkpoint
-from torch._subclasses.fake_tensor import FakeTensorMode
+from forecasts import clip, empty_cost_cache
 
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.record import RunRecord, new_id
 from i2v_lab.cost import Budget, Forecaster, plan
 from i2v_lab.cost.timing import fit
 from i2v_lab.devices.hardware import GIB, machine
-from i2v_lab.errors import ModelError, ParamsError, UnsupportedParams
-from i2v_lab.models.base import VideoModel
-from i2v_lab.models.closed_form.model import ClosedForm
-from i2v_lab.models.fake import FakeModel
-from i2v_lab.models.i2vgen_xl import cost as i2vgen_cost
+from i2v_lab.errors import ParamsError
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
-from i2v_lab.models.memory import cost_cache
 from i2v_lab.models.memory.tiers import TIERS
-from i2v_lab.models.memory.tracker import Tracker
-from i2v_lab.models.sampling import SCHEDULERS, denoise, make_scheduler
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, plan_sweep
-
-spec = importlib.util.spec_from_file_location("prediction", Path(__file__).parents[1] / "experiments" / "check_prediction.py")
-assert spec is not None
-assert spec.loader is not None
-prediction = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(prediction)
-
-SHAPES = ["64x64 2", "64x96 8", "128x64 3", "128x128 16", "128x192 8", "256p 4", "256p 8", "256x320 5", "384x256 6", "320x448 4"]
 
 
 @pytest.fixture(scope="module")
@@ -55,149 +38,9 @@ def model(folder: Path) -> I2VGenXL:
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory):
-    """A cache of costs of our own, empty at first."""
-    with pytest.MonkeyPatch.context() as patch:
-        place = tmp_path_factory.mktemp("cache")
-        patch.setenv("XDG_CACHE_HOME", str(place))
-        cost_cache.forget()
-        yield place / "i2v_lab" / "costs"
-    cost_cache.forget()
-
-
-def clip(shape: str = "128x128 4", **fields: object) -> ClipParams:
-    resolution, frames = shape.split()
-    return ClipParams(
-        **{"image": "sample:coffee", "resolution": resolution, "num_frames": int(frames), "num_inference_steps": 2, **fields}
-    )
-
-
-# Counting
-
-
-@pytest.mark.parametrize("fake", [False, True])
-def test_the_tracker_counts_each_storage_once_while_it_lives(fake: bool) -> None:
-    weight = torch.ones(64, 32)
-    mode = FakeTensorMode()
-    if fake:
-        weight = mode.from_tensor(weight)
-    with mode if fake else torch.no_grad(), torch.no_grad(), Tracker([weight]) as tracker:
-        x = torch.zeros(16, 64)
-        assert tracker.held == 16 * 64 * 4
-        y = x @ weight.t().t()  # views of a weight are no memory
-        assert tracker.held == 16 * (64 + 32) * 4
-        x = y.view(-1)[:10]
-        assert tracker.held == 16 * 32 * 4
-        del x, y
-        assert tracker.held == 0
-    assert tracker.peak == 16 * (64 + 32) * 4
-    assert tracker.flops == 2 * 16 * 64 * 32
-
-
-def test_the_flops_of_attention_are_those_of_its_two_products() -> None:
-    query, key = torch.randn(2, 3, 40, 16), torch.randn(2, 3, 24, 16)
-    with torch.no_grad(), Tracker() as tracker:
-        torch.nn.functional.scaled_dot_product_attention(query, key, key)
-    assert tracker.flops == 2 * 3 * (2 * 40 * 24 * 16) * 2
-
-
-def test_a_model_in_the_seam_has_tiers_and_a_cost() -> None:
-    for family in (FakeModel, ClosedForm):
-        assert isinstance(family(), VideoModel)
-        assert family.tiers("cpu") == (0,)
-        found = family.cost(clip(), checkpoint="", device="cpu", dtype="float32")
-        assert [stage.stage for stage in found] == ["encode", "denoise", "decode"]
-        with pytest.raises(ValueError, match="tier 0 alone"):
-            family().use_tier(1)
-
-
-# Against what is measured
-
-
-def test_each_stage_of_a_network_takes_what_was_foretold(model: I2VGenXL) -> None:
-    for number, shape in enumerate(SHAPES):
-        params = clip(shape, guidance_scale=9 - 8 * (number % 3 == 2), scheduler=("ddim", "euler-a", "unipc")[number % 3])
-        model.use_tier(2 * (number % 4 == 3))
-        for stage, error in prediction.compare(model, params).items():
-            assert abs(error) < 0.05, (params.resolution, params.num_frames, model.tier, stage)
-    model.use_tier(0)
-
-
-def test_the_full_network_takes_what_its_configs_say() -> None:
-    encode, denoise, decode = I2VGenXL.cost(clip("256p 8"), checkpoint="", device="cuda", dtype="float16")
-    assert encode.weights == denoise.weights == decode.weights
-    assert 2.48e9 * 2 < encode.weights < 2.50e9 * 2  # 2.49 billion parameters of two bytes
-    assert denoise.activations / GIB == pytest.approx(0.33, rel=0.02)
-    assert denoise.flops / 2 == pytest.approx(4.95e12, rel=0.01)  # a step
-    free = I2VGenXL.cost(clip("256p 8", guidance_scale=1), checkpoint="", device="cuda", dtype="float16")[1]
-    assert free.flops * 2 == pytest.approx(denoise.flops, rel=0.01)
-    assert free.activations < 0.6 * denoise.activations
-
-
-@pytest.mark.parametrize("shape", ["64x64 2", "256p 48", "1024p 12"])
-def test_a_closed_form_clip_takes_the_memory_that_was_foretold(shape: str, i2v_lab) -> None:
-    params = clip(shape, prompt="zoom in")
-    resolution, frames = shape.split()
-    made = i2v_lab("generate", "--image", params.image, "--prompt", params.prompt, "--resolution", resolution, "--num-frames", frames,
-                   "--num-inference-steps", 2, "--json")  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    assert plan(params).peak_gib == pytest.approx(json.loads(made.stdout)["peak_ram_gib"], rel=0.15)
-
-
-def test_flops_count_every_call_of_the_network(model: I2VGenXL) -> None:
-    calls = []
-    for name in SCHEDULERS:
-        calls.clear()
-        params = clip("64x64 2", scheduler=name, num_inference_steps=7)
-
-        def predict(latents: torch.Tensor, timestep: torch.Tensor, with_negative: bool) -> torch.Tensor:
-            calls.append(timestep)
-            return torch.stack([latents, latents])
-
-        scheduler = make_scheduler(name, model.scheduler_config)
-        denoise(predict, torch.randn(2, 4, 8, 8), scheduler, params, torch.Generator(), Progress())
-        one = model.cost(
-            params.replace(scheduler="ddim", num_inference_steps=1), checkpoint="", device="cpu", dtype="float32", loaded=model
-        )
-        many = model.cost(params, checkpoint="", device="cpu", dtype="float32", loaded=model)
-        assert many[1].flops == len(calls) * one[1].flops, name
-
-
-# Kept on disk
-
-
-def test_what_was_run_once_is_read_from_disk(cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = clip("64x128 3", model=str(folder))
-    first = plan(params, device="cpu")
-    kept = {path.name for path in cache.iterdir()}
-    assert kept
-    assert not any(name.endswith(".part") for name in kept)
-
-    def never(*_: object) -> None:
-        raise AssertionError("it was run again")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(i2vgen_cost, "_fake", never)
-        cost_cache.forget()
-        assert plan(params, device="cpu").stages == first.stages
-        assert plan(params.replace(num_inference_steps=9, seed=4), device="cpu").peak_gib == first.peak_gib
-    for path in cache.iterdir():  # damaged: it is run again, and fixed
-        path.write_text("{}")
-    cost_cache.forget()
-    assert plan(params, device="cpu").stages == first.stages
-    assert sum("peak" in path.read_text() for path in cache.iterdir()) >= 7  # five parts, and weights
-
-
-def test_configs_that_make_no_network_are_an_error_in_words(folder: Path, tmp_path: Path) -> None:
-    for path in folder.rglob("*.json"):
-        copy = tmp_path / path.relative_to(folder)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
-    config = json.loads((folder / "unet" / "config.json").read_text())
-    (tmp_path / "unet" / "config.json").write_text(json.dumps({**config, "down_block_types": ["Odd"]}))
-    with pytest.raises(ModelError, match="no network can be built"):
-        plan(clip(model=str(tmp_path)), device="cpu")
-    with pytest.raises(UnsupportedParams, match="nearest"):
-        plan(clip("100x100 4", model=str(folder)), device="cpu")
+    """The folder of the cache of costs."""
+    with empty_cost_cache(tmp_path_factory.mktemp("cache")) as place:
+        yield place
 
 
 # What fits
@@ -220,7 +63,9 @@ def test_the_first_tier_that_fits_is_taken(folder: Path) -> None:
     assert "\n" not in none.sentence()
 
 
-@pytest.mark.parametrize("shape", ["256p 16", "256x448 9", "448x320 12"])
+@pytest.mark.parametrize(
+    "shape", ["256p 16", *(pytest.param(shape, marks=pytest.mark.slow) for shape in ("256x448 9", "448x320 12"))]
+)
 def test_what_is_named_as_nearest_fits_and_no_larger_one_does(shape: str, folder: Path) -> None:
     params = clip(shape, model=str(folder))
     last = I2VGenXL.tiers("cuda")[-1]
@@ -279,7 +124,7 @@ def test_rates_are_found_again_from_what_they_made() -> None:
     assert (fit(flops, noisy) >= 0).all()
 
 
-def test_time_is_told_from_earlier_runs_on_this_device(tmp_path: Path, folder: Path) -> None:
+def test_time_is_predicted_from_earlier_runs_on_this_device(tmp_path: Path, folder: Path) -> None:
     store = Store(tmp_path)
     params = clip("128x128 4", model=str(folder))
     unknown = plan(params, device="cpu", store=store)
@@ -289,7 +134,7 @@ def test_time_is_told_from_earlier_runs_on_this_device(tmp_path: Path, folder: P
 
     def took(params: ClipParams, seconds: float, device_name: str = name, dtype: str = "float32") -> None:
         store.save(RunRecord(id=new_id(), status="done", params=params, seconds={"load": 99.0, "total": 99 + seconds},
-                             model_checkpoint="", device="cpu", device_name=device_name, dtype=dtype))  # fmt: skip
+                             model_fingerprint="", device="cpu", device_name=device_name, dtype=dtype))  # fmt: skip
 
     rate = 2e-9
     for shape in ("128x128 2", "64x64 8", "128x128 8"):
@@ -312,11 +157,11 @@ def test_on_cuda_what_was_measured_corrects_what_comes(tmp_path: Path, folder: P
     plain = plan(params, device="cuda:0", budget=Budget(2**40, "all"))
     device_name = str(machine("cuda:0")["device_name"])
     for ratio in (1.2, 1.3, 1.9):
-        store.save(RunRecord(id=new_id(), status="done", params=params, model_checkpoint="", device="cuda:0", dtype="float16",
+        store.save(RunRecord(id=new_id(), status="done", params=params, model_fingerprint="", device="cuda:0", dtype="float16",
                              device_name=device_name, predicted_peak_gib=plain.peak_gib * 1.3,
                              peak_vram_allocated_gib=plain.peak_gib * ratio))  # fmt: skip
     for _ in range(4):  # the try that failed had filled the device
-        store.save(RunRecord(id=new_id(), status="done", params=params, model_checkpoint="", device="cuda:0", dtype="float16",
+        store.save(RunRecord(id=new_id(), status="done", params=params, model_fingerprint="", device="cuda:0", dtype="float16",
                              device_name=device_name, requested_tier=0, actual_tier=2,
                              peak_vram_allocated_gib=plain.peak_gib * 1.9))  # fmt: skip
     found = plan(clip("64x64 4", model=str(folder)), device="cuda:0", store=store)
@@ -383,7 +228,7 @@ def test_the_command_answers_for_cards_that_are_not_here(inside, folder: Path, t
         assert "expected" in wrong.stderr
 
 
-def test_accuracy_shows_what_was_foretold_beside_what_was_measured(inside, tmp_path: Path) -> None:
+def test_accuracy_shows_what_was_predicted_beside_what_was_measured(inside, tmp_path: Path) -> None:
     assert "no run here" in inside("plan", "--accuracy").stderr
     store = Store(tmp_path / "results")
     for predicted, measured in ((1.0, 1.25), (1.0, 1.0), (None, 1.0)):
