@@ -44,25 +44,14 @@ LIBRARIES = (
 ROOMS = ("cost", "metrics", "models", "models.closed_form", "report", "run", "statistics", "store", "sweep")
 # Read when a library is imported: huggingface_hub's folders, threads, Python's own, matplotlib's backend.
 READ_AT_IMPORT = (
-    "CUDA_",
-    "HF_",
-    "HOME",
-    "LANG",
-    "LC_",
-    "LD_",
-    "MKL_",
-    "MPL",
-    "OMP_",
-    "OPENBLAS_",
-    "PYTHON",
-    "TORCH",
-    "TRANSFORMERS_",
-)
+    "CUDA_", "HF_", "HOME", "LANG", "LC_", "LD_", "MKL_", "MPL", "OMP_", "OPENBLAS_", "PYTHON", "TORCH", "TRANSFORMERS_",
+)  # fmt: skip
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}  # before a test changes it
 
 
 def must_be_cold(env: Mapping[str, str]) -> bool:
     """Whether a command with this environment needs a process of its own: it differs in what is read at import."""
-    return _at_import(env) != _at_import({**os.environ, "HF_HUB_OFFLINE": "1"})
+    return _at_import(env) != _at_import(ENVIRONMENT)
 
 
 def _at_import(env: Mapping[str, str]) -> dict[str, str]:
@@ -123,7 +112,7 @@ class _Server:
         listener.listen()
         ends = [other.fileno(), listener.fileno()]
         self.process = subprocess.Popen(
-            [sys.executable, __file__, *map(str, ends)], pass_fds=ends, env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            [sys.executable, __file__, *map(str, ends)], pass_fds=ends, env=ENVIRONMENT,
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         other.close()
