@@ -9,25 +9,56 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")] + DOCS
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_a_page_shows_works(page, tmp_path):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
-    for language, text in blocks:
-        command = ["bash", "-euc", text] if language == "bash" else [sys.executable, "-c", text]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks_of(page: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+SHOWING = [page for page in PAGES if blocks_of(page)]
+
+
+def run_blocks(page: Path, folder: Path, python: Path, *paths: Path) -> None:
+    """Run what a page shows in a folder that has only experiments/, with the programs of some folders."""
+    words = {"PATH": os.pathsep.join([*map(str, paths), os.environ["PATH"]]), "HF_HUB_OFFLINE": "1"}
+    (folder / "experiments").symlink_to(ROOT / "experiments")
+    for language, text in blocks_of(page):
+        command = ["bash", "-euc", text] if language == "bash" else [python, "-c", text]
+        done = subprocess.run(
+            command, cwd=folder, env={**os.environ, **words}, capture_output=True, text=True, timeout=300, check=False
+        )
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", SHOWING, ids=name_of)
+def test_what_a_page_shows_works(page, tmp_path):
+    programs = warm.programs()
+    run_blocks(page, tmp_path, programs / "warm-python", programs, Path(sys.executable).parent)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", SHOWING, ids=name_of)
+def test_what_a_page_shows_works_from_a_cold_start(page, tmp_path):
+    run_blocks(page, tmp_path, Path(sys.executable), Path(sys.executable).parent)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_and_pictures_of_a_page_are_there(page):
     for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+        assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def test_the_index_of_the_docs_has_every_page():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert not [page.name for page in DOCS if page.name != "README.md" and f"]({page.name})" not in index]

@@ -1,4 +1,4 @@
-"""Settings: who wins, and what a wrong one says."""
+"""Settings: which source wins, and the error of a wrong value."""
 
 from __future__ import annotations
 

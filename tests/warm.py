@@ -21,16 +21,19 @@ import logging
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
@@ -41,25 +44,14 @@ LIBRARIES = (
 ROOMS = ("cost", "metrics", "models", "models.closed_form", "report", "run", "statistics", "store", "sweep")
 # Read when a library is imported: huggingface_hub's folders, threads, Python's own, matplotlib's backend.
 READ_AT_IMPORT = (
-    "CUDA_",
-    "HF_",
-    "HOME",
-    "LANG",
-    "LC_",
-    "LD_",
-    "MKL_",
-    "MPL",
-    "OMP_",
-    "OPENBLAS_",
-    "PYTHON",
-    "TORCH",
-    "TRANSFORMERS_",
-)
+    "CUDA_", "HF_", "HOME", "LANG", "LC_", "LD_", "MKL_", "MPL", "OMP_", "OPENBLAS_", "PYTHON", "TORCH", "TRANSFORMERS_",
+)  # fmt: skip
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}  # before a test changes it
 
 
 def must_be_cold(env: Mapping[str, str]) -> bool:
     """Whether a command with this environment needs a process of its own: it differs in what is read at import."""
-    return _at_import(env) != _at_import({**os.environ, "HF_HUB_OFFLINE": "1"})
+    return _at_import(env) != _at_import(ENVIRONMENT)
 
 
 def _at_import(env: Mapping[str, str]) -> dict[str, str]:
@@ -114,12 +106,17 @@ class _Server:
     """The warm process, as the tests see it. It is in a session of its own: a Ctrl-C ends the tests, and they end it."""
 
     def __init__(self) -> None:
-        self._channel, other = socket.socketpair()
-        env = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        self.folder = Path(tempfile.mkdtemp(prefix="i2v-lab-warm-"))
+        listener, (self._channel, other) = socket.socket(socket.AF_UNIX), socket.socketpair()
+        listener.bind(str(self.folder / "socket"))
+        listener.listen()
+        ends = [other.fileno(), listener.fileno()]
         self.process = subprocess.Popen(
-            [sys.executable, __file__, str(other.fileno())], pass_fds=[other.fileno()], env=env, stdin=subprocess.DEVNULL, start_new_session=True
+            [sys.executable, __file__, *map(str, ends)], pass_fds=ends, env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         other.close()
+        listener.close()
         self._lock = threading.Lock()
         atexit.register(self.end)
 
@@ -138,6 +135,7 @@ class _Server:
         """End the warm process, and what it has running."""
         self._channel.close()
         self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @cache
@@ -150,10 +148,38 @@ def begin() -> None:
     _server()
 
 
+def programs() -> Path:
+    """A folder for the PATH of a shell: in it `i2v-lab` is the warm one, and `warm-python -c CODE` runs Python."""
+    folder = _server().folder
+    for name in ("i2v-lab", "warm-python"):
+        program = folder / name
+        if not program.exists():
+            program.write_text(_PROGRAM.format(python=sys.executable, socket=folder / "socket"))
+            program.chmod(0o755)
+    return folder
+
+
+_PROGRAM = """#!{python} -IS
+import json, os, socket, struct, sys
+end, status = os.pipe()
+job = {{"args": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ), "start_new_session": False, "measure": True}}
+if sys.argv[0].endswith("warm-python"):
+    job["code"] = sys.argv[2]
+text = json.dumps(job).encode()
+with socket.socket(socket.AF_UNIX) as channel:
+    channel.connect("{socket}")
+    socket.send_fds(channel, [struct.pack("I", len(text))], [0, 1, 2, status])
+    channel.sendall(text)
+    channel.recv(4)
+os.close(status)
+sys.exit(os.waitstatus_to_exitcode(struct.unpack("i", os.read(end, 4))[0]))
+"""
+
+
 # From here on: the warm process.
 
 
-def _serve(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+def _serve(channel: socket.socket, listener: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """Import, then fork for each command. Returns in each child what it was sent, and None in the server at its end."""
     for name in [*LIBRARIES, *(f"i2v_lab.{room}" for room in ROOMS)]:
         importlib.import_module(name)
@@ -166,30 +192,34 @@ def _serve(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     running: dict[int, int] = {}  # pid -> the end of the pipe that takes its status
     while True:
-        ready, _, _ = select.select([channel, wake], [], [])
+        ready, _, _ = select.select([channel, listener, wake], [], [])
         if wake in ready:
             os.read(wake, 4096)
             _reap(running)
-        if channel not in ready:
+        if channel not in ready and listener not in ready:
             continue
-        head, files, _, _ = socket.recv_fds(channel, 4, 4)
-        if not head:
+        asked = channel if channel in ready else listener.accept()[0]
+        head, files, _, _ = socket.recv_fds(asked, 4, 4)
+        if not head and asked is channel:  # the tests have ended
             for pid in running:
                 os.kill(pid, signal.SIGTERM)
             return None
-        job = json.loads(channel.recv(struct.unpack("I", head)[0], socket.MSG_WAITALL))
+        job = json.loads(asked.recv(struct.unpack("I", head)[0], socket.MSG_WAITALL))
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            channel.close()
-            for end in (wake, waker, files.pop(), *running.values()):
-                os.close(end)
+            for end in (channel, listener, asked):
+                end.close()
+            for number in (wake, waker, files.pop(), *running.values()):
+                os.close(number)
             return job, files
-        for end in files[:3]:
-            os.close(end)
+        for number in files[:3]:
+            os.close(number)
         running[pid] = files[3]
-        channel.sendall(struct.pack("i", pid))
+        asked.sendall(struct.pack("i", pid))
+        if asked is not channel:
+            asked.close()
 
 
 def _reap(running: dict[int, int]) -> None:
@@ -237,11 +267,14 @@ def _become(job: dict[str, Any], files: list[int]) -> None:
         importlib.import_module("i2v_lab.metrics.side").ON = False  # type: ignore[attr-defined]
 
 
-def _run() -> int:
-    """Run the command line to its end, with what Python does at the end of a process. Returns the exit code."""
+def _run(program: str | None) -> int:
+    """Run the command line (or a Python program) to its end, with what Python does at the end of a process. Returns the exit code."""
     code: Any = 0
     try:
-        runpy.run_module("i2v_lab", run_name="__main__", alter_sys=True)
+        if program is None:
+            runpy.run_module("i2v_lab", run_name="__main__", alter_sys=True)
+        else:
+            exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - it is in our docs
     except SystemExit as end:
         code = end.code
         if isinstance(code, str):
@@ -262,6 +295,6 @@ def _run() -> int:
 if __name__ == "__main__":
     sys.path.pop(0)  # the folder of the tests
     sys.path.insert(0, "")
-    if command := _serve(socket.socket(fileno=int(sys.argv[1]))):
+    if command := _serve(*(socket.socket(fileno=int(end)) for end in sys.argv[1:3])):
         _become(*command)
-        os._exit(_run())  # freeing all modules one by one takes 0.4 s
+        os._exit(_run(command[0].get("code")))  # freeing all modules one by one takes 0.4 s

@@ -1,6 +1,6 @@
-"""What the browser tests share: a browser, a page that may not complain, and a Jupyter server.
+"""What the browser tests share: a browser, a page in which no script may fail, and a Jupyter server.
 
-Where there is no Chromium they are skipped with the reason; in CI, which has one, that is a failure.
+Without Chromium the tests are skipped with the reason. In CI a missing Chromium is a failure.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def find_chromium() -> str:
     pytest.skip("there is no chromium (Debian: apt-get install chromium)")
 
 
-# One for the whole folder, and not for the session: its event loop would be in the way of other tests' own.
+# One for the folder, not for the session: its event loop would disturb tests that have their own.
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """A headless browser."""
@@ -38,9 +38,9 @@ def chromium() -> Iterator[Browser]:
 
 
 class Complaints(list[str]):
-    """What a page said that it should not: errors of its scripts, windows that opened.
+    """What should not happen on a page and did: errors of scripts, dialogs.
 
-    `allow(word)` takes those with the word as expected.
+    `allow(word)` accepts those that contain the word.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ OpenPage = Callable[..., tuple[Page, Complaints]]
 
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[OpenPage]:
-    """open_page(width=1280, height=900, **context) -> (page, complaints), in a browser context of its own; closed at the end."""
+    """open_page(width=1280, height=900, **context) -> (page, complaints), each in a new browser context; closed at the end."""
     contexts = []
 
     def make(width: int = 1280, height: int = 900, **options: object) -> tuple[Page, Complaints]:

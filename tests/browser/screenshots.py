@@ -1,9 +1,9 @@
-"""Pictures of all that people see, to be looked at: python tests/browser/screenshots.py FOLDER [WORD ...]
+"""Screenshots of every page, for a person to look at: python tests/browser/screenshots.py FOLDER [WORD ...]
 
 Makes a small sweep with the closed-form model and a Jupyter server, and PNGs: the page of a sweep and its report (light,
 dark, narrow, enlarged, sorted, as a wipe and a difference; failed cells, long prompts, a list that wraps), the notebook
-compare (in JupyterLab and Voilà), and whatever `shots_studio.take(browser, server, out)` makes. With words, only the
-groups that they name: pages, compare, studio.
+compare (in JupyterLab and Voilà), and the studio (`shots_studio.take(browser, server, out)`). With words, only these
+groups: pages, compare, studio.
 """
 
 from __future__ import annotations
