@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FOLDER = "sweeps"
-TABLE_SECONDS = 5.0  # at least between two writes of the table
+TABLE_SECONDS = 10.0  # at least between two writes of the table
 TABLE_SHARE = 100  # and this many times what the last write took, so that the table costs at most 1 % of the time
 MEASURE_SECONDS = 120.0  # at most, for clips that are not measured when the last one is made; they are measured later
 RETRY = {"failed": ("failed", "out_of_memory", "stopped"), "out_of_memory": ("out_of_memory",), "stopped": ("stopped",),
