@@ -6,9 +6,7 @@ import signal
 
 import psutil
 import pytest
-from servers import Server, wait_for
-
-BODY_MIB = 1
+from servers import BODY_MIB, Server, wait_for
 
 
 @pytest.fixture(scope="session")

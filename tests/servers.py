@@ -27,6 +27,7 @@ from i2v_lab.store import Store
 from i2v_lab.store.jobs import Jobs
 
 TOKEN = "a-token-for-the-tests-0123456789"  # noqa: S105
+BODY_MIB = 1  # of the shared server: the largest body
 PATIENCE = 60  # seconds until something that should happen counts as not happening
 
 

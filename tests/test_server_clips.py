@@ -141,6 +141,7 @@ def test_a_full_queue_answers_429_with_the_time_to_try_again(server, monkeypatch
         assert server.send("DELETE", f"/api/clips/{running}").status_code == 202
         queue = jobs_of(server.folder / "results")
         wait_for(lambda: queue.get(running).state == "stopped")  # though another has the device
+        assert server.ended(running)["state"] == "stopped"
         for id in (running, waiting[0]):
             stopped = server.get(f"/api/clips/{id}")
             assert (stopped.status_code, stopped.json()["state"]) == (200, "stopped")

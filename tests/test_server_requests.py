@@ -6,8 +6,7 @@ import json
 import re
 
 import pytest
-from server_fixtures import BODY_MIB
-from servers import data_url, picture
+from servers import BODY_MIB, data_url, picture
 
 from i2v_lab.server.body import ApiError, read_json, without_paths
 from i2v_lab.server.schemas import clip_request, limits_of, number_pattern

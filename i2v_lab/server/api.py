@@ -23,6 +23,7 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match
 from starlette.staticfiles import StaticFiles
@@ -367,4 +368,5 @@ def _add_handlers(app: FastAPI, routes: Sequence[BaseRoute], asked: Mapping[str,
     app.add_exception_handler(RequestValidationError, wrong_field)
     app.add_exception_handler(StarletteHTTPException, refuse)
     app.add_exception_handler(StoreError, no_store)
+    app.add_exception_handler(ClientDisconnect, lambda request, error: Response(status_code=400))  # nobody reads it
     app.add_exception_handler(Exception, broken)

@@ -19,6 +19,7 @@ from tornado import iostream, web
 from tornado.routing import Matcher, Rule
 
 DRAIN_BYTES = 2**30  # of a body that is too large: read and thrown away, so that the client reads the answer
+PARTS = 16  # of a body, of 64 KiB each, that wait until the API takes them
 CALLS = r"(?:predict|clips|models|plan|openapi\.json|docs)(?:/.*)?"  # below /api/
 # Headers of one connection, and what this server sets itself.
 _OWN = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-authorization", "proxy-authenticate"}
@@ -108,21 +109,13 @@ class ApiProxy(JupyterHandler):  # type: ignore[misc]
 
     def initialize(self, client: httpx.AsyncClient, limit: int, open_to_all: bool = False) -> None:
         self.client, self.limit, self.open_to_all = client, limit, open_to_all
-        self.size, self.parts = 0, asyncio.Queue[bytes]()
+        self.size, self.parts = 0, asyncio.Queue[bytes](PARTS)
         self.passing: asyncio.Task[None] | None = None
 
     async def prepare(self, *, _redirect_to_login: bool = False) -> None:
         self.refusal = await self._refusal()
         # A client without the token may not send more than one that has it.
-        drained = self.limit if self.refusal else DRAIN_BYTES
-        length = self.request.headers.get("Content-Length", "")
-        size = int(length) if length.isdecimal() else 0
-        if size > self.limit:
-            self.refusal = self.refusal or self._too_large()
-        if size > drained:
-            self.set_header("Connection", "close")
-            raise self.refusal or self._too_large()
-        self.request.connection.set_max_body_size(drained)
+        self.request.connection.set_max_body_size(self.limit if self.refusal else DRAIN_BYTES)
         if self.refusal is None:
             self.passing = asyncio.create_task(self._pass_on())
 
@@ -149,24 +142,25 @@ class ApiProxy(JupyterHandler):  # type: ignore[misc]
             except web.HTTPError:
                 raise Refusal(403, "_xsrf", "expected the token in the Authorization header") from None
 
-    def _too_large(self) -> Refusal:
-        return Refusal(413, "body", f"expected at most {self.limit // 2**20} MiB; make the picture smaller")
-
-    def data_received(self, chunk: bytes) -> None:
+    async def data_received(self, chunk: bytes) -> None:
         self.size += len(chunk)
-        if self.size <= self.limit and self.passing:
-            self.parts.put_nowait(chunk)
-        elif self.passing and self.refusal is None:
-            self.refusal = self._too_large()
-            self.passing.cancel()
+        if self.passing is None or self.passing.done():
+            return
+        if self.size > self.limit:
+            self.refusal = Refusal(413, "body", f"expected at most {self.limit // 2**20} MiB; make the picture smaller")
+            self.on_connection_close()
+        else:  # no more is read from the client than the API takes
+            put = asyncio.create_task(self.parts.put(chunk))
+            await asyncio.wait({put, self.passing}, return_when=asyncio.FIRST_COMPLETED)
+            put.cancel()
 
     @allow_unauthenticated  # type: ignore[untyped-decorator]  # `prepare` has asked for the token
     async def get(self, *_: str) -> None:
         if self.refusal:
             raise self.refusal
-        self.parts.put_nowait(b"")
         assert self.passing  # noqa: S101 - it was not refused
         try:
+            await self.data_received(b"")
             await self.passing
         except httpx.HTTPError:
             self.set_header("Retry-After", "1")
@@ -177,7 +171,8 @@ class ApiProxy(JupyterHandler):  # type: ignore[misc]
     head = post = put = patch = delete = options = get
 
     def on_connection_close(self) -> None:
-        if self.passing:
+        """End the call to the API. Once: a second time would interrupt the closing of the connection to it."""
+        if self.passing and not self.passing.cancelling():
             self.passing.cancel()
 
     async def _pass_on(self) -> None:

@@ -1,4 +1,4 @@
-"""Plans for the API, worked out in a process of their own: fake tensors keep Python busy, and all other answers would wait."""
+"""Plans for the API, computed in a process of their own: fake tensors keep Python busy, and all other answers would wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOK_SECONDS = 2.0
 
 
 def follow_parent() -> None:
-    """Let this process end with the server, also where that is killed."""
+    """End this process with its parent, also where that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
 
@@ -31,10 +31,10 @@ def work_out(plain: Mapping[str, Any], device: str, directory: Path) -> dict[str
 
     Args:
         plain: ClipParams as JSON. device: of the settings.
-        directory: the output folder, whose runs tell how fast this device is.
+        directory: the output folder; its runs show how fast this device is.
 
     Raises:
-        I2VLabError: it cannot be said.
+        I2VLabError: there is no plan.
     """
     from i2v_lab.clip.params import ClipParams
     from i2v_lab.cost import plan
