@@ -1,7 +1,7 @@
 """The bundled FFmpeg as a child process: started, read and always ended.
 
 Clips are read in this process of its own too, not by PyAV in ours. PyAV would be faster (a probe 12 to 35 ms instead of 50
-to 70), and 2,000 mutated clips did not crash it. But a clip of 43 kB with frames of 16000x8000 takes 460 MB of the user's
+to 70), and 1,986 mutated clips did not crash it. But a clip of 43 kB with frames of 16000x8000 takes 460 MB of the user's
 own kernel there, with no time limit, and writing needs FFmpeg all the same: a second copy of its libraries, 129 MB.
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from i2v_lab.errors import Stop
+from i2v_lab.errors import STOPPED_BY_HAND, Stop
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ class StopSwitch(Progress):
     def __init__(self) -> None:
         self.reason: str | None = None
 
-    def stop(self, reason: str = "stopped by hand") -> None:
+    def stop(self, reason: str = STOPPED_BY_HAND) -> None:
         self.reason = reason
 
     def stage(self, name: str, total: int | None = None) -> None:

@@ -52,7 +52,7 @@ class VideoModel(Protocol):
         presets: quick, standard, high, extreme: fields of ClipParams.
 
     Attributes of a loaded model:
-        fingerprint: hex digest of everything in the model that decides pixels.
+        fingerprint: a text that changes with everything in the model that decides pixels.
         device: where it computes: "cpu", "cuda:0".
         dtype: "float32", "float16" or "bfloat16".
         tier: the tier of the memory ladder that it runs on (models/memory/tiers.py); 0: nothing is done to save memory.

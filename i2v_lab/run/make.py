@@ -98,7 +98,9 @@ def make(
             if found := run.known_by(known):
                 return Made(found)
             with meter.paused():
-                held.enter_context(turn((run.record.device,), "a clip", run.progress.waiting))
+                waited = held.enter_context(turn((run.record.device,), "a clip", run.progress.waiting))
+            if waited:
+                run.progress.stage("load")  # screens showed the wait
             run.choose_tier(history)
             if found := run.known_by(known):  # on a tier that changes pixels it is another clip; or it was made meanwhile
                 return Made(found)

@@ -31,7 +31,7 @@ M = TypeVar("M", bound=BaseModel)
 
 _SUFFIXES = {
     "jpeg": ".jpg", "jpg": ".jpg", "png": ".png", "webp": ".webp", "gif": ".gif", "tiff": ".tif", "bmp": ".bmp", "avif": ".avif",
-    "x-portable-pixmap": ".ppm", "jp2": ".jp2", "x-tga": ".tga",
+    "heic": ".heic", "heif": ".heif",    "x-portable-pixmap": ".ppm", "jp2": ".jp2", "x-tga": ".tga",
 }  # fmt: skip
 _FORM = "image"  # the field of a form that is a file
 # A path of this machine in a sentence: only its last part is shown.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from i2v_lab.clip.publish import partial_file, publish, writing
 from i2v_lab.clip.record import COLUMNS, RunRecord, Status, from_row, json_text, new_id, stamp, table, to_row
-from i2v_lab.errors import StoreError
+from i2v_lab.errors import PROCESS_ENDED, StoreError
 from i2v_lab.store import sweeps
 from i2v_lab.store.database import Database
 from i2v_lab.store.sweeps import Member, SweepId
@@ -88,7 +88,7 @@ class Store:
         dead = [id for id, pid, created in running if not _lives(pid, created)]
         if not dead:
             return 0
-        reason, now = "the process ended before the clip was done", stamp(datetime.now(UTC))
+        reason, now = PROCESS_ENDED, stamp(datetime.now(UTC))
         return self.database.write(lambda connection: connection.executemany(mark, [(reason, now, id) for id in dead]).rowcount)
 
     def adopt(self, record: RunRecord, clip: Path | None = None) -> RunRecord:

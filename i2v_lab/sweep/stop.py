@@ -13,7 +13,7 @@ from typing import Literal
 
 import psutil
 
-from i2v_lab.errors import Stop
+from i2v_lab.errors import STOPPED_BY_HAND, Stop
 
 After = Literal["", "cell", "step"]
 STOP_FILE = "stop"
@@ -35,7 +35,7 @@ class SweepStop:
         self.folder: Path | None = None
         self._looked = 0.0
 
-    def ask(self, after: Literal["cell", "step"] = "step", reason: str = "stopped by hand") -> None:
+    def ask(self, after: Literal["cell", "step"] = "step", reason: str = STOPPED_BY_HAND) -> None:
         """Stop after this cell or after this step. Any thread and any signal handler may ask; "step" is never taken back."""
         if self.after != "step":
             self.after, self.reason = after, reason
