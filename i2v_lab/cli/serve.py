@@ -120,7 +120,7 @@ def _network_name() -> str:
 
 
 def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
-    """Serve until told to end. The running clip is finished, or recorded as stopped."""
+    """Serve until asked to end. The running clip is finished, or recorded as stopped."""
     from i2v_lab.jobs import environment
     from i2v_lab.server import app
     from i2v_lab.server.process import ApiProcess, log_to

@@ -142,11 +142,11 @@ def _answer(report: Report, with_report: bool, as_json: bool) -> int:
                                   "counts": counts, "files": [str(path) for path in made], "problem": problem}  # fmt: skip
         sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
     else:
-        told = ", ".join(f"{count} {status}" for status, count in counts.items())
+        counted = ", ".join(f"{count} {status}" for status, count in counts.items())
         failed = sum(counts.get(status, 0) for status in ("failed", "out_of_memory", "stopped"))
         go_on = "; run it again to go on" if counts.get("planned") else ""
         retry = "; --retry failed runs those again that ended without a clip, and no others" if failed else ""
-        remark(f"{report.sweep.name}: {told}{go_on}{retry}", "yellow" if go_on or retry else "")
+        remark(f"{report.sweep.name}: {counted}{go_on}{retry}", "yellow" if go_on or retry else "")
         for path in made:
             tell(path)
     if problem:

@@ -120,7 +120,7 @@ class ClipParams(BaseModel):
         Field(
             ge=1,
             le=120,
-            **_about("the rate that the network is told (diffusers: target_fps); not the playback rate", unit="frames/s", step=1),
+            **_about("the rate given to the network (diffusers: target_fps); not the playback rate", unit="frames/s", step=1),
         ),
     ] = 16
     num_inference_steps: Annotated[int, Field(ge=1, le=1000, **_about("denoising steps", unit="steps", step=1, basic=True))] = 50

@@ -12,7 +12,7 @@ import traitlets
 from i2v_lab.errors import InputError
 from i2v_lab.report.player.assets import joined
 from i2v_lab.report.player.grid import plain_values
-from i2v_lab.report.player.view import FIELDS, TOLD, differing
+from i2v_lab.report.player.view import BASIC, FIELDS, differing
 
 if TYPE_CHECKING:
     from i2v_lab.widgets.clip_player import ClipPlayer
@@ -91,7 +91,7 @@ def usual_columns(runs: pd.DataFrame) -> list[str]:
     if memory not in runs.columns or not runs[memory].notna().any():
         memory = "peak_ram_gib"
     metrics = [str(name) for name in runs.columns if str(name).startswith("metric_")]
-    others = ["created", "status", *differ, "seconds_total", memory, *metrics, *TOLD, "sweep"]
+    others = ["created", "status", *differ, "seconds_total", memory, *metrics, *BASIC, "sweep"]
     return [name for name in dict.fromkeys(others) if name in runs.columns]
 
 

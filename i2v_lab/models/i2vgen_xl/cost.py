@@ -249,19 +249,19 @@ class _Clip:
 
         noise = 4 * frames * first.out // DTYPES[runner.dtype].itemsize  # float32, (F, 4, h, w)
         timed = frames * first.out  # the picture's latents over time, (1, 4, F, h, w)
-        told = text.out + batch * seen.out + batch * timed  # Conditions
+        conditions = text.out + batch * seen.out + batch * timed  # Conditions
         encode = max(
             text.peak,
             text.out + seen.peak,
             text.out + (1 + batch) * seen.out + first.peak,
-            told + timed + first.out,
+            conditions + timed + first.out,
         )
         denoise = network.peak + noise * _REMEMBERED.get(params.scheduler, 2)
         calls = 2 * params.num_inference_steps - 1 if params.scheduler in _TWICE else params.num_inference_steps
         return (
             self._stage("encode", encode, text.flops + seen.flops + first.flops),
             self._stage("denoise", denoise, network.flops * calls),
-            self._stage("decode", told + 2 * noise + self._frames(vae), vae.flops * frames),
+            self._stage("decode", conditions + 2 * noise + self._frames(vae), vae.flops * frames),
         )
 
     def _frames(self, vae: PartCost) -> int:

@@ -49,9 +49,9 @@ def climb(
         free()  # here, where the error and its traceback are gone
         tried.append(tier)
         ran_out(tier, failed)
-    told = f"tier {tried[0]} was tried" if len(tried) == 1 else f"tiers {', '.join(map(str, tried))} were tried"
+    which = f"tier {tried[0]} was tried" if len(tried) == 1 else f"tiers {', '.join(map(str, tried))} were tried"
     advice = "" if "fewer frames" in failed else "; make fewer frames or a smaller resolution"
-    raise OutOfMemory(f"{failed}; {told}{advice}")
+    raise OutOfMemory(f"{failed}; {which}{advice}")
 
 
 def free() -> None:

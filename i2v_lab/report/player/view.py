@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CELLS_MAX = 1000  # clips that one view shows
 FIELDS = tuple(ClipParams.model_fields)
 # Shown once for all clips, where they are the same in all.
-TOLD = [name for name, field in ClipParams.model_fields.items() if (field.json_schema_extra or {}).get("basic")]  # type: ignore[union-attr]
+BASIC = [name for name, field in ClipParams.model_fields.items() if (field.json_schema_extra or {}).get("basic")]  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _common(table: pd.DataFrame, axes: Sequence[str]) -> Label:
     if not len(table):
         return ()
     common = []
-    for name in TOLD:
+    for name in BASIC:
         if name in table.columns and name not in axes:
             (value, *others) = dict.fromkeys(plain_values(table, name))
             if not others and value not in (None, ""):

@@ -111,7 +111,7 @@ class Strings:
     def plan(self, counts: dict[str, int], cells: int, seconds: float | None, size: float | None) -> str:
         """The plan of a sweep in a line."""
         counted = ", ".join(f"{count} {self(state.replace(' ', '_'))}" for state, count in counts.items())
-        line = self("plan").format(cells=cells, told=counted)
+        line = self("plan").format(cells=cells, counts=counted)
         if not counts.keys() - {"done"}:
             return line
         if seconds is None or size is None:
