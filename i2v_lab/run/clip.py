@@ -63,16 +63,10 @@ def run_clip(
     settings = settings or load_settings()
     kept = store or Store(settings.output.directory)
     id = id or new_id()
-    written: list[Path] = []
+    retimed: list[Path] = []
 
     def known(record: RunRecord) -> RunRecord | None:
-        if force:
-            return None
-        found = kept.find_done(record.key, f".{settings.output.format}", params.fps)
-        if found is None and (other := kept.find_done(record.key, f".{settings.output.format}")):
-            found, path = _retimed(record, other, kept, settings)
-            written.append(path)
-        return found
+        return None if force else _made_before(record, kept, settings, retimed)
 
     def began(record: RunRecord, picture: Picture) -> None:
         kept.save(record)  # "running": a process that dies from here on, of a model too large say, leaves a trace
@@ -85,11 +79,22 @@ def run_clip(
     if made.record.id != id:
         log.info("run %s made this clip before: %s", made.record.id, made.record.clip)
         return made.record
-    record = kept.adopt(made.record, made.clip or next(iter(written), None))
+    record = kept.adopt(made.record, made.clip or next(iter(retimed), None))
     log.info("run %s: %s %s", record.id, record.status, record.reason or record.clip)
     if made.interrupted:
         raise KeyboardInterrupt
     return measure_later(record, kept)
+
+
+def _made_before(record: RunRecord, store: Store, settings: Settings, retimed: list[Path]) -> RunRecord | None:
+    """The record of this very clip; or that of its frames at another fps, whose new file is added to `retimed`."""
+    assert record.params  # noqa: S101 - a run has them
+    ending = f".{settings.output.format}"
+    found = store.find_done(record.key, ending, record.params.fps)
+    if found is None and (source := store.find_done(record.key, ending)):
+        found, path = _retimed(record, source, store, settings)
+        retimed.append(path)
+    return found
 
 
 def _retimed(record: RunRecord, source: RunRecord, store: Store, settings: Settings) -> tuple[RunRecord, Path]:
