@@ -47,12 +47,13 @@ def start_log(directory: Path, program: str = "i2v-lab") -> Path | None:
     return path
 
 
-def log_to(path: Path, *more: logging.Logger) -> LogFile:
-    """Log what this package says, and what the other loggers say, to a file that is given."""
+def log_to(path: Path, *more: str) -> LogFile:
+    """Log what this package says to a file that is given, and what loggers of these names say; Python's warnings are py.warnings."""
     handler = LogFile(path)
-    for logger in (logging.getLogger("i2v_lab"), *more):
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+    logging.captureWarnings("py.warnings" in more)  # libraries announce changes to come; they are not the user's
+    for name in ("i2v_lab", *more):
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(logging.INFO)
     return handler
 
 

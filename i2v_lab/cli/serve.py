@@ -122,13 +122,14 @@ def _network_name() -> str:
 def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
     """Serve until asked to end. The running clip is finished, or recorded as stopped."""
     from i2v_lab.jobs import environment
+    from i2v_lab.log import log_to
     from i2v_lab.server import app
-    from i2v_lab.server.process import ApiProcess, log_to
+    from i2v_lab.server.process import ApiProcess
 
     os.environ.update(environment(settings))  # also for notebooks, which have another current folder
     api = ApiProcess(settings, path, with_token=bool(token))  # it starts while Jupyter does
     try:
-        server = app.make(settings, token, log_to(path), api)
+        server = app.make(settings, token, log_to(path, "py.warnings"), api)
         app.write_state(settings, path)
         if not quiet:
             _show(settings, token, path)

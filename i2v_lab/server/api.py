@@ -122,6 +122,7 @@ def make_app(state: ApiState, limits: Limits, *, with_token: bool) -> FastAPI:
     }
     _add_clips(calls, state, limits)
     _add_clip(calls, state)
+    _add_clip_file(calls, state)
     _add_models(calls, state)
     app.include_router(calls)
 
@@ -235,11 +236,17 @@ def _add_clips(calls: APIRouter, state: ApiState, limits: Limits) -> None:
         return JobList(clips=[_answer(state.runner.status(job.id) or JobStatus(job), request) for job in jobs])
 
 
-def _add_clip(calls: APIRouter, state: ApiState) -> None:
+def _finder(state: ApiState) -> Callable[[str], JobStatus]:
+    """What finds the job that the path names."""
+
     def find(id: Annotated[str, PathParam(json_schema_extra={"pattern": ID_PATTERN})]) -> JobStatus:
         return state.find(id)
 
-    Found = Annotated[JobStatus, Depends(find)]  # noqa: N806
+    return find
+
+
+def _add_clip(calls: APIRouter, state: ApiState) -> None:
+    Found = Annotated[JobStatus, Depends(_finder(state))]  # noqa: N806
     LastEvent = Annotated[str, Header(description="the last event that was received; it is not sent again")]  # noqa: N806
 
     @calls.get("/api/clips/{id}", summary="Say how far a clip is", responses=_faults(404))
@@ -280,6 +287,9 @@ def _add_clip(calls: APIRouter, state: ApiState) -> None:
             if str(now.job.version) != last_event_id:
                 yield ServerSentEvent(data=_answer(now, request), event=now.job.state, id=str(now.job.version))
 
+
+def _add_clip_file(calls: APIRouter, state: ApiState) -> None:
+    Found = Annotated[JobStatus, Depends(_finder(state))]  # noqa: N806
     files = StaticFiles(directory=state.store.directory, check_dir=False)
 
     @calls.head("/api/clips/{id}/clip.mp4", include_in_schema=False)

@@ -19,6 +19,7 @@ import threading
 from pathlib import Path
 
 from i2v_lab.errors import I2VLabError
+from i2v_lab.log import log_to
 from i2v_lab.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -74,18 +75,6 @@ class ApiProcess:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def log_to(path: Path) -> logging.Handler:
-    """Write the log of this process to the file of this start. Returns the handler."""
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setLevel(logging.INFO)  # Jupyter and uvicorn say a line a request below that
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.captureWarnings(True)  # libraries announce changes to come; they are not the user's
-    for name in ("i2v_lab", "py.warnings"):
-        logging.getLogger(name).addHandler(handler)
-        logging.getLogger(name).setLevel(logging.INFO)
-    return handler
-
-
 def _follow_server(listener: socket.socket) -> None:
     """End this process with the server, also where that is killed."""
     os.read(0, 1)
@@ -99,7 +88,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)  # what uvicorn hears, and raises again once it has ended
     listener = socket.socket(fileno=int(number))
     threading.Thread(target=_follow_server, args=(listener,), daemon=True).start()
-    logging.getLogger("uvicorn.error").addHandler(log_to(Path(path)))
+    log_to(Path(path), "py.warnings", "uvicorn.error")
     import uvicorn
 
     from i2v_lab.server.api import Api
