@@ -243,7 +243,7 @@ def test_without_cache_and_hub_the_error_names_the_command_to_fetch_it(hub_cache
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
-    code = "from i2v_lab.models.i2vgen_xl import I2VGenXL; I2VGenXL.load('ali-vilab/i2vgen-xl')"
+    code = "from i2v_lab.models.i2vgen_xl.model import I2VGenXL; I2VGenXL.load('ali-vilab/i2vgen-xl')"
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)

@@ -14,6 +14,7 @@ from checkpoints import make_checkpoint
 
 from i2v_lab import cost as planner
 from i2v_lab import models
+from i2v_lab.clip.key import clip_key
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Progress, StopSwitch
@@ -22,7 +23,7 @@ from i2v_lab.errors import OutOfMemory, Stop
 from i2v_lab.models.fake import FakeModel
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
 from i2v_lab.models.memory import tiers
-from i2v_lab.run import clip_key, run_clip
+from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 

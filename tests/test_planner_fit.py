@@ -134,7 +134,7 @@ def test_time_is_predicted_from_earlier_runs_on_this_device(tmp_path: Path, fold
 
     def took(params: ClipParams, seconds: float, device_name: str = name, dtype: str = "float32") -> None:
         store.save(RunRecord(id=new_id(), status="done", params=params, seconds={"load": 99.0, "total": 99 + seconds},
-                             model_fingerprint="", device="cpu", device_name=device_name, dtype=dtype))  # fmt: skip
+                             model_name="i2vgen-xl", device="cpu", device_name=device_name, dtype=dtype))  # fmt: skip
 
     rate = 2e-9
     for shape in ("128x128 2", "64x64 8", "128x128 8"):
@@ -157,11 +157,11 @@ def test_on_cuda_what_was_measured_corrects_what_comes(tmp_path: Path, folder: P
     plain = plan(params, device="cuda:0", budget=Budget(2**40, "all"))
     device_name = str(machine("cuda:0")["device_name"])
     for ratio in (1.2, 1.3, 1.9):
-        store.save(RunRecord(id=new_id(), status="done", params=params, model_fingerprint="", device="cuda:0", dtype="float16",
+        store.save(RunRecord(id=new_id(), status="done", params=params, model_name="i2vgen-xl", device="cuda:0", dtype="float16",
                              device_name=device_name, predicted_peak_gib=plain.peak_gib * 1.3,
                              peak_vram_allocated_gib=plain.peak_gib * ratio))  # fmt: skip
     for _ in range(4):  # the try that failed had filled the device
-        store.save(RunRecord(id=new_id(), status="done", params=params, model_fingerprint="", device="cuda:0", dtype="float16",
+        store.save(RunRecord(id=new_id(), status="done", params=params, model_name="i2vgen-xl", device="cuda:0", dtype="float16",
                              device_name=device_name, requested_tier=0, actual_tier=2,
                              peak_vram_allocated_gib=plain.peak_gib * 1.9))  # fmt: skip
     found = plan(clip("64x64 4", model=str(folder)), device="cuda:0", store=store)

@@ -13,7 +13,7 @@ import pytest
 from i2v_lab.clip.video import read_settings
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep import Sweep, plan
+from i2v_lab.sweep import Sweep, plan_sweep
 
 # Made by version 0.1.0 of November 2026: `i2v-lab sweep --name old` over seed and fps with the fake model, and one clip
 # of the closed-form model. `runs.sql` is the dump of its runs.db.
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_finished_cells_of_version_1_count_as_done(folder: Path) -> None:
-    planned = plan(SWEEP, Store(folder), Settings())
+    planned = plan_sweep(SWEEP, Store(folder), Settings())
     assert planned.counts == {"done": 4}
     assert len({cell.run for cell in planned.cells}) == 4
 

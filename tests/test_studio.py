@@ -189,7 +189,7 @@ def test_a_waiting_clip_can_be_removed_and_stop_ends_the_running_one(open_studio
     asked = studio._runner.jobs.get(first.id).step
     later._form.stop.click()
     until(lambda: studio._runner.jobs.get(first.id).ended, 10)
-    assert asked <= studio._runner.jobs.get(first.id).step < 100
+    assert asked <= studio._runner.jobs.get(first.id).step < 500
     record = studio.store.get(first.id)
     assert (record.status, record.reason) == ("stopped", "stopped by hand")
     until(lambda: (job := running()) and '"seed": 2' in job.params)

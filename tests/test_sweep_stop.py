@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -206,7 +207,7 @@ def test_waiting_for_a_turn_can_be_stopped(store: Store, settings: Settings) -> 
             if status.note.startswith("waiting"):
                 raise Stop("did not wait")
 
-    with turn(("cpu",), "first", lambda text: None):
-        result = run_sweep(tiny(), store, settings=settings, progress=Impatient())
+    with turn(("cpu",), "first", lambda text: None), ThreadPoolExecutor(1) as other:  # a thread that has the turn would go on
+        result = other.submit(run_sweep, tiny(), store, settings=settings, progress=Impatient()).result()
     assert (result.stopped, result.counts) == ("did not wait", {"planned": 1})
     assert run_sweep(tiny(), store, settings=settings).complete

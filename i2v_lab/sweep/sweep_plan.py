@@ -178,8 +178,9 @@ def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | No
             if again := store.find_done(key, ending, cell.params.fps):
                 state, run = "done", again.id
         item = Planned(cell, key, cast(State, state), reason, run, file_bytes=guess.of(cell.params, look.where(cell.params)))
-        seconds = 0.0 if key in made else found.seconds if found else None  # at another fps, the frames are used again
-        if key and state in ("to do", "done"):
+        seconds = found.seconds if found else None
+        if key and state == "to do":
+            seconds = 0.0 if key in made else seconds  # at another fps, the frames are used again
             made.setdefault(key, [])
         planned.append(replace(item, seconds=seconds, peak_gib=found.peak_gib, tier=found.tier) if found else item)
     devices = dict.fromkeys(look.where(item.cell.params)[1] for item in planned if item.state != "done")
