@@ -15,9 +15,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from i2v_lab import ClipParams, Progress, open_picture
+from i2v_lab import ClipParams, Progress, models, open_picture
 from i2v_lab.clip import video as clips
-from i2v_lab.models import load
 
 PROMPTS = (
     "camera panning left", "镜头向上平移", "zoom in", "slowly zooming out", "camera rotating clockwise",
@@ -55,7 +54,7 @@ def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont 
 def make(image: str, prompt: str) -> np.ndarray:
     """One clip with the default settings, small: uint8 RGB (16, SIDE, SIDE, 3)."""
     params = ClipParams(image=image, prompt=prompt, resolution=f"{SIDE}x{SIDE}", seed=3)
-    return load("closed-form").generate(open_picture(image), params, Progress())
+    return models.open("closed-form").load().generate(open_picture(image), params, Progress())
 
 
 def sheet() -> Image.Image:

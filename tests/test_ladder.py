@@ -309,14 +309,14 @@ def test_weights_that_do_not_fit_are_loaded_for_a_tier_that_offloads(
 ) -> None:
     asked: list[int] = []
 
-    def load(model: str, device: str, dtype: str, progress: Progress, tier: int) -> Weighty:
+    def load(handle: models.Handle, progress: Progress, tier: int) -> Weighty:
         asked.append(tier)
         if tier < 4:
             raise OutOfMemory("it does not fit into the memory of cuda:0")
         return Weighty()
 
     monkeypatch.setitem(models.FAMILIES, "weighty", "test_ladder:Weighty")
-    monkeypatch.setattr(models, "load", load)
+    monkeypatch.setattr(models.Handle, "load", load)
     record = ran(params.replace(model="weighty"), None, store, tier=0)  # there is no such device to plan for
     assert record.reason == ""
     assert asked == [0, 3, 4]  # tiers 1 and 2 load as tier 0 does
@@ -337,8 +337,8 @@ def test_what_fits_on_no_tier_is_reported_before_anything_is_loaded(
     params: ClipParams, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(models, "load", lambda *given: calls.append("load"))
-    monkeypatch.setattr(models, "kept", lambda *given: None)
+    monkeypatch.setattr(models.Handle, "load", lambda *given: calls.append("load"))
+    monkeypatch.setattr(models.Handle, "loaded", None)
     monkeypatch.setattr(planner.Budget, "free", lambda device: planner.Budget(2**20, "free RAM"))
     record = ran(params, None, store)
     assert record.status == "out_of_memory"
