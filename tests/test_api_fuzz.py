@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from servers import TOKEN, Server
 
 CASES = os.environ.get("FUZZ_CASES", "")
@@ -20,6 +21,7 @@ SMALL = {  # clips are made at once, and the queue is never full
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_api_keeps_to_its_description(tmp_path):
     server = Server(tmp_path / "fuzzed", **SMALL).start()
     here = Path(__file__).parent

@@ -87,6 +87,7 @@ def test_two_files_in_one_call_load_the_model_once_and_have_one_kernel(tmp_path:
     assert len(said) == 1 and said.pop().startswith("0 made in process ")
 
 
+@pytest.mark.slow
 def test_two_files_in_one_call_have_a_report_each(tmp_path: Path, i2v_lab: Run) -> None:
     before = notebook.template().read_bytes()
     base = {**BASE, "model": "closed-form"}
@@ -222,6 +223,7 @@ def test_ctrl_c_stops_after_the_cell_and_again_after_the_step(tmp_path: Path) ->
     assert Store(tmp_path / "results").cell_counts(folder.name) == {"done": 1, "planned": 1, "stopped": 1}
 
 
+@pytest.mark.slow
 def test_sigterm_stops_after_the_step(tmp_path: Path) -> None:
     file = write(tmp_path, "long", base=LONG, seeds="1..2 step 1")
     with start("sweep", file, "--no-report", cwd=tmp_path) as process:
@@ -234,6 +236,7 @@ def test_sigterm_stops_after_the_step(tmp_path: Path) -> None:
     assert [record.reason for record in store.records(status="stopped")] == ["stopped by SIGTERM"]
 
 
+@pytest.mark.slow
 def test_a_batch_stops_at_ctrl_c_as_a_sweep_does(tmp_path: Path) -> None:
     row = json.dumps(LONG)
     (tmp_path / "clips.jsonl").write_text(f"{row}\n{row}\n")

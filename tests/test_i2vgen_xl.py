@@ -217,6 +217,7 @@ def test_out_of_memory_is_reported_and_nothing_is_kept(model: I2VGenXL, picture:
     assert model.generate(picture, BASE, Progress()).std() > 0
 
 
+@pytest.mark.slow
 def test_a_real_allocation_that_fails(folder: Path, picture: Picture) -> None:
     code = (
         "import resource, sys\n"

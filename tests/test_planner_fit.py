@@ -173,6 +173,7 @@ def test_on_cuda_what_was_measured_corrects_what_comes(tmp_path: Path, folder: P
 # Where it shows
 
 
+@pytest.mark.slow
 def test_a_sweep_says_before_it_runs_which_cells_cannot_fit(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = {"model": str(folder), "image": "sample:coffee", "num_frames": 8}
     sweep = Sweep(name="s", base=base, axes={"resolution": ["128x128", "512p"]}, seeds=[0, 1])
@@ -188,6 +189,7 @@ def test_a_sweep_says_before_it_runs_which_cells_cannot_fit(tmp_path: Path, fold
     assert "does not fit" in planned._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_sweep_knows_the_clips_that_were_made_in_tiles(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, params = Store(tmp_path), clip("512p 2", model=str(folder))
     tiled, whole = (plan(params, device="cpu", tier=tier).peak_gib for tier in (5, 2))

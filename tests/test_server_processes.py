@@ -81,6 +81,7 @@ def test_the_api_starts_again_where_its_process_was_killed_and_ends_with_the_ser
     wait_for(lambda: server.apis() == [] and not folder.exists())
 
 
+@pytest.mark.slow
 def test_a_server_killed_with_five_jobs_waiting_leaves_none_forgotten_and_makes_none_twice(own_server, monkeypatch):
     first = own_server()
     with first.device_taken(monkeypatch):
@@ -98,6 +99,7 @@ def test_a_server_killed_with_five_jobs_waiting_leaves_none_forgotten_and_makes_
     assert sorted(record.id for record in records) == sorted([running, *waiting])
 
 
+@pytest.mark.slow
 def test_the_server_runs_in_the_background_and_ends_gracefully(tmp_path):
     server = Server(tmp_path, I2V_LAB_SERVER__STOP_SECONDS="0")
     env = server.environment()

@@ -31,6 +31,7 @@ def ask(studio: StudioPage, steps: int, seed: int) -> None:
     studio.generate()
 
 
+@pytest.mark.slow
 def test_two_tabs_each_get_their_clip_one_after_the_other(served: Server, open_page: OpenPage, photograph: Path) -> None:
     page, said = open_page()
     page.goto(f"{served.url}/?token={TOKEN}", timeout=WAIT)

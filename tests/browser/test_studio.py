@@ -25,7 +25,7 @@ def write(server: Server, place: Path, **options: object) -> str:
     return server.write(f"{place.name}/studio.ipynb", [cell(place, **options)])
 
 
-@pytest.mark.parametrize("front", ["lab", "voila"])
+@pytest.mark.parametrize("front", [pytest.param("lab", marks=pytest.mark.slow), "voila"])
 def test_a_clip_from_a_photograph(front, jupyter, place, page, open_page, photograph):
     path = write(jupyter, place, resolution="256p", num_frames=62, num_inference_steps=250)  # some 20 ms a step
     studio = in_lab(jupyter, page, path)[0] if front == "lab" else in_voila(jupyter, page, path)
@@ -87,6 +87,7 @@ def test_a_clip_from_a_photograph(front, jupyter, place, page, open_page, photog
     expect(studio.entry("seed")).to_have_value("12345678901", timeout=WAIT)
 
 
+@pytest.mark.slow
 def test_a_killed_kernel_and_worker_leave_a_record(lab, place, page):
     path = write(lab, place, resolution="64x96", num_frames=4, num_inference_steps=2, prompt="zoom in")
     studio, run = in_lab(lab, page, path)
@@ -148,6 +149,7 @@ def test_texts_from_outside_stay_texts_large_files_arrive_and_a_sweep_fills_its_
     page.wait_for_function(playing, timeout=WAIT)
 
 
+@pytest.mark.slow
 def test_a_closed_page_loses_nothing_and_another_waits_its_turn(voila, place, open_page, monkeypatch):
     path = write(voila, place, resolution="64x96", num_frames=64, num_inference_steps=200, prompt="zoom in")
     page, said = open_page()
