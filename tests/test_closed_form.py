@@ -54,6 +54,7 @@ def test_the_denoiser_is_tweedies_formula_of_its_own_density(coffee, timestep):
     assert torch.allclose(mixture.denoise(x.detach(), a, s, log_p), tweedie, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_guidance_motions_come_as_often_as_the_prompt_says(coffee):
     """Chi-square over 500 seeds: each motion that the prompt names, and the rest by kind of camera."""
     prompt = "camera panning left"

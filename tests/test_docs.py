@@ -41,13 +41,8 @@ def run_blocks(page: Path, folder: Path, python: Path, *paths: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-# The README each time; the other pages, some 20 s each, with the slow tests.
-README_FIRST = [
-    page if page.name == "README.md" and page.parent == ROOT else pytest.param(page, marks=pytest.mark.slow) for page in SHOWING
-]
-
-
-@pytest.mark.parametrize("page", README_FIRST, ids=name_of)
+@pytest.mark.slow  # two minutes
+@pytest.mark.parametrize("page", SHOWING, ids=name_of)
 def test_what_a_page_shows_works(page, tmp_path):
     programs = warm.programs()
     run_blocks(page, tmp_path, programs / "warm-python", programs, Path(sys.executable).parent)

@@ -201,6 +201,7 @@ def wait_for_cell(process: subprocess.Popen[str], results: Path) -> Path:
 LONG = {**BASE, "model": "closed-form", "num_frames": 8, "num_inference_steps": 1000}  # seconds, most of them to load torch
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_after_the_cell_and_again_after_the_step(tmp_path: Path) -> None:
     file = write(tmp_path, "long", base=LONG, seeds="1..3 step 1")
     with start("sweep", file, cwd=tmp_path) as process:
@@ -217,7 +218,9 @@ def test_ctrl_c_stops_after_the_cell_and_again_after_the_step(tmp_path: Path) ->
         assert process.stderr
         assert "stopping after this cell" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        assert "stopping after this step; once more stops at once" in process.stderr.readline()
+        # The second signal may come while the first line is written, which Python then writes twice.
+        line = process.stderr.readline()
+        assert "stopping after this step; once more stops at once" in (process.stderr.readline() if "this cell" in line else line)
         process.communicate()
     assert process.returncode == 130
     assert Store(tmp_path / "results").cell_counts(folder.name) == {"done": 1, "planned": 1, "stopped": 1}
@@ -251,6 +254,7 @@ def test_a_batch_stops_at_ctrl_c_as_a_sweep_does(tmp_path: Path) -> None:
     assert [json.loads(line)["reason"] for line in out.splitlines()] == ["stopped by Ctrl-C"]
 
 
+@pytest.mark.slow
 def test_a_kernel_dies_with_the_command_that_started_it(tmp_path: Path) -> None:
     with start("sweep", write(tmp_path, "one"), "--notebook", BOOKS / "sleeping.ipynb", cwd=tmp_path) as process:
         command = psutil.Process(process.pid)

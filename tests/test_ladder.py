@@ -86,6 +86,7 @@ def test_the_tiers_of_a_device() -> None:
     assert I2VGenXL.tiers("cpu") == (0, 1, 2, 5)
 
 
+@pytest.mark.slow
 def test_tiers_that_keep_the_pixels_give_equal_frames_up_and_down(model: I2VGenXL, picture: Picture, params: ClipParams) -> None:
     # Twice as many rows as it takes for feed-forward layers to be cut into parts.
     params = params.replace(resolution="64x64", num_frames=64, num_inference_steps=1)
@@ -180,6 +181,7 @@ def test_a_tier_that_a_device_lacks_is_refused(model: I2VGenXL, params: ClipPara
 # --- the clip of a tier that changes pixels is another clip
 
 
+@pytest.mark.slow
 def test_tiled_clips_are_known_as_such(model: I2VGenXL, picture: Picture, params: ClipParams, store: Store) -> None:
     params = params.replace(resolution="64x320", num_inference_steps=1)
     tiled = ran(params, model, store, tier=5)
@@ -221,8 +223,8 @@ class Full:
             raise type(self.error)(*self.error.args)
 
 
-@pytest.mark.parametrize("error", [CUDA_SAYS, CPU_SAYS], ids=["cuda", "cpu"])
-@pytest.mark.parametrize("stage", ["encode", "denoise", "decode"])
+@pytest.mark.parametrize("error", [CPU_SAYS, pytest.param(CUDA_SAYS, marks=pytest.mark.slow)], ids=["cpu", "cuda"])
+@pytest.mark.parametrize("stage", ["encode", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("denoise", "decode"))])
 def test_the_ladder_is_climbed_in_order_from_every_stage_and_nothing_is_kept(
     model: I2VGenXL, params: ClipParams, store: Store, stage: str, error: BaseException
 ) -> None:

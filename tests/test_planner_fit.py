@@ -46,6 +46,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory):
 # What fits
 
 
+@pytest.mark.slow
 def test_the_first_tier_that_fits_is_taken(folder: Path) -> None:
     params = clip("512p 6", model=str(folder))
     numbers = I2VGenXL.tiers("cuda")
@@ -66,6 +67,7 @@ def test_the_first_tier_that_fits_is_taken(folder: Path) -> None:
 @pytest.mark.parametrize(
     "shape", ["256p 16", *(pytest.param(shape, marks=pytest.mark.slow) for shape in ("256x448 9", "448x320 12"))]
 )
+@pytest.mark.slow
 def test_what_is_named_as_nearest_fits_and_no_larger_one_does(shape: str, folder: Path) -> None:
     params = clip(shape, model=str(folder))
     last = I2VGenXL.tiers("cuda")[-1]

@@ -70,6 +70,7 @@ def choose(page: Page, *numbers: int) -> None:
         page.locator("figure").nth(number).click(modifiers=["Shift"])
 
 
+@pytest.mark.slow
 def test_sixteen_clips_of_other_rates_and_lengths_stay_within_a_frame_of_the_clock(page, tmp_path):
     page.goto(soak.make_page(tmp_path).as_uri())
     found = soak.watch(page, 6)
@@ -166,6 +167,7 @@ def evil_clips(place: Path) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_compare_in_jupyterlab_plays_and_keeps_choices_stars_and_votes(lab, open_page, evil_clips):
     folder = evil_clips.name
     (evil_clips / "notebooks").mkdir()

@@ -109,6 +109,7 @@ def test_a_killed_kernel_and_worker_leave_a_record(lab, place, page):
     expect(studio.cards("done")).to_have_count(1)
 
 
+@pytest.mark.slow
 def test_texts_from_outside_stay_texts_large_files_arrive_and_a_sweep_fills_its_grid(voila, place, page, tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (2200, 2200, 3), np.uint8)
     picture = tmp_path / f"{EVIL.replace('/', '')}.png"
