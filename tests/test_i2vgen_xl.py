@@ -176,7 +176,11 @@ def test_stages_steps_and_previews(model: I2VGenXL, picture: Picture) -> None:
     assert all(shown.dtype == np.uint8 and shown.std() > 0 for shown in ears.previews)
 
 
-@pytest.mark.parametrize("at", range(1, len(ALL) + 1))
+# Each stage once; every event with the slow tests.
+AT = [at if at in (1, 6, 11) else pytest.param(at, marks=pytest.mark.slow) for at in range(1, len(ALL) + 1)]
+
+
+@pytest.mark.parametrize("at", AT)
 def test_stop_acts_at_every_event_and_leaves_the_model_usable(model: I2VGenXL, picture: Picture, at: int) -> None:
     ears = Ears(at, Stop("enough"))
     with pytest.raises(Stop):

@@ -63,6 +63,7 @@ def test_frames_that_are_not_finite_are_a_failure(copied: Path, picture: Picture
         model.generate(picture, BASE, Progress())
 
 
+@pytest.mark.slow
 def test_loads_in_other_dtypes(folder: Path, picture: Picture) -> None:
     in_full = I2VGenXL.load(folder, dtype="float32").generate(picture, BASE, Progress())
     half = I2VGenXL.load(folder, dtype="bfloat16")

@@ -54,11 +54,6 @@ def ran(params: ClipParams, model: FakeModel | None, store: Store, **options: An
     return record
 
 
-def works(params: ClipParams, store: Store) -> None:
-    """The next run in the same process is not hurt by the one before."""
-    assert ran(params.replace(seed=4), None, store).status == "done"
-
-
 # What a clip carries
 
 
