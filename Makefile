@@ -14,9 +14,8 @@ help:  ## this list
 demo: $(READY)  ## make a clip from a sample photograph and say what to try next
 	@$(BIN)/python experiments/demo.py
 
-# One thread each: two processes of two threads would wait for each other on two cores.
 test: lint  ## run the checks of make lint, then the fast tests, on two processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY_TEST)  ## run the long tests, which make test leaves out
 	$(BIN)/python -m pytest --slow

@@ -150,7 +150,7 @@ def test_a_preview_is_made_only_while_somebody_looks(runner):
     def look() -> None:
         pass
 
-    job = add(runner, slow(seed=1))
+    job = add(runner, slow(seed=1, num_frames=128))  # long also on a fast machine
     until(lambda: denoises(runner, job))
     time.sleep(1)
     assert runner.jobs.preview(job.id) == b""
