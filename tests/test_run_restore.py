@@ -17,9 +17,7 @@ import pytest
 from i2v_lab.clip import video
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import open_picture
-from i2v_lab.clip.record import RunRecord
 from i2v_lab.errors import ClipError, ModelError, PictureError
-from i2v_lab.models.fake import FakeModel
 from i2v_lab.run import restore, run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
@@ -43,22 +41,11 @@ def params(photograph: Path) -> ClipParams:
 SETTINGS = Settings()
 
 
-def ran(params: ClipParams, model: FakeModel | None, store: Store, **options: Any) -> RunRecord:
-    """The record, which is also what the store has, and leaves nothing but whole clips behind."""
-    record = run_clip(params, model, store, settings=SETTINGS, **options)
-    assert store.get(record.id) == record
-    clips = [store.directory / done.clip for done in store.records(status="done")]
-    assert sorted(store.clips.glob("*")) == sorted(clips)
-    assert record.finished is not None
-    assert (record.clip != "") == (record.status == "done")
-    return record
-
-
 # What a clip carries
 
 
 def test_a_clip_says_nothing_of_the_machine_it_was_made_on(params, store, photograph, tmp_path):
-    record = ran(params, None, store)
+    record = run_clip(params, None, store, settings=SETTINGS)
     inside = video.read_settings(store.directory / record.clip)
     assert ClipParams(**inside["params"]) == params.replace(image=photograph.name)
     assert inside["record"]["frames_sha256"] == record.frames_sha256
@@ -71,7 +58,7 @@ def test_a_clip_says_nothing_of_the_machine_it_was_made_on(params, store, photog
 
 
 def test_a_clip_gives_its_settings_back_where_the_picture_is_found(params, store, photograph, tmp_path):
-    record = ran(params, None, store)
+    record = run_clip(params, None, store, settings=SETTINGS)
     alone = tmp_path / "alone"
     alone.mkdir()
     clip = shutil.copy(store.directory / record.clip, alone)
@@ -87,7 +74,7 @@ def test_a_clip_gives_its_settings_back_where_the_picture_is_found(params, store
 
 
 def test_another_picture_is_refused(params, store, tmp_path):
-    clip = store.directory / ran(params, None, store).clip
+    clip = store.directory / run_clip(params, None, store, settings=SETTINGS).clip
     with pytest.raises(PictureError, match="got another"):
         restore(clip, store, "sample:cat")
     with pytest.raises(PictureError, match="no such file"):

@@ -46,6 +46,7 @@ def partial_file(directory: Path, stem: str, format: str) -> Iterator[Path]:
 
 
 def publish(partial: Path, directory: Path, stem: str, format: str) -> Path:
+    """Give a whole file its name, `stem.format`, or one with a number where that is taken. Returns its path."""
     for number in itertools.count():
         final = directory / (f"{stem}_{number}.{format}" if number else f"{stem}.{format}")
         try:
