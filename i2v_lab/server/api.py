@@ -4,7 +4,6 @@
 
 import importlib.metadata
 import json
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import anyio
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi import Path as PathParam
 from fastapi.exceptions import RequestValidationError
@@ -57,7 +55,6 @@ from i2v_lab.server.state import ApiState, job_answer
 
 STOPPED = "stopped by a client"
 LOOK_SECONDS = 5.0  # between two looks for checkpoints
-THREADS, SWITCH_SECONDS = 4, 0.001  # threads share Python's lock with the event loop: few of them, and short turns
 _JSON, _FORM = "application/json", "multipart/form-data"
 _FAULTS = {
     400: "The request cannot be read.", 403: "No token, or a request from another site.", 404: "There is no such clip.",
@@ -83,14 +80,10 @@ class Api:
         self._looked = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        prefix = dict(scope["headers"]).get(b"x-forwarded-prefix", b"").decode("latin-1")
         app = await self._current()
-        await app({**scope, "root_path": prefix}, receive, send)
+        await app(scope, receive, send)
 
     async def _current(self) -> FastAPI:
-        if self._app is None:
-            sys.setswitchinterval(SWITCH_SECONDS)
-            anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         if self._app is None or time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             limits = await run_in_threadpool(limits_of, self.state.settings)

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import warnings
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 
 from i2v_lab.devices.turns import lock_folder
 from i2v_lab.errors import I2VLabError
-from i2v_lab.server.process import ApiProcess
 from i2v_lab.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 STUDIO = Path("notebooks") / "studio.ipynb"
 MESSAGE_BYTES = 300 * 2**20  # of a message from the browser to a kernel: an uploaded picture; tornado's own limit is 10 MiB
 CULL_SECONDS = 1800  # a kernel whose page was closed is ended after so long
-LOOK_SECONDS = 1.0  # between two looks whether the API's process runs
+SWITCH_SECONDS = 0.001  # the threads of the API share Python's lock with the event loop: short turns
 
 
 def is_loopback(host: str) -> bool:
@@ -142,18 +142,17 @@ def use_output_folder(directory: Path, request: Any, notebook: Any, cwd: str) ->
             cell.source = cell.source.replace('output_dir="../results"', f"output_dir={str(directory)!r}")
 
 
-def make(settings: Settings, token: str, handler: logging.Handler, api: ApiProcess) -> Any:
+def make(settings: Settings, token: str, handler: logging.Handler, api: Any) -> Any:
     """The ServerApp, ready to start.
 
     Args:
         settings: of absolute folders.
         token: "" lets everybody in who reaches the address.
         handler: where Jupyter's log goes.
-        api: the process that calls of the API are passed on to.
+        api: the ASGI application that answers the calls of the API.
     """
     from jupyter_server.auth.identity import PasswordIdentityProvider
     from jupyter_server.serverapp import JupyterServerAuthWarning, ServerApp
-    from tornado.ioloop import PeriodicCallback
 
     from i2v_lab.server import front
 
@@ -173,12 +172,8 @@ def make(settings: Settings, token: str, handler: logging.Handler, api: ApiProce
         logger.addHandler(handler)
         logger.propagate = False
 
-    def look() -> None:
-        if not api.keep_running():
-            app.stop()
-
-    front.add_to(app.web_app, api.socket, studio_notebook(root), settings.server.body_mib)
-    app.io_loop.add_callback(PeriodicCallback(look, LOOK_SECONDS * 1000).start)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    front.add_to(app.web_app, api, studio_notebook(root), settings.server.body_mib)
     return app
 
 
