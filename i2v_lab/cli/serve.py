@@ -124,22 +124,22 @@ def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
     from i2v_lab.jobs import environment
     from i2v_lab.log import log_to
     from i2v_lab.server import app
-    from i2v_lab.server.api import Api
+    from i2v_lab.server.api import make_app
     from i2v_lab.server.state import ApiState
 
     os.environ.update(environment(settings))  # also for notebooks, which have another current folder
     state = ApiState(settings)
     try:
-        server = app.make(settings, token, log_to(path, "py.warnings"), Api(state, with_token=bool(token)))
+        server = app.make(settings, token, log_to(path, "py.warnings"), make_app(state, with_token=bool(token)))
         state.runner.start()
-        app.write_state(settings, path)
+        app.write_state(settings)
         if not quiet:
             _show(settings, token, path)
             tell("Ctrl-C ends it")
         server.start()
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending
-        state.close()
+        state.runner.close()
         app.state_file(settings.server.port).unlink(missing_ok=True)
         log.info("the server has ended")
 
