@@ -62,6 +62,17 @@ def test_a_run_that_was_done_when_its_worker_died_is_done(own_server, tmp_path):
         wait_for(lambda: server.workers() == [])
 
 
+def test_a_server_ends_though_somebody_follows_a_clip(own_server, monkeypatch):
+    server = own_server()
+    with server.device_taken(monkeypatch):
+        id = server.ask(seed=1)
+        stream = server.get(f"/api/clips/{id}/events", stream=True)
+        assert next(stream.iter_lines())
+        server.end()
+    assert server.process.returncode == 0
+    assert jobs_of(server.folder / "results").get(id).state == "stopped"
+
+
 @pytest.mark.slow
 def test_a_server_killed_with_five_jobs_waiting_leaves_none_forgotten_and_makes_none_twice(own_server, monkeypatch):
     first = own_server()

@@ -132,13 +132,12 @@ class JobRunner:
 
     def status(self, id: str) -> JobStatus | None:
         """The status of a job now; None where there is none of this id."""
-        if found := self._active(id):
-            return found
-        job = self.jobs.get(id)
-        if job is None or job.ended:
-            return JobStatus(job) if job else None
-        self.refresh()
-        return self._active(id) or JobStatus(self.jobs.get(id) or job)
+        found = self._active(id)
+        if found is None and (job := self.jobs.get(id)):
+            if not job.ended:
+                self.refresh()
+            found = self._active(id) or JobStatus(self.jobs.get(id) or job)
+        return found
 
     def _active(self, id: str) -> JobStatus | None:
         return next((status for status in self.active if status.job.id == id), None)

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord, new_id
@@ -22,7 +22,6 @@ from i2v_lab.store.processes import may_take, own_name
 JobState = Literal["waiting", "running", "done", "failed", "out_of_memory", "stopped"]
 JobKind = Literal["clip", "sweep"]
 StopAfter = Literal["step", "cell"]
-STATES: tuple[JobState, ...] = get_args(JobState)
 RATED_JOBS = 20  # the newest done jobs, from which the time of the next is predicted
 FIXED_STEPS = 5  # what encoding, decoding and writing cost, in denoising steps; roughly
 
@@ -156,15 +155,12 @@ class Jobs:
         if not (free := [name for name in owners if not owner or may_take(name, owner)]):
             return None
 
-        def take(connection: sqlite3.Connection) -> Job | None:
-            which = f"WHERE state = 'waiting' AND owner IN ({', '.join('?' * len(free))}) ORDER BY number LIMIT 1"
-            for job in _select(connection, which, free):
-                values = (worker, time.time(), job.id)
-                connection.execute("UPDATE jobs SET state = 'running', worker = ?, started = ? WHERE id = ?", values)
-                return _select(connection, "WHERE id = ?", (job.id,))[0]
-            return None
-
-        return self.database.write(take)
+        take = (
+            "UPDATE jobs SET state = 'running', worker = ?, started = ? WHERE number = (SELECT MIN(number) FROM jobs "  # noqa: S608
+            f"WHERE state = 'waiting' AND owner IN ({', '.join('?' * len(free))})) RETURNING {_COLUMNS}"
+        )
+        rows = self.database.write(lambda connection: connection.execute(take, (worker, time.time(), *free)).fetchall())
+        return Job(*rows[0]) if rows else None
 
     def note(self, id: str, stage: str, step: int, steps: int | None, stage_started: float, status: str = "") -> Job | None:
         """Note where a running job is. Returns it, with `stop` where it should end; None where it no longer runs."""

@@ -82,10 +82,10 @@ class Store:
     def mark_dead(self) -> int:
         """Runs that were running in processes of this host that are gone become failed. Returns how many did."""
         host = socket.gethostname()
-        find = "SELECT id, pid, created FROM runs WHERE status = 'running' AND host = ?"
+        find = "SELECT id, pid, CAST(strftime('%s', created) AS REAL) FROM runs WHERE status = 'running' AND host = ?"
         mark = "UPDATE runs SET status = 'failed', reason = ?, finished = ? WHERE id = ? AND status = 'running'"
         running = self.database.read(lambda connection: connection.execute(find, (host,)).fetchall())
-        dead = [id for id, pid, created in running if not is_there(pid, datetime.fromisoformat(created).timestamp())]
+        dead = [id for id, pid, created in running if not is_there(pid, created)]
         if not dead:
             return 0
         reason, now = PROCESS_ENDED, stamp(datetime.now(UTC))
@@ -148,15 +148,12 @@ class Store:
         suffix = path.suffix.lower() if re.fullmatch(r"\.[a-z0-9]{1,8}", path.suffix.lower()) else ""
         kept = self.pictures / f"{sha256}{suffix}"
         part = self.pictures / f".{sha256[:16]}-{secrets.token_hex(4)}.part"
-        digest = hashlib.sha256()
         try:
-            self.pictures.mkdir(parents=True, exist_ok=True)
-            with path.open("rb") as source, part.open("xb") as copy:
-                while block := source.read(2**20):
-                    digest.update(block)
-                    copy.write(block)
-            if digest.hexdigest() != sha256:
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() != sha256:
                 raise StoreError(f"{path} changed while it was used: run it again")
+            self.pictures.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
             part.replace(kept)
         except OSError as error:
             raise StoreError(f"{path} cannot be copied to {self.pictures} ({error.strerror or error})") from None
@@ -262,11 +259,9 @@ class Store:
         found.insert(0, "cell", numbers)
         return found
 
-    def _rows(self, where: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        return self.database.read(lambda connection: connection.execute(f"SELECT {_NAMES} FROM runs {where}", values).fetchall())  # noqa: S608
-
     def _select(self, where: str, values: Sequence[Any]) -> list[RunRecord]:
-        return [from_row(row) for row in self._rows(where, values)]
+        query = f"SELECT {_NAMES} FROM runs {where}"  # noqa: S608
+        return [from_row(row) for row in self.database.read(lambda connection: connection.execute(query, values).fetchall())]
 
 
 def _where(sweep: str | None, status: str | None) -> tuple[str, tuple[str, ...]]:

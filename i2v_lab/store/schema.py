@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 from i2v_lab.clip.key import clip_key
 from i2v_lab.clip.record import COLUMNS, SQL_TYPES, from_row
@@ -87,21 +88,13 @@ def _leave_fps_out_of_keys(connection: sqlite3.Connection) -> None:
             continue
         if record.params is None or record.key in new:
             continue
-        known = _Model(record.model_name, record.model_fingerprint, record.dtype)
+        known: Any = SimpleNamespace(name=record.model_name, fingerprint=record.model_fingerprint, dtype=record.dtype)
         for changes in ({}, {"decoded": "in tiles"}):
             if clip_key(record.params, record.image_sha256, known, {**changes, "fps": record.params.plain()["fps"]}) == record.key:
                 new[record.key] = clip_key(record.params, record.image_sha256, known, changes)
     pairs = [(key, old) for old, key in new.items()]
     connection.executemany("UPDATE runs SET key = ? WHERE key = ?", pairs)
     connection.executemany("UPDATE cells SET key = ? WHERE key = ?", pairs)
-
-
-class _Model(NamedTuple):
-    """What a record knows of its model."""
-
-    name: str
-    fingerprint: str
-    dtype: str
 
 
 def _missing_columns(connection: sqlite3.Connection) -> list[tuple[str, str]]:
