@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -22,12 +24,25 @@ from i2v_lab.store import Store
 pytest_plugins = ("server_fixtures",)
 
 
-def test_a_worker_killed_in_mid_job_costs_that_job_and_no_other(own_server, monkeypatch):
-    server = own_server()
-    victim = server.ask(model="closed-form", resolution="256p", num_frames=16, num_inference_steps=1000)
-    others = [server.ask(seed=seed) for seed in range(3)]
-    wait_for(lambda: server.job(victim)["stage"] == "denoise" and server.job(victim)["step"] > 0, lambda: str(server.job(victim)))
+def hold_a_clip(server):
+    """(id, worker) of a long clip that is being denoised, whose worker was suspended."""
+    id = server.ask(model="closed-form", resolution="256p", num_frames=256, num_inference_steps=1000)
+    wait_for(lambda: server.job(id)["stage"] == "denoise" and server.job(id)["step"] > 0, lambda: str(server.job(id)))
     (worker,) = server.workers()
+    worker.suspend()
+    return id, worker
+
+
+def waits_for(process, number):
+    """Whether a suspended process was sent this signal."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"ShdPnd:\s*(\w+)", status)[1], 16) >> (number - 1) & 1
+
+
+def test_a_worker_killed_in_mid_job_costs_that_job_and_no_other(own_server):
+    server = own_server()
+    victim, worker = hold_a_clip(server)
+    others = [server.ask(seed=seed) for seed in range(3)]
     worker.kill()
     lost = server.ended(victim)
     assert lost["state"] == "failed"
@@ -103,11 +118,11 @@ def test_the_server_runs_in_the_background_and_ends_gracefully(tmp_path):
     (log,) = (tmp_path / "logs").glob("app_*.log")
     assert re.fullmatch(r"app_\d{8}_\d{6}\.log", log.name)
     assert f"tail -f {log}" in out
-    running = server.ask(model="closed-form", resolution="256p", num_inference_steps=1000)
+    running, worker = hold_a_clip(server)
     waiting = server.ask(seed=1)
-    wait_for(lambda: server.job(running)["stage"] == "denoise")
-    (worker,) = server.workers()
     ended = start_command("serve", "--stop", "--port", server.port, cwd=tmp_path, env=env)
+    wait_for(lambda: waits_for(worker, signal.SIGTERM))
+    worker.resume()
     out, err = ended.communicate(timeout=120)
     assert ended.returncode == 0, err
     assert not psutil.pid_exists(worker.pid)
