@@ -140,7 +140,9 @@ def test_the_public_names_are_these_and_importable():
     ],
 )
 def test_importing_loads_nothing_heavy_that_is_not_needed(line, heavy):
-    done = subprocess.run([sys.executable, "-c", f"{line}\nimport sys; print(*sys.modules)"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{line}\nimport sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
     assert not heavy & set(done.stdout.split())
 
 
