@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -54,8 +54,8 @@ class Estimator:
     `back` is the quick one (OpenCV's preset FAST, about four times as fast), good enough to check the other (MEDIUM).
     """
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress or Progress()
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._quick = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
@@ -148,7 +148,7 @@ class ClipFlow:
 
     sampled: SampledFrames
     grey: list[GreyFrame]
-    estimator: Estimator
+    estimator: Estimator = field(default_factory=Estimator)
 
     @property
     def scale(self) -> float:
