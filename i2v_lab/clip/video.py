@@ -24,17 +24,7 @@ from i2v_lab.clip.ffmpeg import READ, FFmpeg, ask, must_be_file, shown, url
 from i2v_lab.clip.publish import disk_full, partial_file, publish, writing
 from i2v_lab.errors import ClipError, WriteError
 
-__all__ = [
-    "FORMATS",
-    "Frames",
-    "VideoInfo",
-    "check_format",
-    "probe",
-    "read",
-    "read_settings",
-    "retime",
-    "write",
-]
+__all__ = ["FORMATS", "Frames", "VideoInfo", "check_format", "probe", "read", "read_settings", "retime", "write"]
 
 Frames = npt.NDArray[np.uint8]
 """A clip in memory: uint8 RGB, (F, H, W, 3)."""
@@ -51,23 +41,8 @@ _YUV420 = (
 )
 _ENCODE = {
     # A constant quantizer: with CRF, x264 gives a clip of a higher rate worse frames (1.5 dB between 8 and 24 frames/s).
-    "mp4": ["-vf", _YUV420, "-c:v", "libx264", "-preset", "fast", "-qp", "17"],
-    "webm": [
-        "-vf",
-        _YUV420,
-        "-c:v",
-        "libvpx-vp9",
-        "-deadline",
-        "good",
-        "-cpu-used",
-        "4",
-        "-crf",
-        "16",
-        "-b:v",
-        "0",
-        "-row-mt",
-        "1",
-    ],
+    "mp4": ["-vf", _YUV420, *"-c:v libx264 -preset fast -qp 17".split()],
+    "webm": ["-vf", _YUV420, *"-c:v libvpx-vp9 -deadline good -cpu-used 4 -crf 16 -b:v 0 -row-mt 1".split()],
     "gif": ["-filter_complex", "[0:v]split[a][b];[a]palettegen[p];[b][p]paletteuse"],
 }
 _MUX = {"mp4": ["-movflags", "+faststart"], "webm": [], "gif": ["-loop", "0"]}
