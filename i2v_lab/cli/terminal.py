@@ -9,7 +9,7 @@ import json
 import signal
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,23 @@ def printable(text: object) -> str:
 def tell(text: object, style: str = "") -> None:
     """One line on standard output: an answer."""
     out.print(printable(text), style=style)
+
+
+def tell_json(answer: object) -> None:
+    """One line of JSON on standard output, in ASCII; a program that reads gets it at once. What is no number (NaN) is null."""
+    strict = json.loads(json.dumps(answer), parse_constant=lambda name: None)
+    sys.stdout.write(json.dumps(strict, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on standard output."""
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*map(printable, row))
+    out.print(table)
 
 
 def remark(text: object, style: str = "") -> None:
@@ -117,11 +134,9 @@ def show_advice(found: list[Advice]) -> None:
         remark(f"advice: {advice}", "yellow")
 
 
-def record_json(record: RunRecord, directory: Path, **more: Any) -> str:
-    """A record as one JSON object on one line, in ASCII; the clip is an absolute path. `more` follows its fields."""
-    plain = record.model_dump(mode="json")
-    plain["clip"] = str(directory / record.clip) if record.clip else ""
-    return json.dumps({**plain, **more})
+def record_fields(record: RunRecord, directory: Path) -> dict[str, Any]:
+    """A record as JSON has it; the clip is an absolute path."""
+    return {**record.model_dump(mode="json"), "clip": str(directory / record.clip) if record.clip else ""}
 
 
 def show_record(record: RunRecord, directory: Path, *, made_before: bool = False) -> None:

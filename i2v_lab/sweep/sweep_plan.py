@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -124,9 +123,7 @@ class SweepPlan:
     def _repr_html_(self) -> str:
         import html
 
-        table = self.table.replace("", None).dropna(
-            axis="columns", how="all"
-        )  # nothing expected yet, nothing in the way: no column
+        table = self.table.replace("", None).dropna(axis="columns", how="all")  # nothing is expected yet: no column
         shown = table.to_html(index=False, max_rows=60, na_rep="", float_format=lambda value: f"{value:.3g}", escape=True)
         return f"<p>{html.escape(self.summary())}</p>{shown}"
 
@@ -248,13 +245,8 @@ class _Look:
 
 def work(params: ClipParams) -> float:
     """The amount of computation, without a unit: passes x frames x pixels, and the writing of the frames."""
-    return _work(params.resolution, params.num_frames, params.num_inference_steps, params.guidance_scale, params.scheduler)
-
-
-def _work(resolution: str, frames: int, steps: int, guidance: float, scheduler: str) -> float:
-    height, width = resolution_size(resolution)
-    passes = steps * (2 if guidance > 1 else 1) * (2 if scheduler in TWO_PASSES else 1)
-    return float(height * width * frames * (passes + 2))
+    passes = params.num_inference_steps * (2 if params.guidance_scale > 1 else 1) * (2 if params.scheduler in TWO_PASSES else 1)
+    return float(params.height * params.width * params.num_frames * (passes + 2))
 
 
 class _Forecast:
@@ -280,36 +272,20 @@ class _Guess:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.measured: dict[tuple[str, str], dict[tuple[Any, ...], list[float]]] = {}
-        self.answers: dict[tuple[Any, ...], float | None] = {}
+        self.known: dict[tuple[str, str], dict[tuple[str, int], list[float]]] = {}
 
     def of(self, params: ClipParams, where: tuple[str, str]) -> float | None:
-        """Bytes: the median of runs of this shape, or that of the nearest shape, scaled by the pixels."""
-        shape = (params.resolution, params.num_frames, params.num_inference_steps, params.guidance_scale > 1, params.scheduler)
-        if (where, shape) not in self.answers:
-            self.answers[where, shape] = self._answer(params, where, shape)
-        return self.answers[where, shape]
+        """Bytes, by the bytes a pixel of the runs of this size and length, or of all; None where there is no run."""
+        if where not in self.known:
+            self.known[where] = self._measured(*where)
+        found = self.known[where]
+        rates = found.get((params.resolution, params.num_frames)) or [rate for same in found.values() for rate in same]
+        return statistics.median(rates) * params.height * params.width * params.num_frames if rates else None
 
-    def _answer(self, params: ClipParams, where: tuple[str, str], shape: tuple[Any, ...]) -> float | None:
-        known = self._known(where)
-        if not known:
-            return None
-        wanted = work(params)
-        nearest = shape if shape in known else min(known, key=lambda other: abs(math.log(self._work(other) / wanted)))
-        height, width = resolution_size(nearest[0])
-        return statistics.median(known[nearest]) * params.height * params.width * params.num_frames / (height * width * nearest[1])
-
-    @staticmethod
-    def _work(shape: tuple[Any, ...]) -> float:
-        resolution, frames, steps, guided, scheduler = shape
-        return _work(resolution, frames, steps, 2.0 if guided else 1.0, scheduler)
-
-    def _known(self, where: tuple[str, str]) -> dict[tuple[Any, ...], list[float]]:
-        if where not in self.measured:
-            found: dict[tuple[Any, ...], list[float]] = {}
-            name, device = where
-            rows = self.store.timings(name, str(machine(device)["device_name"])) if name else []
-            for resolution, frames, steps, guidance, scheduler, _, size in rows:
-                found.setdefault((resolution, frames, steps, guidance > 1, scheduler), []).append(size or 0)
-            self.measured[where] = found
-        return self.measured[where]
+    def _measured(self, name: str, device: str) -> dict[tuple[str, int], list[float]]:
+        found: dict[tuple[str, int], list[float]] = {}
+        rows = self.store.timings(name, str(machine(device)["device_name"])) if name else []
+        for resolution, frames, *_, size in rows:
+            height, width = resolution_size(resolution)
+            found.setdefault((resolution, frames), []).append((size or 0) / (height * width * frames))
+        return found
