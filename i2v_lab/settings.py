@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from i2v_lab.errors import SettingsError, explain
+from i2v_lab.errors import SettingsError, explain, meant
 
 CONFIG_NAME = "config.yaml"
 ENV_PREFIX = "I2V_LAB_"
@@ -196,7 +196,6 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
 
 def _read_environment() -> dict[str, Any]:
     """The settings that the environment gives; a variable of ours that names none is an error."""
-    import difflib
     import json
 
     known: dict[str, list[str]] = {}
@@ -208,9 +207,7 @@ def _read_environment() -> dict[str, Any]:
         if not variable.upper().startswith(ENV_PREFIX):
             continue
         if (path := known.get(variable.upper())) is None:
-            near = difflib.get_close_matches(variable.upper(), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise SettingsError(f"environment variable {variable}: unknown name; {hint}")
+            raise SettingsError(f"environment variable {variable}: unknown name; {meant(variable.upper(), known)}")
         given: Any = value
         if value.startswith("{"):  # a whole group
             with suppress(ValueError, RecursionError):

@@ -103,7 +103,7 @@ def batch(
     start_log(settings.log.directory)
     rows, store, stop = read_rows(file), Store(settings.output.directory), SweepStop()
     codes: list[int] = []
-    with sweep_screen(numbered=True) as screen, stop_on_signals(stop, ["step"], say=lambda text: remark(text, "yellow")):
+    with sweep_screen(numbered=True) as screen, stop_on_signals(stop.ask, ["step"], say=lambda text: remark(text, "yellow")):
         for record, found in run_batch(rows, store, settings, progress=screen, stop=stop, force=force, tier=tier):
             _answer(record, settings, as_json, made_before=found)
             codes.append(_exit_code(record))

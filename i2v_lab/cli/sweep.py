@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from i2v_lab.cli.options import AsJson, with_settings
-from i2v_lab.cli.terminal import err, printable, remark, show_table, tell, tell_json
-from i2v_lab.errors import SweepError
+from i2v_lab.cli.terminal import err, remark, show_table, tell, tell_json
+from i2v_lab.errors import SweepError, printable
 from i2v_lab.log import start_log
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _run(
     from i2v_lab.sweep.stop import stop_on_signals
 
     stop = SweepStop()
-    with sweep_screen() as screen, stop_on_signals(stop, say=lambda text: remark(text, "yellow")):
+    with sweep_screen() as screen, stop_on_signals(stop.ask, say=lambda text: remark(text, "yellow")):
         reports = execute(sweeps, store, settings, progress=screen, stop=stop, retry=retry, notebook=notebook, report=with_report)
     codes = [_answer(report, with_report, as_json) for report in reports]
     return 130 if stop.after else max(codes, default=0)

@@ -6,7 +6,6 @@ Texts may come from a clip or a file name, so they pass through `printable` and 
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from i2v_lab.clip.progress import Listeners, Preview, Progress, StopSwitch
+from i2v_lab.errors import printable
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
@@ -31,11 +29,6 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=
 out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 WIDE = 120  # columns of a terminal from which on the table of runs says more
-
-
-def printable(text: object) -> str:
-    """A text on one line, in which control characters (colours, cursor movements, line breaks) are spelled out."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(text))
 
 
 def tell(text: object, style: str = "") -> None:
@@ -97,15 +90,10 @@ def listening() -> Iterator[Progress]:
 
     The second Ctrl-C interrupts at once, as Python does.
     """
+    from i2v_lab.sweep.stop import stop_on_signals
+
     switch = StopSwitch()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, before[signal.Signals(number)])
-        switch.stop("stopped by Ctrl-C" if number == signal.SIGINT else "stopped by SIGTERM")
-        remark("stopping after this step; once more stops at once", "yellow")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with stop_on_signals(lambda after, reason: switch.stop(reason), ["step"], say=lambda text: remark(text, "yellow")):
         if not sys.stderr.isatty():
             yield switch
             return
@@ -123,9 +111,6 @@ def listening() -> Iterator[Progress]:
             screen = StageBars(bars)
             yield Listeners(switch, screen)
             screen.end()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def show_advice(found: list[Advice]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import logging
 import os
 import tempfile
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from i2v_lab.clip.progress import Progress
-from i2v_lab.errors import I2VLabError, SweepError
+from i2v_lab.errors import I2VLabError, SweepError, meant
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, SweepStop, run_sweep
@@ -143,9 +142,7 @@ def check_parameters(notebook: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     known = _literals(cells[0].source)
     for name, value in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise SweepError(f"the notebook has no parameter {name}; {hint}")
+            raise SweepError(f"the notebook has no parameter {name}; {meant(name, known)}")
         if type(value) is not type(known[name]) and not (isinstance(known[name], float) and type(value) is int):
             expected, got = type(known[name]).__name__, type(value).__name__
             raise SweepError(f"notebook parameter {name}: expected {expected} such as {known[name]!r}, got {got} {value!r}")
