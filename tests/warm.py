@@ -38,7 +38,7 @@ from typing import Any
 
 LIBRARIES = (
     "cv2", "diffusers", "diffusers.schedulers", "fastapi", "imageio_ffmpeg", "jupyter_server.serverapp", "matplotlib.figure", "nbclient",
-    "nbconvert", "numpy", "pandas", "papermill", "PIL.Image", "psutil", "pydantic_settings", "requests", "rich.progress", "safetensors.torch",
+    "nbconvert", "numpy", "pandas", "papermill", "PIL.Image", "psutil", "pydantic", "requests", "rich.progress", "safetensors.torch",
     "scipy.stats", "skimage.metrics", "torch", "transformers", "typer", "uvicorn", "yaml",
 )  # fmt: skip
 ROOMS = ("cost", "metrics", "models", "models.closed_form", "report", "run", "statistics", "store", "sweep")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
@@ -17,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.errors import ParamsError, SweepError, explain
+from i2v_lab.errors import ParamsError, SweepError, explain, meant
 from i2v_lab.sweep.axes import expand
 from i2v_lab.sweep.condition import condition
 
@@ -216,9 +215,7 @@ class Sweep(BaseModel):
 
 def _known(place: str, name: str, known: Iterable[str]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(str(name), list(known), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        raise SweepError(f"{place}: {name}: unknown {'axis' if place != 'base' else 'name'}; {hint}")
+        raise SweepError(f"{place}: {name}: unknown {'axis' if place != 'base' else 'name'}; {meant(name, known)}")
 
 
 def _list_errors(wrong: Counter[str], total: int) -> str:
