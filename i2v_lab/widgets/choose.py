@@ -9,9 +9,8 @@ import anywidget
 import pandas as pd
 import traitlets
 
-from i2v_lab.errors import InputError
 from i2v_lab.report.player.assets import joined
-from i2v_lab.report.player.grid import plain_values
+from i2v_lab.report.player.grid import check_axes, plain_values
 from i2v_lab.report.player.view import BASIC, FIELDS, differing
 
 if TYPE_CHECKING:
@@ -45,8 +44,7 @@ class RunTable(anywidget.AnyWidget):  # type: ignore[misc]
         """
         self.runs = runs.reset_index(drop=True)
         shown = list(columns) if columns is not None else usual_columns(self.runs)
-        if unknown := [name for name in shown if name not in runs.columns]:
-            raise InputError(f"columns: expected columns of the table, got {', '.join(map(repr, unknown))}")
+        check_axes(runs, shown, "columns")
         values = [_texts(self.runs, name) for name in shown]
         data = {
             "columns": shown,
