@@ -85,9 +85,8 @@ class RunTable(anywidget.AnyWidget):  # type: ignore[misc]
 def usual_columns(runs: pd.DataFrame) -> list[str]:
     """The usual columns: time, what differs, cost, metrics, and then what is the same in all."""
     differ = differing(runs)
-    memory = "peak_vram_allocated_gib"
-    if memory not in runs.columns or not runs[memory].notna().any():
-        memory = "peak_ram_gib"
+    vram = "peak_vram_allocated_gib"
+    memory = vram if vram in runs and runs[vram].notna().any() else "peak_ram_gib"
     metrics = [str(name) for name in runs.columns if str(name).startswith("metric_")]
     others = ["created", "status", *differ, "seconds_total", memory, *metrics, *BASIC, "sweep"]
     return [name for name in dict.fromkeys(others) if name in runs.columns]

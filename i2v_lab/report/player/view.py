@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +41,7 @@ class View:
     axes: tuple[str, ...]
     grid: Grid
     notes: tuple[str, ...] = ()
-    best: Mapping[str, str] | None = None
+    best: dict[str, str] | None = None
     plain: bool = False
 
 
