@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from i2v_lab.cli.options import with_settings
 from i2v_lab.cli.terminal import remark, tell
 from i2v_lab.errors import I2VLabError, SettingsError
 
@@ -30,21 +31,16 @@ TOKEN_BYTES = 24  # random, of a token that is made here
 KILL_SECONDS = 60.0  # beyond `stop_seconds`
 
 
+@with_settings("port", "host", "output_dir", "device")
 def serve(
-    port: Annotated[int | None, typer.Option(help="port of the page and the API [default: 7860]")] = None,
-    host: Annotated[str | None, typer.Option(help="address to listen on; 0.0.0.0 is all [default: 127.0.0.1]")] = None,
+    settings: Settings,
     background: Annotated[bool, typer.Option("--background", help="return once the page answers")] = False,
     stop: Annotated[
         bool, typer.Option("--stop", help="end the server of this port; its clip is finished or recorded as stopped")
     ] = False,
     no_token: Annotated[bool, typer.Option("--no-token", help="everybody on this machine may use it; only on 127.0.0.1")] = False,
-    output_dir: Annotated[Path | None, typer.Option("--output-dir", help="folder of clips and records [default: results]")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N [default: auto]")] = None,
 ) -> None:
     """Serve the web page and the API on one port: the studio at /, JupyterLab at /lab, the API at /api."""
-    from i2v_lab.settings import load_settings
-
-    settings = load_settings(output={"directory": output_dir}, device=device, server={"port": port, "host": host})
     if stop:
         _stop(settings)
         return

@@ -185,7 +185,7 @@ class JobAnswer(BaseModel):
     id: Annotated[str, Field(pattern=ID_PATTERN)]
     state: JobState
     reason: Annotated[str, Field(description="why there is no clip; empty otherwise")]
-    stage: Annotated[str, Field(description="wait (for the device), load, encode, denoise, decode or write; empty before")]
+    stage: Annotated[str, Field(description="wait (for the device), load, encode, denoise, decode, write or measure; empty before")]
     step: Annotated[int, Field(ge=0)]
     steps: Annotated[int | None, Field(description="of the stage; null where it is not known")]
     place: Annotated[int | None, Field(description="in the queue: 0 runs, 1 is next; null once it ended")]
