@@ -4,6 +4,7 @@
 
 import importlib.metadata
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
@@ -17,6 +18,7 @@ from fastapi.security import APIKeyQuery, HTTPBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
+from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -49,6 +51,17 @@ _FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+class AsciiResponse(JSONResponse):
+    """JSON that cannot steer a terminal, and without NaN, which other readers of JSON refuse."""
+
+    def render(self, content: Any) -> bytes:
+        return _json(content)
+
+
+def _json(content: Any) -> bytes:
+    return to_json(content, ensure_ascii=True, inf_nan_mode="null")
+
+
 def make_app(state: ApiState, *, with_token: bool) -> FastAPI:
     """The ASGI application.
 
@@ -59,6 +72,7 @@ def make_app(state: ApiState, *, with_token: bool) -> FastAPI:
     app = FastAPIOffline(
         title="i2v_lab", version=importlib.metadata.version("i2v_lab"), openapi_url="/api/openapi.json", redirect_slashes=False,
         docs_url="/api/docs", redoc_url=None, static_url="/api/docs/static", swagger_ui_oauth2_redirect_url="/api/docs/redirect",
+        default_response_class=AsciiResponse,
         description=f"Clips from pictures. At most {server.queue_limit} clips wait; a body has at most {server.body_mib} MiB. "
         "Every error is an ErrorAnswer that names the field.",
     )  # fmt: skip
@@ -220,7 +234,7 @@ def _add_clip(calls: APIRouter, state: ApiState) -> None:
     ) -> AsyncIterator[ServerSentEvent]:
         async for now in state.follow(found.job.id):
             if str(now.job.version) != last_event_id:
-                yield ServerSentEvent(data=_answer(now, request), event=now.job.state, id=str(now.job.version))
+                yield ServerSentEvent(raw_data=_json(_answer(now, request)).decode(), event=now.job.state, id=str(now.job.version))
 
 
 def _add_clip_file(calls: APIRouter, state: ApiState) -> None:
@@ -235,6 +249,7 @@ def _add_clip_file(calls: APIRouter, state: ApiState) -> None:
     async def download_clip(found: Found, request: Request) -> Response:
         if found.job.state != "done":
             raise ApiError(404, "id", f"there is no clip: it is {found.job.state}")
+        _check_range(request.headers.get("Range"))
         name = Path(json.loads(found.job.result)["clip"]).name
         try:
             response = await files.get_response(name, request.scope)
@@ -244,6 +259,14 @@ def _add_clip_file(calls: APIRouter, state: ApiState) -> None:
         # A header is Latin-1 and a prefix of clips' names may be anything: RFC 8187.
         response.headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(name, safe='')}"
         return response
+
+
+def _check_range(given: str | None) -> None:
+    """Starlette reads a second minus as a number's, and answers without a word where the last byte is before the first."""
+    one = r"(\d{1,18}-\d{0,18}|-\d{1,18})"
+    well = given is None or re.fullmatch(rf"bytes={one}(\s*,\s*{one})*", given, re.ASCII)
+    if not well or any(int(first) > int(last) for first, last in re.findall(r"(\d+)-(\d+)", given or "")):
+        raise ApiError(400, "Range", "expected bytes=FIRST-LAST, bytes=FIRST- or bytes=-LENGTH")
 
 
 def _add_plan(calls: APIRouter, state: ApiState) -> type[BaseModel]:
@@ -300,7 +323,7 @@ def _add_handlers(app: FastAPI, routes: Sequence[BaseRoute], asked: Mapping[str,
             headers["Allow"], field, message = ", ".join(methods), "method", f"expected {' or '.join(methods)}"
         elif status == 404 and not field:
             field, message = "path", "there is no such call"
-        return JSONResponse({"error": {"field": field, "message": without_paths(message)[:2000]}}, status, headers)
+        return AsciiResponse({"error": {"field": field, "message": without_paths(message)[:2000]}}, status, headers)
 
     def broken(request: Request, error: Exception) -> Response:
         return refuse(request, ApiError(500, "", "unexpected error; the log has the details"))

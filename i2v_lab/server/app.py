@@ -182,6 +182,7 @@ def _config(settings: Settings, token: str, root: Path) -> Any:
     config.ServerApp.extra_template_paths = [str(Path(__file__).parent / "templates")]
     config.ServerApp.jpserver_extensions = {"voila.server_extension": True, "jupyterlab": True}
     config.IdentityProvider.token = token
+    config.IdentityProvider.cookie_options = {"samesite": "Lax"}  # other sites get no answer with it
     config.PasswordIdentityProvider.hashed_password = ""
     config.PasswordIdentityProvider.allow_password_change = False
     config.MappingKernelManager.cull_idle_timeout = config.AsyncMappingKernelManager.cull_idle_timeout = CULL_SECONDS
