@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -86,6 +90,56 @@ def test_a_server_ends_though_somebody_follows_a_clip(own_server, monkeypatch):
         server.end()
     assert server.process.returncode == 0
     assert jobs_of(server.folder / "results").get(id).state == "stopped"
+
+
+@pytest.mark.parametrize("loss", ["database", "folder"])
+def test_a_server_gets_over_the_loss_of_its_database(own_server, monkeypatch, loss):
+    """The jobs that ran or waited are made all the same, and what was made before is found by its clip."""
+    server = own_server()
+    before = server.ask(seed=1)
+    server.ended(before)
+    results = server.folder / "results"
+    with server.device_taken(monkeypatch):
+        running = server.ask(seed=2)
+        wait_for(lambda: server.job(running)["stage"] == "wait")
+        waiting = [server.ask(seed=3 + number) for number in range(3)]
+        if loss == "folder":
+            shutil.rmtree(results)
+        else:
+            for file in results.glob("runs.db*"):
+                file.rename(server.folder / file.name)
+        wait_for(lambda: [job.id for job in jobs_of(results).active()] == [running, *waiting])
+        assert server.answers()
+        follower = ThreadPoolExecutor(1).submit(lambda: server.get(f"/api/clips/{waiting[-1]}/events").text)
+    assert [server.ended(id)["state"] for id in (running, *waiting)] == ["done"] * 4
+    assert "event: done" in follower.result(60)
+    assert server.ended(server.ask(seed=9))["state"] == "done"
+    records = {run.id: run.status for run in Store(results).records()}
+    assert records == {id: "done" for id in records}
+    assert (before in records) == (loss == "database")
+
+
+def test_a_foreign_database_is_refused_and_health_says_so(own_server):
+    server = own_server()
+    results = server.folder / "results"
+    for file in results.glob("runs.db*"):
+        file.unlink()
+    with closing(sqlite3.connect(results / "runs.db")) as connection:
+        connection.executescript("CREATE TABLE notes (text); INSERT INTO notes VALUES ('mine')")
+    before = (results / "runs.db").read_bytes()
+    for method, path in (("GET", "/api/health"), ("GET", "/api/clips"), ("POST", "/api/clips")):
+        answer = server.send(method, path, json={"image": "sample:coffee"} if method == "POST" else None)
+        assert (answer.status_code, answer.json()["error"]["field"]) == (503, "store"), answer.text
+        assert answer.json()["error"]["message"].startswith("runs.db is not a record of runs, but another program's database")
+    done = subprocess.run(
+        [sys.executable, "-m", "i2v_lab", "doctor", "--output-dir", results], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "missing  record of runs" in done.stdout
+    assert (results / "runs.db").read_bytes() == before
+    (results / "runs.db").unlink()
+    assert server.answers()
+    assert server.ended(server.ask(seed=1))["state"] == "done"
 
 
 @pytest.mark.slow

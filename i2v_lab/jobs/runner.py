@@ -171,6 +171,11 @@ class JobRunner:
         if not self.closed:
             self._keep_worker()
         active, changed = self.jobs.look(self._version)
+        seen = {job.id for job in (*active, *changed)}
+        if lost := [status.job for status in self.active if status.job.id not in seen]:
+            log.warning("the database was lost: %d jobs are entered again", len(lost))
+            self.jobs.restore(lost)
+            active, changed = self.jobs.look(0)
         left = forecast(active, self._rate, time.time())
         ended = [job for job in changed if job.ended]
         for job in ended:

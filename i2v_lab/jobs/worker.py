@@ -59,10 +59,12 @@ class JobProgress(SweepProgress):
 
     def _note(self) -> None:
         self._noted = time.monotonic()
-        job = self.jobs.note(self.job.id, self.name, self.at, self.total, self.began, json.dumps(self.status))
-        if job is None:
-            raise Stop(self.stop_reason or HAS_ENDED)
-        self.job = job
+        for _ in range(2):
+            if job := self.jobs.note(self.job.id, self.name, self.at, self.total, self.began, json.dumps(self.status)):
+                self.job = job
+                return
+            self.jobs.restore([self.job])  # where the database was lost
+        raise Stop(self.stop_reason or HAS_ENDED)
 
     def _is_due(self) -> bool:
         return time.monotonic() - self._noted >= NOTE_SECONDS or self.heard()
@@ -214,7 +216,9 @@ class Worker:
             state, reason, result = "failed", f"unexpected {type(error).__name__}; the log has the details", ""
         finally:
             self.progress = None
-        self.jobs.end(job, state, reason, result)
+        if not self.jobs.end(job, state, reason, result):
+            self.jobs.restore([job])  # where the database was lost
+            self.jobs.end(job, state, reason, result)
 
     def _settings(self, job: Job) -> Settings:
         """The worker's settings, with those that came with the job."""

@@ -4,6 +4,7 @@
 
 import importlib.metadata
 import json
+import logging
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -35,13 +36,14 @@ from i2v_lab.server import schemas
 from i2v_lab.server.body import ApiError, check_once, keep_bytes, keep_image, read, read_form, refused, to_params, without_paths
 from i2v_lab.server.state import ApiState, job_answer
 
+log = logging.getLogger(__name__)
 STOPPED = "stopped by a client"
 _JSON, _FORM = "application/json", "multipart/form-data"
 _FAULTS = {
     400: "The request cannot be read.", 403: "No token, or a request from another site.", 404: "There is no such clip.",
     405: "Another method was expected.",
     409: "The model cannot make this clip, or the job has ended.", 413: "The body is too large.", 415: "Another content type was expected.",
-    422: "A field is wrong.", 429: "The queue is full.", 503: "The worker died.", 507: "The disk is full.",
+    422: "A field is wrong.", 429: "The queue is full.", 503: "The record of runs cannot be used, or the worker died.", 507: "The disk is full.",
 }  # fmt: skip
 _RETRY = {"Retry-After": {"description": "seconds until a place is likely to be free", "schema": {"type": "integer", "minimum": 1}}}
 _VIDEO = {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}}
@@ -77,7 +79,7 @@ def make_app(state: ApiState, *, with_token: bool) -> FastAPI:
         "Every error is an ErrorAnswer that names the field.",
     )  # fmt: skip
     security = [Depends(HTTPBearer(auto_error=False)), Depends(APIKeyQuery(name="token", auto_error=False))] if with_token else []
-    faults = _faults(400, 405, 422, *((403,) if with_token else ()))
+    faults = _faults(400, 405, 422, 503, *((403,) if with_token else ()))
     calls = APIRouter(
         dependencies=[Depends(_each_once), *security], responses=faults, generate_unique_id_function=lambda route: route.name
     )
@@ -91,11 +93,12 @@ def make_app(state: ApiState, *, with_token: bool) -> FastAPI:
 
     @app.get(
         "/api/health",
-        summary="Say that the server answers; needs no token",
+        summary="Say that the server works; needs no token",
         operation_id="health",
-        responses={405: {"model": schemas.ErrorAnswer, "description": _FAULTS[405]}},
+        responses={status: {"model": schemas.ErrorAnswer, "description": _FAULTS[status]} for status in (405, 503)},
     )
-    async def health() -> schemas.Health:
+    def health() -> schemas.Health:
+        state.runner.jobs.last_version()  # raises StoreError
         return schemas.Health(version=app.version)
 
     _add_handlers(app, [*calls.routes, *app.routes], asked)
@@ -137,7 +140,7 @@ def _add_predict(calls: APIRouter, state: ApiState) -> type[BaseModel]:
     model = schemas.predict_request(state.settings)
 
     @calls.post(
-        "/api/predict", summary="Make a clip, and answer when it is done", responses=_faults(409, 413, 415, 429, 503, 507),
+        "/api/predict", summary="Make a clip, and answer when it is done", responses=_faults(409, 413, 415, 429, 507),
         dependencies=[Depends(_only_json), Depends(state.check_room)],
     )  # fmt: skip
     async def predict(sent: model, asked: Annotated[schemas.PredictQuery, Query()], request: Request) -> schemas.PredictAnswer:  # type: ignore[valid-type]
@@ -329,7 +332,8 @@ def _add_handlers(app: FastAPI, routes: Sequence[BaseRoute], asked: Mapping[str,
         return refuse(request, ApiError(500, "", "unexpected error; the log has the details"))
 
     def no_store(request: Request, error: Exception) -> Response:
-        return refuse(request, ApiError(500, "", "the record of runs or the queue cannot be used now; the log has the details"))
+        log.error("%s", error)
+        return refuse(request, ApiError(503, "store", str(error)))
 
     app.add_exception_handler(RequestValidationError, wrong_field)
     app.add_exception_handler(StarletteHTTPException, refuse)

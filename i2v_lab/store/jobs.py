@@ -228,14 +228,25 @@ class Jobs:
         return self.database.read(lambda connection: _select(connection, where, values))
 
     def look(self, version: int) -> tuple[list[Job], list[Job]]:
-        """(the active jobs, in their order; those that changed after `version`), seen at one moment."""
+        """(the active jobs, in their order; those that changed after `version`), seen at one moment.
+
+        Where no job has that version any more, the database is another one, and all of its jobs have changed.
+        """
 
         def find(connection: sqlite3.Connection) -> tuple[list[Job], list[Job]]:
             connection.execute("BEGIN")
             active = _select(connection, "WHERE state IN ('waiting', 'running') ORDER BY number", ())
-            return active, _select(connection, "WHERE version > ? ORDER BY version", (version,))
+            changed = "WHERE version > ?1 OR (SELECT MAX(version) FROM jobs) < ?1 ORDER BY version"
+            return active, _select(connection, changed, (version,))
 
         return self.database.read(find)
+
+    def restore(self, jobs: Sequence[Job]) -> None:
+        """Enter again those of the jobs that are not in the table: jobs are never deleted, so the database was lost."""
+        kept = [field.name for field in fields(Job) if field.name not in ("number", "version")]
+        insert = f"INSERT OR IGNORE INTO jobs ({', '.join(kept)}) VALUES ({', '.join('?' * len(kept))})"  # noqa: S608
+        rows = [[getattr(job, name) for name in kept] for job in jobs]
+        self.database.write(lambda connection: connection.executemany(insert, rows))
 
     def last_version(self) -> int:
         """The version of the newest change; 0 where there was none."""

@@ -58,10 +58,28 @@ def version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    return {
+        row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    }
+
+
+def is_new(connection: sqlite3.Connection) -> bool:
+    """Whether nothing is in a database yet."""
+    return not _tables(connection)
+
+
+def is_foreign(connection: sqlite3.Connection) -> bool:
+    """Whether a database is another program's: it has tables, and not ours."""
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(runs)")}
+    return not is_new(connection) and not (
+        columns >= {"id", "status", "created"} or _tables(connection) >= TABLES.keys() - {"runs"}
+    )
+
+
 def is_current(connection: sqlite3.Connection) -> bool:
     """Whether nothing is left to do for `prepare`."""
-    there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    return version(connection) == VERSION and there.issuperset(TABLES) and not _missing_columns(connection)
+    return version(connection) == VERSION and _tables(connection) >= TABLES.keys() and not _missing_columns(connection)
 
 
 def prepare(connection: sqlite3.Connection) -> None:
