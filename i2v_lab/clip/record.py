@@ -184,27 +184,20 @@ def json_text(value: Any) -> str:
 
 def to_row(record: RunRecord) -> tuple[Any, ...]:
     """The record as the values of COLUMNS."""
-    params: dict[str, Any] = record.params.plain() if record.params else {}
-    row: list[Any] = []
-    for column in COLUMNS:
-        value: Any
-        if column.group == "params":
-            value = params.get(column.field)
-        elif column.group == "seconds":
-            value = record.seconds.get(column.field)
-        elif column.field == "seconds":
-            value = {stage: seconds for stage, seconds in record.seconds.items() if stage not in STAGES}
-        else:
-            value = getattr(record, column.field)
-        if value is None:
-            row.append(None)
-        elif column.kind == "json":
-            row.append(json_text(value))
-        elif column.kind == "time":
-            row.append(stamp(value))
-        else:
-            row.append(_writable(str(value)) if column.kind == "text" else value)
-    return tuple(row)
+    others = {stage: seconds for stage, seconds in record.seconds.items() if stage not in STAGES}
+    params = record.params.plain() if record.params else {}
+    groups = {"": {**dict(record), "seconds": others}, "params": params, "seconds": record.seconds}
+    return tuple(_cell(groups[column.group].get(column.field), column.kind) for column in COLUMNS)
+
+
+def _cell(value: Any, kind: Kind) -> Any:
+    if value is None:
+        return None
+    if kind == "json":
+        return json_text(value)
+    if kind == "time":
+        return stamp(value)
+    return _writable(str(value)) if kind == "text" else value
 
 
 def from_row(row: Sequence[Any]) -> RunRecord:
