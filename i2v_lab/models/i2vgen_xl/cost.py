@@ -130,13 +130,9 @@ def _fake(configs: str, dtype: str) -> _Fake:
 @functools.cache
 def _code() -> str:
     """A hash of the code that is run, and the versions of the libraries that it runs through."""
-    digest = hashlib.sha256()
-    for module in (networks, tiers, tracker):
-        digest.update(Path(str(module.__file__)).read_bytes())
-    digest.update(Path(__file__).read_bytes())
-    for package in ("torch", "diffusers", "transformers"):
-        digest.update(importlib.metadata.version(package).encode())
-    return digest.hexdigest()
+    files = (*(str(module.__file__) for module in (networks, tiers, tracker)), __file__)
+    versions = [importlib.metadata.version(package).encode() for package in ("torch", "diffusers", "transformers")]
+    return hashlib.sha256(b"".join([*(Path(file).read_bytes() for file in files), *versions])).hexdigest()
 
 
 class _Runner:
