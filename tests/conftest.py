@@ -31,6 +31,9 @@ from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
+# Two processes of tests and the commands they start share two cores: torch with two threads in each would wait for itself.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
 import pytest
 import warm
 from PIL import Image

@@ -38,8 +38,8 @@ from typing import Any
 
 LIBRARIES = (
     "cv2", "diffusers", "diffusers.schedulers", "fastapi", "imageio_ffmpeg", "jupyter_server.serverapp", "matplotlib.figure", "nbclient",
-    "nbconvert", "numpy", "pandas", "papermill", "PIL.Image", "psutil", "pydantic_settings", "requests", "rich.progress", "safetensors.torch",
-    "scipy.stats", "skimage.metrics", "torch", "transformers", "typer", "uvicorn", "yaml",
+    "nbconvert", "numpy", "pandas", "papermill", "PIL.Image", "psutil", "pydantic", "requests", "rich.progress", "safetensors.torch",
+    "scipy.stats", "skimage.metrics", "torch", "transformers", "typer", "yaml",
 )  # fmt: skip
 ROOMS = ("cost", "metrics", "models", "models.closed_form", "report", "run", "statistics", "store", "sweep")
 # Read when a library is imported: huggingface_hub's folders, threads, Python's own, matplotlib's backend.

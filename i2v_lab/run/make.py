@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,22 +24,12 @@ from i2v_lab.cost import Forecaster
 from i2v_lab.devices.hardware import machine, versions
 from i2v_lab.devices.meter import Meter
 from i2v_lab.devices.turns import turn
-from i2v_lab.errors import (
-    BadFrames,
-    I2VLabError,
-    OutOfMemory,
-    ParamsError,
-    PictureError,
-    Stop,
-)
+from i2v_lab.errors import BadFrames, I2VLabError, OutOfMemory, ParamsError, PictureError, Stop
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.memory.ladder import climb, is_out_of_memory
 from i2v_lab.models.memory.tiers import TIERS, changes_pixels, pixel_changes
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 _NO_MEMORY = "the machine ran out of memory; choose a smaller resolution or fewer frames"
