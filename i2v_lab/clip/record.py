@@ -129,13 +129,9 @@ class Column:
 
 def _kind(annotation: Any) -> Kind:
     """How values of a field's type are kept."""
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _kind(inner[0])
-    if origin in (Union, types.UnionType):
-        return _kind(next(part for part in inner if part is not type(None)))
-    if origin is Literal:
-        return _kind(type(inner[0]))
+    if get_origin(annotation) in (Annotated, Literal, Union, types.UnionType):
+        first = next(part for part in get_args(annotation) if part is not type(None))
+        return _kind(type(first) if isinstance(first, str) else first)
     kinds: tuple[tuple[type, Kind], ...] = (
         (int, "integer"), (float, "real"), (str, "text"), (Fraction, "text"), (Path, "text"), (datetime, "time")
     )  # fmt: skip
