@@ -19,8 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from i2v_lab.clip.ffmpeg import shown
-from i2v_lab.errors import WriteError
+from i2v_lab.errors import WriteError, printable
 
 _PARTIAL = re.compile(r"\..*\.([^.]+)-(\d{1,9})-[0-9a-f]{12}\.partial\.\w+", re.DOTALL)
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -101,14 +100,14 @@ def writing(directory: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise WriteError(disk_full(directory)) from None
         raise WriteError(
-            f"cannot write into {shown(directory)} ({error.strerror or error}): choose another folder with --output-dir"
+            f"cannot write into {printable(directory)} ({error.strerror or error}): choose another folder with --output-dir"
         ) from None
 
 
 def disk_full(directory: Path) -> str:
     free = shutil.disk_usage(directory).free / 1e6 if directory.is_dir() else 0.0
     return (
-        f"the disk that holds {shown(directory)} is full ({free:.1f} MB free): "
+        f"the disk that holds {printable(directory)} is full ({free:.1f} MB free): "
         "free some space on it, or choose another folder with --output-dir"
     )
 
