@@ -161,9 +161,7 @@ def again(
     settings: Settings,
     clip: Path,
     image: Annotated[str | None, typer.Option(help="the picture, where it cannot be found by its hash")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="the checkpoint's folder or hub id, where it cannot be found by its name")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="the checkpoint's folder or hub id, where it is not found")] = None,
     tier: Tier = None,
     as_json: AsJson = False,
     format: Annotated[str | None, typer.Option(help="mp4, webm or gif [default: as the clip]")] = None,
@@ -192,11 +190,8 @@ def again(
         remark("frames are equal to those of the first time")
     else:
         old: Any = before.get("versions")
-        other = (
-            [f"{name} {str(old.get(name))[:40]}, now {now}" for name, now in record.versions.items() if old.get(name) != now]
-            if isinstance(old, dict)
-            else []
-        )
+        old = old if isinstance(old, dict) else record.versions
+        other = [f"{name} {str(old.get(name))[:40]}, now {now}" for name, now in record.versions.items() if old.get(name) != now]
         remark("frames differ from those of the first time" + (f": it was made with {'; '.join(other)}" if other else ""), "yellow")
 
 

@@ -33,9 +33,7 @@ KILL_SECONDS = 60.0  # beyond `stop_seconds`
 def serve(
     settings: Settings,
     background: Annotated[bool, typer.Option("--background", help="return once the page answers")] = False,
-    stop: Annotated[
-        bool, typer.Option("--stop", help="end the server of this port; its clip is finished or recorded as stopped")
-    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="end the server of this port, and its clip")] = False,
     no_token: Annotated[bool, typer.Option("--no-token", help="everybody on this machine may use it; only on 127.0.0.1")] = False,
 ) -> None:
     """Serve the web page and the API on one port: the studio at /, JupyterLab at /lab, the API at /api."""

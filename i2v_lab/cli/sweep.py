@@ -27,14 +27,10 @@ SHOWN_CELLS = 40  # of a plan in the terminal
 @with_settings("output_dir", "device")
 def sweep(
     settings: Settings,
-    files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE]...", help="sweep files such as experiments/guidance.yaml")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="show the plan: cells, what is done, time and disk; run nothing")
-    ] = False,
+    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="sweep files: experiments/guidance.yaml")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan (what is done, time, disk); run nothing")] = False,
     axis: Annotated[
-        list[str] | None, typer.Option(help="add or replace an axis: guidance_scale='6..14 step 2', seed=1,2,3")
+        list[str] | None, typer.Option(help="add or replace an axis: seed=1,2,3, guidance_scale='6..14 step 2'")
     ] = None,
     base: Annotated[list[str] | None, typer.Option(help="set a parameter of all cells: prompt='zoom in slowly'")] = None,
     name: Annotated[str | None, typer.Option(help="name of the sweep, where no file gives one")] = None,
@@ -44,9 +40,7 @@ def sweep(
             help="run only cells that ended so: failed (all without a clip), out_of_memory or stopped; none: only make the report"
         ),
     ] = "",
-    notebook: Annotated[
-        Path | None, typer.Option(help="make the report with this notebook in place of notebooks/sweep.ipynb")
-    ] = None,
+    notebook: Annotated[Path | None, typer.Option(help="make the report with this notebook [default: sweep.ipynb]")] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="make clips and tables, but no report")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -127,7 +121,7 @@ def _answer(report: Report, with_report: bool, as_json: bool) -> int:
     """One sweep for people, or for a program. Returns the exit code."""
     from i2v_lab.report.notebook import HTML, REPORT
 
-    folder, counts, problem = report.folder, report.counts, report.problem
+    folder, counts, problem = report.result.folder, report.result.counts, report.problem
     # Without a notebook, files of a report are older ones.
     names = [*((REPORT, HTML if report.html else "", "grid.mp4") if with_report else ()), "table.csv", "table.parquet"]
     made = [folder / name for name in names if (folder / name).is_file()]

@@ -17,7 +17,7 @@ from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import I2VLabError, SweepError, meant
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep import Sweep, SweepStop, run_sweep
+from i2v_lab.sweep import Sweep, SweepResult, SweepStop, run_sweep
 from i2v_lab.sweep.loop import retry_states
 
 log = logging.getLogger(__name__)
@@ -32,17 +32,13 @@ class Report:
     """What is left of one sweep after its run, and after its notebook.
 
     Attributes:
-        sweep: the sweep. folder: its folder, absolute; report.ipynb is in it.
-        counts: {status: cells}.
-        stopped: why the run ended early; "" where it did not.
+        sweep: the sweep. result: of its run; report.ipynb is in its folder.
         html: the page beside the notebook; None where there is none.
         problem: what failed of the notebook itself; "" where nothing did.
     """
 
     sweep: Sweep
-    folder: Path
-    counts: dict[str, int]
-    stopped: str = ""
+    result: SweepResult
     html: Path | None = None
     problem: str = ""
 
@@ -106,7 +102,7 @@ def execute(
         if book:
             problem = _papermill(book, result.folder / REPORT, parameters(sweep, store, "none", settings.device))
             html = _export(result.folder)
-        reports.append(Report(sweep, result.folder, result.counts, result.stopped, html, problem))
+        reports.append(Report(sweep, result, html, problem))
     return reports
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -89,19 +90,14 @@ class Sweep(BaseModel):
 
     def _check(self) -> None:
         """Check all that can be checked before a cell is made."""
-        for place, names in (("base", self.base), ("axes", self.axes)):
-            for name in names:
-                _known(place, name, ClipParams.model_fields)
+        _check_names("base", self.base, ClipParams.model_fields)
+        _check_names("axes", self.axes, ClipParams.model_fields)
         if self.seeds is not None and "seed" in self.axes:
             raise SweepError("seeds: the axis seed is in axes too; keep one of them")
-        for place, groups in (("zip", self.zip), ("order", (self.order,))):
-            for group in groups:
-                for name in group:
-                    _known(place, name, self._values)
-        twice = [name for name, count in Counter(itertools.chain(*self.zip)).items() if count > 1]
-        twice += [name for name, count in Counter(self.order).items() if count > 1]
-        if twice:
-            raise SweepError(f"{twice[0]}: is twice in zip or in order; keep one")
+        for place, names in (("zip", tuple(itertools.chain(*self.zip))), ("order", self.order)):
+            _check_names(place, names, self._values)
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise SweepError(f"{twice[0]}: is twice in {place}; keep one")
         for group in self.zip:
             lengths = {name: len(self._values[name][0]) for name in group}
             if len(set(lengths.values())) > 1:
@@ -145,9 +141,7 @@ class Sweep(BaseModel):
         of = {name: group for group in self.zip for name in group}
         groups = list(dict.fromkeys(of.get(name, (name,)) for name in names))
         counts = [len(self._values[group[0]][0]) for group in groups]
-        total = 1
-        for count in counts:
-            total *= count
+        total = math.prod(counts)
         if total > MOST_CELLS:
             raise SweepError(
                 f"expected at most {MOST_CELLS} cells, got {' x '.join(map(str, counts))} = {total}; make axes shorter"
@@ -213,8 +207,9 @@ class Sweep(BaseModel):
         return yaml.safe_dump({"name": self.name, **fields}, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _known(place: str, name: str, known: Iterable[str]) -> None:
-    if name not in known:
+def _check_names(place: str, names: Iterable[str], known: Iterable[str]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        name = unknown[0]
         raise SweepError(f"{place}: {name}: unknown {'axis' if place != 'base' else 'name'}; {meant(name, known)}")
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from i2v_lab.clip.progress import Progress
+from i2v_lab.clip.publish import partial_file, writing
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.devices.turns import turn
-from i2v_lab.errors import Stop, StoreError, SweepError
+from i2v_lab.errors import Stop, StoreError, SweepError, WriteError
 from i2v_lab.metrics import side
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings, load_settings
@@ -253,17 +252,12 @@ class _SweepRun:
         """Write table.csv and table.parquet; a reader finds a whole file at any time."""
         began = time.monotonic()
         table = self.store.runs(sweep=self.folder.name)
-        for name in ("table.csv", "table.parquet"):
-            part = self.folder / f".{name}.{os.getpid()}"
+        for format, write in (("csv", table.to_csv), ("parquet", table.to_parquet)):
             try:
-                if name.endswith(".csv"):
-                    table.to_csv(part, index=False)
-                else:
-                    table.to_parquet(part, index=False)
-                part.replace(self.folder / name)
-            except OSError as error:
-                log.warning("%s was not written: %s", self.folder / name, error)  # the record has it all
-                with suppress(OSError):
-                    part.unlink(missing_ok=True)
+                with partial_file(self.folder, "table", format) as part, writing(self.folder):
+                    write(part, index=False)
+                    part.replace(self.folder / f"table.{format}")
+            except WriteError as error:
+                log.warning("table.%s was not written: %s", format, error)  # the record has it all
         took = time.monotonic() - began
         self.next_write = time.monotonic() + max(TABLE_SECONDS, TABLE_SHARE * took)
