@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -20,8 +21,8 @@ from i2v_lab.cli.options import AsJson, Force, Preset, Tier, clip_params, with_s
 from i2v_lab.cli.plan import plan
 from i2v_lab.cli.serve import serve
 from i2v_lab.cli.sweep import sweep, sweep_screen
-from i2v_lab.cli.terminal import listening, record_fields, remark, show_advice, show_record, show_runs, tell, tell_json
-from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
+from i2v_lab.cli.terminal import listening, record_fields, remark, show_record, show_runs, tell, tell_json
+from i2v_lab.errors import I2VLabError, InputError, ParamsError, PictureError, Stop
 from i2v_lab.log import log_path, start_log
 
 if TYPE_CHECKING:
@@ -48,15 +49,13 @@ def _run(params: ClipParams, settings: Settings, *, force: bool, tier: int | Non
     return record, record.id != id
 
 
-def _answer(record: RunRecord, settings: Settings, as_json: bool, **more: bool) -> None:
+def _answer(record: RunRecord, settings: Settings, as_json: bool, **more: bool) -> int:
+    """Show a run to people or to a program. Returns the exit code."""
     directory = settings.output.directory.absolute()
     if as_json:
         tell_json(record_fields(record, directory) | more)
     else:
         show_record(record, directory, made_before=more.get("made_before", False))
-
-
-def _exit_code(record: RunRecord) -> int:
     return {"done": 0, "stopped": 130}.get(record.status, 1)
 
 
@@ -70,20 +69,19 @@ def generate(
     params = clip_params(fields, preset, settings)
     _advise(params)
     record, found = _run(params, settings, force=force, tier=tier)
-    _answer(record, settings, as_json, made_before=found)
-    raise typer.Exit(_exit_code(record))
+    raise typer.Exit(_answer(record, settings, as_json, made_before=found))
 
 
 def _advise(params: ClipParams) -> None:
+    """Each warning on a line of standard error."""
     from i2v_lab import models
     from i2v_lab.clip.picture import open_picture
-    from i2v_lab.errors import PictureError
 
-    try:
+    picture = None
+    with suppress(PictureError):  # the run reports and records it
         picture = open_picture(params.image)
-    except PictureError:
-        picture = None  # the run reports and records it
-    show_advice(models.advice(params, picture))
+    for advice in models.advice(params, picture):
+        remark(f"advice: {advice}", "yellow")
 
 
 @app.command()
@@ -105,8 +103,7 @@ def batch(
     codes: list[int] = []
     with sweep_screen(numbered=True) as screen, stop_on_signals(stop.ask, ["step"], say=lambda text: remark(text, "yellow")):
         for record, found in run_batch(rows, store, settings, progress=screen, stop=stop, force=force, tier=tier):
-            _answer(record, settings, as_json, made_before=found)
-            codes.append(_exit_code(record))
+            codes.append(_answer(record, settings, as_json, made_before=found))
     raise typer.Exit(max(codes) if len(codes) == len(rows) else 130)
 
 
@@ -182,8 +179,7 @@ def again(
         tier = 5  # decoded in tiles: only so it is the same clip
     record, _ = _run(params, settings, force=True, tier=tier)
     if record.status != "done":
-        _answer(record, settings, as_json)
-        raise typer.Exit(_exit_code(record))
+        raise typer.Exit(_answer(record, settings, as_json))
     equal = record.frames_sha256 == before.get("frames_sha256")
     _answer(record, settings, as_json, frames_equal=equal)
     if equal:
@@ -216,10 +212,9 @@ def models(as_json: AsJson = False) -> None:
     for row in rows:
         tell(row["model"], "bold")
         fetch = f"none here; hf download {row['hub_id']} fetches it" if row["hub_id"] else "needs none"
-        for label, value in (
-            ("what", row["about"]), ("licence", row["licence"]), ("checkpoints", ", ".join(row["checkpoints"]) or fetch),
-        ):  # fmt: skip
-            tell(f"  {label}: {value}")
+        tell(f"  what: {row['about']}")
+        tell(f"  licence: {row['licence']}")
+        tell(f"  checkpoints: {', '.join(row['checkpoints']) or fetch}")
 
 
 @app.command()

@@ -83,9 +83,8 @@ def _fill_in(store: Store, as_json: bool) -> int:
         measured = fill_in(record.id, store)
         failed += measured is None
         if as_json:
-            tell_json(
-                {"run": record.id, "clip": str(store.directory / record.clip), "metrics": measured.metrics if measured else None}
-            )
+            clip = str(store.directory / record.clip)
+            tell_json({"run": record.id, "clip": clip, "metrics": measured.metrics if measured else None})
         elif measured is None:
             remark(f"{record.clip} cannot be measured; the log says why", "yellow")
     remark(f"{len(found) - failed} of {len(found)} clips without metrics were measured")

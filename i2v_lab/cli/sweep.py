@@ -48,9 +48,11 @@ def sweep(
 
     Ctrl-C stops after this cell, twice after this step, three times at once.
     """
+    from i2v_lab.report.notebook import execute
     from i2v_lab.store import Store
-    from i2v_lab.sweep import Sweep, load_sweep, with_options
+    from i2v_lab.sweep import Sweep, SweepStop, load_sweep, with_options
     from i2v_lab.sweep.loop import retry_states
+    from i2v_lab.sweep.stop import stop_on_signals
 
     retry_states(retry)
     if not files and not axis:
@@ -69,7 +71,11 @@ def sweep(
             _show_plan(item, store, settings, retry, as_json)
         return
     start_log(settings.log.directory)
-    raise typer.Exit(_run(sweeps, store, settings, retry, notebook, not no_report, as_json))
+    stop = SweepStop()
+    with sweep_screen() as screen, stop_on_signals(stop.ask, say=lambda text: remark(text, "yellow")):
+        reports = execute(sweeps, store, settings, progress=screen, stop=stop, retry=retry, notebook=notebook, report=not no_report)
+    codes = [_answer(report, not no_report, as_json) for report in reports]
+    raise typer.Exit(130 if stop.after else max(codes, default=0))
 
 
 def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_json: bool) -> None:
@@ -100,21 +106,6 @@ def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_jso
     show_table(("cell", *names, "state", "expected s", "MB", "GiB", "tier"), rows)
     if len(planned.cells) > SHOWN_CELLS:
         tell(f"... and {len(planned.cells) - SHOWN_CELLS} more cells; --json shows all")
-
-
-def _run(
-    sweeps: list[Sweep], store: Store, settings: Settings, retry: str, notebook: Path | None, with_report: bool, as_json: bool
-) -> int:
-    """Run the sweeps, and make their reports. Returns the exit code."""
-    from i2v_lab.report.notebook import execute
-    from i2v_lab.sweep import SweepStop
-    from i2v_lab.sweep.stop import stop_on_signals
-
-    stop = SweepStop()
-    with sweep_screen() as screen, stop_on_signals(stop.ask, say=lambda text: remark(text, "yellow")):
-        reports = execute(sweeps, store, settings, progress=screen, stop=stop, retry=retry, notebook=notebook, report=with_report)
-    codes = [_answer(report, with_report, as_json) for report in reports]
-    return 130 if stop.after else max(codes, default=0)
 
 
 def _answer(report: Report, with_report: bool, as_json: bool) -> int:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from i2v_lab.clip.params import Advice
     from i2v_lab.clip.record import RunRecord
 
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -111,12 +110,6 @@ def listening() -> Iterator[Progress]:
             screen = StageBars(bars)
             yield Listeners(switch, screen)
             screen.end()
-
-
-def show_advice(found: list[Advice]) -> None:
-    """Each warning on a line of standard error."""
-    for advice in found:
-        remark(f"advice: {advice}", "yellow")
 
 
 def record_fields(record: RunRecord, directory: Path) -> dict[str, Any]:

@@ -152,12 +152,12 @@ def _literals(source: str) -> dict[str, Any]:
         raise SweepError(f"the notebook's parameters are not valid Python: {error.msg} in line {error.lineno}") from None
     known = {}
     for statement in statements:
-        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-        value = getattr(statement, "value", None)
         try:
-            if len(targets) != 1 or not isinstance(targets[0], ast.Name) or value is None:
-                raise ValueError
-            known[targets[0].id] = ast.literal_eval(value)
+            match statement:
+                case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), _, ast.expr() as value):
+                    known[name] = ast.literal_eval(value)
+                case _:
+                    raise ValueError
         except ValueError:
             raise SweepError("the notebook's cell of parameters: expected literals such as retry = '', got "
                              f"{ast.unparse(statement)!r}: move it to the next cell") from None  # fmt: skip

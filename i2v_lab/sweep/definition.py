@@ -114,18 +114,17 @@ class Sweep(BaseModel):
         return {name: expand(name, given, self.base) for name, given in axes.items()}
 
     def _groups(self) -> list[tuple[str, ...]]:
-        """Axes that change together, each group once, as written."""
+        """Axes that change together, each group once, outermost first."""
         of = {name: group for group in self.zip for name in group}
-        return list(dict.fromkeys(of.get(name, (name,)) for name in self._values))
+        place = {name: number for number, name in enumerate(self.order or COSTLY)}
+        groups = dict.fromkeys(of.get(name, (name,)) for name in self._values)
+        # The sort is stable: axes that are not named stay as written.
+        return sorted(groups, key=lambda group: min(place.get(name, len(place)) for name in group))
 
     @property
     def axis_names(self) -> list[str]:
         """The swept fields, outermost first."""
-        wanted = self.order or COSTLY
-        # The sort is stable: axes that are not named stay as written.
-        place = {name: number for number, name in enumerate(wanted)}
-        groups = sorted(self._groups(), key=lambda group: min(place.get(name, len(place)) for name in group))
-        return [name for group in groups for name in group]
+        return [name for group in self._groups() for name in group]
 
     def cells(self) -> list[Cell]:
         """The cells, in the order in which they run.
@@ -137,9 +136,7 @@ class Sweep(BaseModel):
 
     @cached_property
     def _cells(self) -> tuple[Cell, ...]:
-        names = self.axis_names
-        of = {name: group for group in self.zip for name in group}
-        groups = list(dict.fromkeys(of.get(name, (name,)) for name in names))
+        groups = self._groups()
         counts = [len(self._values[group[0]][0]) for group in groups]
         total = math.prod(counts)
         if total > MOST_CELLS:
