@@ -11,8 +11,8 @@ from PIL import Image
 from sweeps import LONG, table_of
 
 from i2v_lab.errors import InputError
-from i2v_lab.report import cheapest
 from i2v_lab.report.cost_plots import cost_plots
+from i2v_lab.statistics import cheapest
 
 
 def lines_of(panel) -> dict[str, tuple[list[float], list[float]]]:
@@ -80,14 +80,16 @@ def test_cells_that_did_not_finish_are_crosses_and_count_for_nothing():
     assert_legible(empty)
 
 
-def test_words_are_points_and_long_ones_stand_at_the_left():
+def test_words_are_points_and_long_ones_are_listed_below_by_number():
     (figure,) = cost_plots(table_of(scheduler=["ddim", "unipc", "euler-a"]), ["scheduler"])
     assert lines_of(figure.axes[0])["mean"] == ([0, 1, 2], [2, 3, 4])
     assert figure.axes[0].containers[0].lines[0].get_linestyle() == "None"
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["ddim", "unipc", "euler-a"]
     assert_legible(figure)
     (figure,) = cost_plots(table_of(prompt=[*LONG, "costs $5 to $6", "", None], seed=[0, 1]), ["prompt", "seed"])
-    assert lines_of(figure.axes[0])["mean"][1] == list(range(7))
+    assert lines_of(figure.axes[0])["mean"][0] == list(range(7))
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == list("1234567")
+    assert all(f"\n{number}: " in figure.get_supxlabel() for number in range(1, 8))
     assert_legible(figure)
     (one,) = cost_plots(table_of(seed=[0, 2**62]), ["seed"])  # where nothing else was swept, the seed is plotted
     assert_legible(one)

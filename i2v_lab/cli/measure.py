@@ -76,16 +76,15 @@ def _show(clip: Path, measured: Measured) -> None:
 
 def _fill_in(store: Store, as_json: bool) -> int:
     """Measure the runs that have no metrics. Returns the exit code."""
-    from i2v_lab.metrics.side import fill_in, missing
+    from i2v_lab.metrics.fill import fill_in, missing
 
     failed, found = 0, missing(store)
     for record in found:
-        measured = fill_in(record.id, store)
-        failed += measured is None
+        measured = fill_in(record, store, waiting=lambda line: None).metrics
+        failed += not measured
         if as_json:
-            clip = str(store.directory / record.clip)
-            tell_json({"run": record.id, "clip": clip, "metrics": measured.metrics if measured else None})
-        elif measured is None:
+            tell_json({"run": record.id, "clip": str(store.directory / record.clip), "metrics": measured or None})
+        elif not measured:
             remark(f"{record.clip} cannot be measured; the log says why", "yellow")
     remark(f"{len(found) - failed} of {len(found)} clips without metrics were measured")
     return int(failed > 0)

@@ -62,7 +62,7 @@ def serve(
 def _check_installed() -> None:
     import importlib.util
 
-    needed = ("jupyter_server", "voila", "jupyterlab", "fastapi", "fastapi_offline", "python_multipart", "uvicorn")
+    needed = ("jupyter_server", "voila", "jupyterlab", "fastapi", "fastapi_offline", "python_multipart")
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise I2VLabError(f"the server needs {', '.join(missing)}: pip install 'i2v_lab[lab]'")
 
@@ -118,22 +118,22 @@ def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
     from i2v_lab.jobs import environment
     from i2v_lab.log import log_to
     from i2v_lab.server import app
-    from i2v_lab.server.process import ApiProcess
+    from i2v_lab.server.api import make_app
+    from i2v_lab.server.state import ApiState
 
     os.environ.update(environment(settings))  # also for notebooks, which have another current folder
-    api = ApiProcess(settings, path, with_token=bool(token))  # it starts while Jupyter does
+    state = ApiState(settings)
     try:
-        server = app.make(settings, token, log_to(path, "py.warnings"), api)
-        app.write_state(settings, path)
+        server = app.make(settings, token, log_to(path, "py.warnings"), make_app(state, with_token=bool(token)))
+        state.runner.start()
+        app.write_state(settings)
         if not quiet:
             _show(settings, token, path)
             tell("Ctrl-C ends it")
         server.start()
-        if api.process.poll():
-            raise I2VLabError(f"the API ended with {api.process.returncode}; the log has the details: {path}")
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending
-        api.close()
+        state.runner.close()
         app.state_file(settings.server.port).unlink(missing_ok=True)
         log.info("the server has ended")
 

@@ -34,6 +34,7 @@ def sweep(
     ] = None,
     base: Annotated[list[str] | None, typer.Option(help="set a parameter of all cells: prompt='zoom in slowly'")] = None,
     name: Annotated[str | None, typer.Option(help="name of the sweep, where no file gives one")] = None,
+    metric: Annotated[str, typer.Option(help="the metric that is asked about: the report's findings weigh it most")] = "",
     retry: Annotated[
         str,
         typer.Option(
@@ -63,6 +64,7 @@ def sweep(
         )
     found = [load_sweep(file) for file in files] if files else [Sweep(name=name or "sweep")]
     sweeps = [with_options(item, axis or (), base or ()).with_default_model(settings.model) for item in found]
+    sweeps = [Sweep(**{**dict(item), "metric": metric}) for item in sweeps] if metric else sweeps
     for item in sweeps:
         item.cells()  # an error in the last file is reported before the first one runs
     store = Store(settings.output.directory)

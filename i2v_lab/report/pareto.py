@@ -11,8 +11,8 @@ from matplotlib.font_manager import FontProperties
 from i2v_lab import statistics
 from i2v_lab.errors import InputError
 from i2v_lab.report.player.fonts import drawable, font_file
-from i2v_lab.report.player.grid import plain_values, value_order, value_texts
-from i2v_lab.report.style import STYLES, NotebookFigure, metric_label, plot_name, shown_axes
+from i2v_lab.report.player.grid import in_words, labels, plain_values
+from i2v_lab.report.style import STYLES, error_bars, metric_label, new_figure, plot_name, shown_axes, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,20 +42,16 @@ def settings_table(table: pd.DataFrame, axes: Sequence[str], quality: str, cost:
         wrong = f"quality: expected a metric of which more or less is better, got {quality!r}"
         raise InputError(wrong if better is None else f"cost: expected seconds or memory, got {cost!r}")
     costs = statistics.clip_seconds(table) if cost == "seconds" else statistics.peak_memory(table)[0]
-    named = shown_axes(table, axes)
-    texts = {axis: dict(zip(order, value_texts(axis, order), strict=True)) for axis in named
-             for order in [value_order(axis, plain_values(table, axis))]}  # fmt: skip
-    columns = {axis: plain_values(table, axis) for axis in named}
     known = ((table["status"] == "done") & table[column].notna() & costs.notna()).tolist()
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for place in (place for place, there in enumerate(known) if there):
-        groups.setdefault(tuple(columns[axis][place] for axis in named), []).append(place)
+    groups: dict[str, list[int]] = {}
+    for place, own in enumerate(labels(table, shown_axes(table, axes))):
+        if known[place]:
+            groups.setdefault(in_words(own), []).append(place)
     rows = []
     seeds = plain_values(table, "seed") if "seed" in table else [None] * len(table)
-    for key, at in groups.items():
+    for label, at in groups.items():
         amounts = table[column].astype("float64").iloc[at].tolist()
         low, high = statistics.interval(amounts, [seeds[place] for place in at])
-        label = ", ".join(f"{axis} {texts[axis][value]}" for axis, value in zip(named, key, strict=True))
         rows.append(
             (label or "all clips", sum(amounts) / len(at), low, high, float(costs.iloc[at].mean()), len(at), table.index[at[0]])
         )
@@ -91,13 +87,11 @@ def pareto_plot(
     found = settings_table(table, axes, name, cost) if settings is None else settings
     if found.empty:
         return None
-    figure = NotebookFigure(figsize=(9, 3.8), dpi=100, layout="constrained", facecolor="white")
+    figure = new_figure(3.8)
     panel = figure.subplots()
     front = found[found["front"]].sort_values("cost")
-    bars = [(found["mean"] - found["low"]).fillna(0).clip(lower=0), (found["high"] - found["mean"]).fillna(0).clip(lower=0)]
-    panel.errorbar(
-        found["cost"], found["mean"], yerr=bars, fmt="o", color="#8c959f", markersize=5, capsize=3, elinewidth=1, label="settings"
-    )
+    look: dict[str, Any] = {"color": "#8c959f", "markersize": 5, "capsize": 3, "elinewidth": 1, "label": "settings"}
+    panel.errorbar(found["cost"], found["mean"], yerr=error_bars(found), fmt="o", **look)
     panel.plot(
         front["cost"], front["mean"], color=STYLES[1][0], marker="s", markersize=7, linewidth=1.4, label="no setting beats these"
     )
@@ -109,9 +103,7 @@ def pareto_plot(
     panel.set_xlabel("time per clip, model loaded (s)" if cost == "seconds" else f"{statistics.peak_memory(table)[1]} (GiB)")
     panel.set_ylabel(metric_label(name))
     panel.set_xlim(0, 1.35 * float(found["cost"].max()) or 1)
-    panel.grid(True, color="#d0d7de", linewidth=0.6)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
+    tidy(panel)
     panel.legend(loc="best", frameon=False, fontsize=8)
     return figure
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.ticker import MaxNLocator
 
-from i2v_lab.errors import InputError
 from i2v_lab.metrics import METRICS
-from i2v_lab.report.player.fonts import drawable, wrap
-from i2v_lab.report.player.grid import plain_values, value_texts
+from i2v_lab.report.player.fonts import drawable, font_file, wrap
+from i2v_lab.report.player.grid import check_axes, plain_values, value_order, value_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +41,7 @@ UNITS = {
 SHOWN = ("prompt_agreement", "sharpness", "sharpness_loss", "motion", "temporal_flickering", "smoothness",
          "input_ssim", "drift_ssim", "warping_error")  # fmt: skip
 _NAME_LIMIT = 90  # characters of a name in a plot
+_SHORT = 10  # characters: longer names of values are listed below the plot, by number
 
 
 class NotebookFigure(Figure):
@@ -48,6 +53,89 @@ class NotebookFigure(Figure):
         self.savefig(buffer, format="png", dpi=2 * self.dpi)
         width, height = (round(side * self.dpi) for side in self.get_size_inches())
         return buffer.getvalue(), {"width": width, "height": height}
+
+
+def new_figure(height: float) -> NotebookFigure:
+    """An empty figure, 9 inches wide."""
+    return NotebookFigure(figsize=(9, height), dpi=100, layout="constrained", facecolor="white")
+
+
+def nothing_measured(panel: Axes) -> None:
+    panel.text(0.5, 0.5, "nothing measured", transform=panel.transAxes, ha="center", va="center", color="#57606a")
+
+
+def tidy(panel: Axes) -> None:
+    """A light grid behind the points, and no frame at the top and the right."""
+    panel.grid(True, color="#d0d7de", linewidth=0.6)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def error_bars(found: pd.DataFrame) -> list[pd.Series[float]]:
+    """From columns mean, low and high: the lengths below and above the mean; 0 where there is no interval."""
+    sides = (found["mean"] - found["low"], found["high"] - found["mean"])
+    return [side.fillna(0).clip(lower=0) for side in sides]
+
+
+def axis_title(axis: str) -> str:
+    return axis + (f" ({UNITS[axis]})" if axis in UNITS and axis != "resolution" else "")
+
+
+@dataclass(frozen=True)
+class Along:
+    """The values of a swept parameter along a plot.
+
+    Attributes:
+        places: where each value is drawn: at itself where the axis is numeric, otherwise by its number in the order.
+        at: the place of each row of the table.
+        names: of the values. numbered: whether they are long, so that the plot shows their numbers and lists them below.
+    """
+
+    axis: str
+    numeric: bool
+    places: dict[Any, float]
+    at: list[float]
+    names: list[str]
+    numbered: bool
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, axis: str) -> Along:
+        values = plain_values(table, axis)
+        order = value_order(axis, values)
+        numeric = axis not in ("seed", "resolution") and all(isinstance(value, (int, float)) for value in order)
+        places = {value: float(value) if numeric else float(number) for number, value in enumerate(order)}
+        names = value_names(axis, order)
+        numbered = not numeric and (max(map(len, names)) > _SHORT or sum(map(len, names)) > 6 * _SHORT)
+        return cls(axis, numeric, places, [places[value] for value in values], names, numbered)
+
+    @property
+    def room(self) -> float:
+        """Inches that the list of names needs below the plot."""
+        return 0.17 * len(self.names) if self.numbered else 0.0
+
+    def name(self, panel: Axes, size: int = 9) -> None:
+        """Set the title of the axis, ticks where the values are, and the grid."""
+        panel.set_xlabel(axis_title(self.axis), fontsize=size)
+        panel.yaxis.set_major_locator(MaxNLocator(5))
+        at = sorted(self.places.values())
+        low, high = at[0], at[-1]
+        margin = 0.5 if not self.numeric else 0.08 * (high - low) or max(abs(low), 1) * 0.5
+        panel.set_xlim(low - margin, high + margin)
+        if not self.numeric and len(at) <= 30:
+            names = [str(number) for number in range(1, len(at) + 1)] if self.numbered else self.names
+            panel.set_xticks(at, names, fontproperties=FontProperties(fname=font_file("".join(names)), size=size))
+        elif len(at) <= 8 and all(after - before > 0.07 * (high - low) for before, after in itertools.pairwise(at)):
+            panel.set_xticks(at, [f"{place:g}" for place in at])
+        else:
+            panel.xaxis.set_major_locator(MaxNLocator(8, integer=all(place == int(place) for place in at)))
+        tidy(panel)
+
+    def explain(self, figure: Figure, said: str) -> None:
+        """Write a line below the figure, and the names of the values where the plot shows their numbers."""
+        listed = [plot_name(f"{number}: {name}").replace("\n", " ") for number, name in enumerate(self.names, 1) if self.numbered]
+        text = "\n".join(filter(None, [said, *listed]))
+        if text:
+            figure.supxlabel(text, fontproperties=FontProperties(fname=font_file(text), size=8))
 
 
 def value_names(axis: str, order: Sequence[Any]) -> list[str]:
@@ -79,7 +167,6 @@ def metric_label(metric: str) -> str:
 def shown_axes(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     """The axes that findings are about: those with several values. Means are over seeds, and over pictures where another axis
     was swept."""
-    if unknown := [axis for axis in axes if axis not in table.columns]:
-        raise InputError(f"axes: expected columns of the table, got {', '.join(map(repr, unknown))}")
+    check_axes(table, axes)
     several = [axis for axis in axes if axis != "seed" and len(set(plain_values(table, axis))) > 1]
     return [axis for axis in several if axis != "image"] or several

@@ -63,6 +63,7 @@ def make(
     known: Callable[[RunRecord], RunRecord | None] = lambda record: None,
     began: Callable[[RunRecord, Picture], None] = lambda record, picture: None,
     history: Store | None = None,
+    turns: ExitStack | None = None,
 ) -> Made:
     """Make a clip and its record, without a store: in this process or another one, on this machine or another one.
 
@@ -73,6 +74,7 @@ def make(
         known: called with the record once its key is known: a record that it returns is the answer, and nothing is made.
         began: called before anything is loaded.
         history: whose runs correct the prediction of memory; None: by the configs alone.
+        turns: holds the device's turn, until the caller closes it; None: the turn ends with this call.
 
     Returns:
         What it came to; no error of the run is raised. What `known` and `began` raise that is no I2VLabError is.
@@ -83,12 +85,12 @@ def make(
     run = _Run(params, settings, meter, Listeners(meter, progress or Progress()), record)
     interrupted = False
     try:
-        with meter, ExitStack() as held:
+        with ExitStack() as own, meter:
             run.prepare(model)
             if found := known(run.record):
                 return Made(found)
             with meter.paused():
-                waited = held.enter_context(turn((run.record.device,), "a clip", run.progress.waiting))
+                waited = (turns or own).enter_context(turn((run.record.device,), "a clip", run.progress.waiting))
             if waited:
                 run.progress.stage("load")  # screens showed the wait
             run.choose_tier(history)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ParamsError, SweepError, explain, meant
+from i2v_lab.metrics.registry import METRICS
 from i2v_lab.sweep.axes import expand
 from i2v_lab.sweep.condition import condition
 
@@ -57,6 +58,7 @@ class Sweep(BaseModel):
         seeds: another way to write the axis `seed`, as the last one.
         where: a condition; cells that do not meet it are left out; see `condition.condition`.
         zip: lists of axes that change together, value by value, instead of being multiplied.
+        metric: the one that is asked about, such as prompt_agreement; the findings weigh it most, and call the others exploratory.
         order: all axes, outermost first (of axes in one zip, one is enough). Where it is empty, COSTLY axes are outermost
             and the others stay as written.
 
@@ -73,6 +75,7 @@ class Sweep(BaseModel):
     where: str = ""
     zip: tuple[tuple[str, ...], ...] = ()
     order: tuple[str, ...] = ()
+    metric: str = ""
 
     def __init__(self, **fields: Any) -> None:
         try:
@@ -87,6 +90,13 @@ class Sweep(BaseModel):
         if not NAME.fullmatch(name):
             raise ValueError(f"expected letters, digits, - and _ (at most 60), got {name!r}")
         return name
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, metric: str) -> str:
+        if metric and metric not in METRICS:
+            raise ValueError(f"expected a metric, got {metric!r}; {meant(metric, METRICS)}")
+        return metric
 
     def _check(self) -> None:
         """Check all that can be checked before a cell is made."""

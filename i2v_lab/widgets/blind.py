@@ -6,12 +6,12 @@ import html
 import itertools
 import random
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import ipywidgets
 
 from i2v_lab.errors import I2VLabError, InputError
-from i2v_lab.report.player.grid import Grid, GridCell, plain_values, text_of, value_texts
+from i2v_lab.report.player.grid import Grid, GridCell, in_words, labels, text_of
 from i2v_lab.report.player.view import View, differing
 from i2v_lab.statistics import ranking
 from i2v_lab.widgets.clip_player import ClipPlayer
@@ -91,8 +91,7 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
     def settings(self) -> dict[str, str]:
         """{run id: the parameters that differ between the runs, without the seed, in a line}."""
         names = [name for name in differing(self.runs) if name != "seed"]
-        texts = {name: _distinct_texts(self.runs, name) for name in names}
-        words = [", ".join(f"{name} {texts[name][place]}" for name in names) or "all the same" for place in range(len(self.runs))]
+        words = [in_words(label) or "all the same" for label in labels(self.runs, names)]
         return dict(zip(map(str, self.runs["id"]), words, strict=True))
 
     def _next(self) -> None:
@@ -121,10 +120,3 @@ def _view(runs: pd.DataFrame, numbers: tuple[int, ...]) -> View:
     cells = tuple(GridCell(0, place, SIDES[place], {"clip": text_of(runs["clip"][number])}) for place, number in enumerate(numbers))
     grid = Grid(rows=((),), columns=SIDES[: len(cells)], cells=cells, common=(), notes=())
     return View(table, (), grid, plain=True)
-
-
-def _distinct_texts(runs: pd.DataFrame, name: str) -> list[Any]:
-    values = plain_values(runs, name)
-    distinct = list(dict.fromkeys(values))
-    texts = dict(zip(distinct, value_texts(name, distinct), strict=True))
-    return [texts[value] for value in values]

@@ -9,9 +9,8 @@ import anywidget
 import pandas as pd
 import traitlets
 
-from i2v_lab.errors import InputError
 from i2v_lab.report.player.assets import joined
-from i2v_lab.report.player.grid import plain_values
+from i2v_lab.report.player.grid import check_axes, plain_values
 from i2v_lab.report.player.view import BASIC, FIELDS, differing
 
 if TYPE_CHECKING:
@@ -45,8 +44,7 @@ class RunTable(anywidget.AnyWidget):  # type: ignore[misc]
         """
         self.runs = runs.reset_index(drop=True)
         shown = list(columns) if columns is not None else usual_columns(self.runs)
-        if unknown := [name for name in shown if name not in runs.columns]:
-            raise InputError(f"columns: expected columns of the table, got {', '.join(map(repr, unknown))}")
+        check_axes(runs, shown, "columns")
         values = [_texts(self.runs, name) for name in shown]
         data = {
             "columns": shown,
@@ -87,9 +85,8 @@ class RunTable(anywidget.AnyWidget):  # type: ignore[misc]
 def usual_columns(runs: pd.DataFrame) -> list[str]:
     """The usual columns: time, what differs, cost, metrics, and then what is the same in all."""
     differ = differing(runs)
-    memory = "peak_vram_allocated_gib"
-    if memory not in runs.columns or not runs[memory].notna().any():
-        memory = "peak_ram_gib"
+    vram = "peak_vram_allocated_gib"
+    memory = vram if vram in runs and runs[vram].notna().any() else "peak_ram_gib"
     metrics = [str(name) for name in runs.columns if str(name).startswith("metric_")]
     others = ["created", "status", *differ, "seconds_total", memory, *metrics, *BASIC, "sweep"]
     return [name for name in dict.fromkeys(others) if name in runs.columns]

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
@@ -18,31 +17,18 @@ import traitlets
 from i2v_lab.errors import I2VLabError
 from i2v_lab.report.player.assets import joined, player_script
 from i2v_lab.report.player.grid import GridCell, text_of
-from i2v_lab.report.player.media import PIXELS_IN_STEP, PROXY_SIDE, Media, bytes_of, glance, look_at_all, mime_of
+from i2v_lab.report.player.media import PIXELS_IN_STEP, PLAYED, PROXY_SIDE, Media, bytes_of, glance, look_at_all, mime_of
 from i2v_lab.report.player.page import height_of, player_data, poster_table
 from i2v_lab.report.player.view import View, clip_view
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from i2v_lab.clip.video import VideoInfo
+    from i2v_lab.store.opinions import Opinions
+
 CLIP_LIMIT_BYTES = 32_000_000  # a larger file is sent as a small copy
 POSTERS_LIMIT_BYTES = 8_000_000  # of first frames that are sent before any clip
-
-
-class KeepsOpinions(Protocol):
-    """Keeps stars and notes: i2v_lab.store.opinions.Opinions."""
-
-    def rate(self, id: str, stars: int | None) -> None: ...
-    def note(self, id: str, text: str) -> None: ...
-    def table(self) -> pd.DataFrame: ...
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """A cell's clip, and whether the grid shows a small copy of it."""
-
-    media: Media
-    copied: bool
 
 
 class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
@@ -59,10 +45,10 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
     _css = joined("player.css")
     data = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, view: View, opinions: KeepsOpinions | None = None, **more: Any) -> None:
+    def __init__(self, view: View, opinions: Opinions | None = None, **more: Any) -> None:
         self.opinions = opinions
         self.view = view
-        self._shown: list[_Shown | None] = []
+        self._shown: list[tuple[VideoInfo, bool] | None] = []  # the clip of a cell, and whether the grid shows a small copy
         self._table = ""
         super().__init__(data=self._made(view), **more)
         self.on_msg(self._receive)
@@ -82,7 +68,7 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
         pixels = sum(item.info.width * item.info.height for item in found if isinstance(item, Media))
         self.view = view
         self._shown = [_shown(item, pixels > PIXELS_IN_STEP) for item in found]
-        data = player_data(view.table, view.axes, view.grid, found, [*view.notes, *self._notes()], _plain(view.best))
+        data = player_data(view.table, view.axes, view.grid, found, [*view.notes, *self._notes()], view.best)
         self._add_opinions(data, view.grid.cells)
         left = POSTERS_LIMIT_BYTES
         for cell in data["cells"]:
@@ -97,7 +83,7 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
         return data | ({"notes": []} if view.plain else {})
 
     def _notes(self) -> list[str]:
-        copied = sum(item.copied for item in self._shown if item)
+        copied = sum(item[1] for item in self._shown if item)
         if not copied:
             return []
         return [f"{copied} of {sum(map(bool, self._shown))} clips are shown as copies, up to {PROXY_SIDE} px wide or high, until two are "
@@ -133,9 +119,8 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
         try:
             if shown is None:
                 raise I2VLabError("there is no clip")
-            info = shown.media.info
-            large = (shown.copied and not whole) or info.file_bytes > CLIP_LIMIT_BYTES
-            data, copied = bytes_of(info, large, CLIP_LIMIT_BYTES)
+            info, small = shown
+            data, copied = bytes_of(info, (small and not whole) or info.file_bytes > CLIP_LIMIT_BYTES, CLIP_LIMIT_BYTES)
             if data is None:
                 raise I2VLabError(f"over {CLIP_LIMIT_BYTES / 1e6:g} MB, even as a copy: open the file in a video player")
             self.send(answer | {"mime": "video/mp4" if copied else mime_of(info)}, buffers=[data])
@@ -165,13 +150,9 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
         return f"ClipPlayer({len(self.view.grid.rows)} x {len(self.view.grid.columns)}, {sum(map(bool, self._shown))} clips)"
 
 
-def _shown(item: Media | str, many: bool) -> _Shown | None:
+def _shown(item: Media | str, many: bool) -> tuple[VideoInfo, bool] | None:
     if not isinstance(item, Media):
         return None
     info = item.info
     large = many and max(info.width, info.height) > PROXY_SIDE
-    return _Shown(item, large or info.codec not in ("h264", "vp8", "vp9", "av1") or info.file_bytes > CLIP_LIMIT_BYTES)
-
-
-def _plain(best: Any) -> dict[str, str] | None:
-    return dict(best) if best else None
+    return info, large or info.codec not in PLAYED or info.file_bytes > CLIP_LIMIT_BYTES

@@ -12,7 +12,8 @@ from i2v_lab.report.player.view import View, clip_view, differing
 if TYPE_CHECKING:
     import pandas as pd
 
-    from i2v_lab.widgets.clip_player import ClipPlayer, KeepsOpinions
+    from i2v_lab.store.opinions import Opinions
+    from i2v_lab.widgets.clip_player import ClipPlayer
 
 __all__ = ["View", "clip_view", "compare", "differing"]
 
@@ -25,7 +26,7 @@ def compare(
     columns: str | Sequence[str] | None = None,
     best: str = "",
     best_is: BestIs | None = None,
-    opinions: KeepsOpinions | None = None,
+    opinions: Opinions | None = None,
 ) -> ClipPlayer:
     """Clips side by side, playing in step, labelled with what differs among them.
 

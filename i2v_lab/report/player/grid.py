@@ -93,8 +93,7 @@ def arrange(
         InputError: an axis is no column of the table, is not swept, or is named twice.
     """
     axes = list(dict.fromkeys(axes))
-    if unknown := [axis for axis in axes if axis not in table.columns]:
-        raise InputError(f"axes: expected columns of the table, got {', '.join(map(repr, unknown))}")
+    check_axes(table, axes)
     runs = [{str(name): value for name, value in run.items()} for run in table.to_dict("records")]
     ranks = {axis: _ranks(axis, [_plain(run[axis]) for run in runs]) for axis in axes}
     keys = [{axis: _plain(run[axis]) for axis in axes} for run in runs]
@@ -124,6 +123,19 @@ def arrange(
         common=label(common_axes, first) if keys else (),
         notes=_notes(len(runs), len(cells)),
     )
+
+
+def check_axes(table: pd.DataFrame, axes: Sequence[str], what: str = "axes") -> None:
+    """Raises InputError where one of them is no column of the table."""
+    if unknown := [axis for axis in axes if axis not in table.columns]:
+        raise InputError(f"{what}: expected columns of the table, got {', '.join(map(repr, unknown))}")
+
+
+def labels(table: pd.DataFrame, axes: Sequence[str]) -> list[Label]:
+    """The values of each row of the table, as texts."""
+    columns = {axis: plain_values(table, axis) for axis in axes}
+    texts = {axis: _texts(axis, value_order(axis, values)) for axis, values in columns.items()}
+    return [tuple((axis, texts[axis][columns[axis][place]]) for axis in axes) for place in range(len(table))]
 
 
 def text_of(value: Any) -> str:

@@ -18,7 +18,7 @@ LIMIT_BYTES = 60_000_000  # of clips and posters in one page, as base64 text
 PROXY_SIDE = 416  # pixels
 POSTER_SIDE = 320
 PIXELS_IN_STEP = 4_500_000  # of all frames that are shown at once: with more, browsers on a few cores lose step
-_PLAYED = {"h264": "video/mp4", "vp8": "video/webm", "vp9": "video/webm", "av1": "video/mp4"}
+PLAYED = {"h264": "video/mp4", "vp8": "video/webm", "vp9": "video/webm", "av1": "video/mp4"}
 _FOURCC = {0x34363248: "h264", 0x34363268: "h264", 0x31637661: "h264"}  # H264, h264, avc1
 
 
@@ -136,7 +136,7 @@ def bytes_of(info: video.VideoInfo, large: bool, room: int) -> tuple[bytes | Non
 
     A clip that browsers do not play is copied; a large clip is copied where the copy is smaller.
     """
-    played = info.codec in _PLAYED
+    played = info.codec in PLAYED
     if room <= 0:
         return None, False
     if large or not played:
@@ -147,7 +147,7 @@ def bytes_of(info: video.VideoInfo, large: bool, room: int) -> tuple[bytes | Non
 
 
 def mime_of(info: video.VideoInfo) -> str:
-    return "video/webm" if info.path.suffix == ".webm" else _PLAYED[info.codec]
+    return "video/webm" if info.path.suffix == ".webm" else PLAYED[info.codec]
 
 
 def _fit(side: int) -> str:

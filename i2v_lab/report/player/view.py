@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from i2v_lab.clip import ffmpeg, video
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ClipError, InputError, ParamsError
 from i2v_lab.report.player.facts import BestIs, check_best
-from i2v_lab.report.player.grid import Grid, Label, arrange, plain_values, text_of, value_texts
+from i2v_lab.report.player.grid import Grid, Label, arrange, check_axes, plain_values, text_of, value_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ class View:
     axes: tuple[str, ...]
     grid: Grid
     notes: tuple[str, ...] = ()
-    best: Mapping[str, str] | None = None
+    best: dict[str, str] | None = None
     plain: bool = False
 
 
@@ -64,8 +64,7 @@ def clip_view(
         table = table.tail(CELLS_MAX)
     table = table.reset_index(drop=True)
     found = differing(table) if axes is None else list(axes)
-    if unknown := [axis for axis in found if axis not in table.columns]:
-        raise InputError(f"axes: expected columns of the table, got {', '.join(map(repr, unknown))}")
+    check_axes(table, found)
     if axes is None and _repeated(table, found):
         name = "file" if "file" in table.columns else "run"
         table, found = table.assign(**{name: _names(table)}), [*found, name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,15 @@ def settings(params: ClipParams, strings: Strings) -> str:
             f'<dt title="{escape(name)}">{escape(strings.label(name))}</dt><dd{changed} data-field="{name}">{escape(shown)}</dd>'
         )
     return f'<dl class="i2vs-settings">{"".join(rows)}</dl>'
+
+
+@contextmanager
+def faults_in(line: Any, strings: Strings) -> Iterator[None]:
+    """What goes wrong within is shown in this HTML widget."""
+    try:
+        yield
+    except I2VLabError as error:
+        line.value = error_line(error, strings)
 
 
 def error_line(text: str | I2VLabError, strings: Strings) -> str:

@@ -15,7 +15,7 @@ import ipywidgets as widgets
 from i2v_lab import models
 from i2v_lab.clip.params import SQUARES, ClipParams
 from i2v_lab.errors import I2VLabError, ParamsError
-from i2v_lab.widgets.studio.html import escape, html_line
+from i2v_lab.widgets.studio.html import box, button, classed, escape, html_line
 from i2v_lab.widgets.studio.strings import Strings
 
 FINE_BELOW = 32  # up to here a slider has every whole number; above, twice as wide steps with every doubling
@@ -53,26 +53,18 @@ class Control:
         self.fault = html_line("i2vs-fault")
         row: list[Any] = [self.entry]
         if unit := strings.unit(about.get("unit", ""), name):
-            row.append(html_line("i2vs-unit"))
-            row[-1].value = unit
+            row.append(html_line("i2vs-unit", value=unit))
         if numeric and "minimum" in limits and limits["maximum"] < SLIDER_MAX:
             self._stops = stops(limits["minimum"], limits["maximum"], about["step"] or 1)
-            self.slider = widgets.SelectionSlider(
-                options=[(f"{stop:g}", stop) for stop in self._stops], readout=False, tooltip=strings.label(name), continuous_update=True
-            )  # fmt: skip
-            self.slider.add_class("i2vs-slider")
+            options = [(f"{stop:g}", stop) for stop in self._stops]
+            slider = widgets.SelectionSlider(options=options, readout=False, tooltip=strings.label(name), continuous_update=True)
+            self.slider = classed(slider, "i2vs-slider")
             self.slider.observe(self._slid, "value")
         elif numeric:
-            dice = widgets.Button(description="⚂", tooltip=strings("new_seed"))
-            dice.add_class("i2vs-small")
-            dice.on_click(lambda _: self.set(secrets.randbelow(2**31)))
-            row.append(dice)
+            row.append(button("⚂", strings("new_seed"), "i2vs-small", act=lambda: self.set(secrets.randbelow(2**31))))
         self.entry.observe(self._entered, "value")
-        line = widgets.HBox(row)
-        line.add_class("i2vs-entry")
-        self.widget = widgets.VBox([line, *([self.slider] if self.slider else []), self.fault])
-        self.widget.add_class("i2vs-control")
-        self.widget.add_class(f"i2vs-field-{name}")
+        parts = [box(row, "i2vs-entry", row=True), *([self.slider] if self.slider else []), self.fault]
+        self.widget = box(parts, "i2vs-control", f"i2vs-field-{name}")
         if "default" in about:
             self.set(about["default"])
 

@@ -20,7 +20,7 @@ from i2v_lab.widgets.studio.controls import Controls, preset_of
 from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.elements import DropZone
 from i2v_lab.widgets.studio.forecast_line import forecast_line
-from i2v_lab.widgets.studio.html import box, button, escape, html_line
+from i2v_lab.widgets.studio.html import box, button, classed, escape, html_line
 from i2v_lab.widgets.studio.strings import Strings
 
 SHOWN_SIDE = 720  # of the picture with its crop
@@ -36,10 +36,19 @@ class ClipForm:
         widget: what is shown.
     """
 
-    def __init__(self, store: Store, settings: Settings, strings: Strings, changed: Callable[[ClipParams | None], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        strings: Strings,
+        changed: Callable[[ClipParams | None], None],
+        generate: Callable[[], None],
+        stop: Callable[[], None],
+    ) -> None:
         """
         Args:
             changed: called after each change, with the params, or None where they are wrong.
+            generate, stop: called by the buttons.
         """
         self.store, self.settings, self.strings, self._changed = store, settings, strings, changed
         self.params: ClipParams | None = None
@@ -56,8 +65,8 @@ class ClipForm:
         self.sample = widgets.Dropdown(options=[(strings("sample"), ""), *((strings.sample(name), name) for name in SAMPLES)])
         self.force = widgets.Checkbox(description=strings("force"), indent=False, tooltip=strings("force_help"))
         self.advice, self.forecast = html_line("i2vs-advice"), html_line("i2vs-outlook")
-        self.generate = button(strings("generate"), strings("generate_help"), "i2vs-primary")
-        self.stop = button(strings("stop"), strings("stop_help"), "i2vs-stop")
+        self.generate = button(strings("generate"), strings("generate_help"), "i2vs-primary", act=generate)
+        self.stop = button(strings("stop"), strings("stop_help"), "i2vs-stop", act=stop)
         self.stop.disabled = True
         self.message = html_line("i2vs-message")
         self.widget = self._layout()
@@ -65,16 +74,15 @@ class ClipForm:
         self.sample.observe(self._use_sample, "value")
 
     def _layout(self) -> Any:
-        self.preset.add_class("i2vs-preset")
-        self.sample.add_class("i2vs-sample")
+        classed(self.preset, "i2vs-preset")
+        classed(self.sample, "i2vs-sample")
         fields = {name: control.widget for name, control in self.controls.fields.items()}
         path, prompt = fields.pop("image"), fields.pop("prompt")
         basic = [name for name in self.controls.basic() if name in fields and name != "model"]
         shown = box([fields.pop(name) for name in basic], "i2vs-grid")
         negative, model = fields.pop("negative_prompt"), fields.pop("model")
         more = box([negative, model, box(list(fields.values()), "i2vs-grid"), self.force])
-        fold = widgets.Accordion(children=[more], titles=(self.strings("advanced"),))
-        fold.add_class("i2vs-fold")
+        fold = classed(widgets.Accordion(children=[more], titles=(self.strings("advanced"),)), "i2vs-fold")
         source = box([path, self.sample], "i2vs-source", row=True)
         actions = box([self.generate, self.stop], "i2vs-actions", row=True)
         foot = box([self.forecast, self.message, actions], "i2vs-foot")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -14,25 +14,25 @@ def escape(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def html_line(*classes: str) -> Any:
-    """An HTML widget with these classes, empty."""
-    found = widgets.HTML()
+def classed(widget: Any, *classes: str) -> Any:
+    """The widget, with these classes; the layout is in studio.css."""
     for name in classes:
-        found.add_class(name)
-    return found
+        widget.add_class(name)
+    return widget
 
 
-def button(text: str, tooltip: str, *classes: str) -> Any:
-    """A button with classes."""
+def html_line(*classes: str, value: str = "") -> Any:
+    """An HTML widget."""
+    return classed(widgets.HTML(value), *classes)
+
+
+def button(text: str, tooltip: str, *classes: str, act: Callable[[], object]) -> Any:
+    """A button that does `act`."""
     found = widgets.Button(description=text, tooltip=tooltip)
-    for name in classes:
-        found.add_class(name)
-    return found
+    found.on_click(lambda _: act())
+    return classed(found, *classes)
 
 
 def box(children: Sequence[Any], *classes: str, row: bool = False) -> Any:
-    """A box with classes; the layout is in studio.css."""
-    found = (widgets.HBox if row else widgets.VBox)(list(children))
-    for name in classes:
-        found.add_class(name)
-    return found
+    """Widgets below each other, or in a row."""
+    return classed((widgets.HBox if row else widgets.VBox)(list(children)), *classes)

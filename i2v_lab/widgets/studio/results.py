@@ -8,7 +8,6 @@ from typing import Any
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord
-from i2v_lab.errors import ClipError, I2VLabError
 from i2v_lab.jobs import JobRunner, JobStatus
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job
@@ -47,11 +46,11 @@ class QueuePane:
                     part.close()
 
     def _row(self, number: int, job: Job) -> Any:
-        line = html_line("i2vs-waiting")
-        line.value = f"<small>{escape(self.strings('waits').format(number=number))}</small> {escape(title(job, self.strings))}"
-        remove = button("✕", self.strings("take_out"), "i2vs-small")
-        remove.on_click(lambda _: self._runner.stop(job.id, "removed from the queue"))
-        return box([line, remove], "i2vs-row", row=True)
+        text = f"<small>{escape(self.strings('waits').format(number=number))}</small> {escape(title(job, self.strings))}"
+        remove = button(
+            "✕", self.strings("take_out"), "i2vs-small", act=lambda: self._runner.stop(job.id, "removed from the queue")
+        )
+        return box([html_line("i2vs-waiting", value=text), remove], "i2vs-row", row=True)
 
 
 def title(job: Job, strings: Strings) -> str:
@@ -80,13 +79,12 @@ class ResultPane:
         )
         self.strip.on_open(self._open)
         self.strip.observe(self._chose, "chosen")
-        self.play = button("", strings("compare_help"), "i2vs-play")
-        self.play.on_click(self._play)
+        self.play = button("", strings("compare_help"), "i2vs-play", act=self._play)
         self._chose(None)
         shown = box([self.screen, box([self.message, self.facts], "i2vs-side")], "i2vs-shown")
         self.player = StepPlayer(store, strings, shown)
-        head = html_line("i2vs-strip-head")
-        head.value = f"<b>{escape(strings('latest'))}</b> <small>{escape(strings('strip_help'))}</small>"
+        text = f"<b>{escape(strings('latest'))}</b> <small>{escape(strings('strip_help'))}</small>"
+        head = html_line("i2vs-strip-head", value=text)
         self.widget = box([self.player.widget, shown, box([head, self.play], "i2vs-row", row=True), self.strip], "i2vs-clips")
         self.refresh()
 
@@ -124,12 +122,10 @@ class ResultPane:
             self.message.value = clips.error_line(f"{self.strings(record.status)}: {self.strings.say(record.reason)}", self.strings)
             self.screen.show(b"", "", (9, 16), "")
         elif clip := clips.clip_of(record, self.store):
-            try:
+            with clips.faults_in(self.message, self.strings):
                 data, mime, copy = clips.played(clip)
                 size = (record.params.height, record.params.width) if record.params else (9, 16)
                 self.screen.show(data, mime, size, record.params.prompt if record.params else "")
-            except ClipError as error:
-                self.message.value = clips.error_line(error, self.strings)
         else:
             self.message.value = clips.error_line(self.strings("clip_gone").format(clip=record.clip), self.strings)
             self.screen.show(b"", "", (9, 16), "")
@@ -137,28 +133,21 @@ class ResultPane:
 
     def _open(self, id: str) -> None:
         self.player.close()
-        try:
-            record = self.store.get(id)
-            if record is None:
-                return
-            self._restore(record)
-            self.show(record)
-        except I2VLabError as error:
-            self.message.value = clips.error_line(error, self.strings)
+        with clips.faults_in(self.message, self.strings):
+            if record := self.store.get(id):
+                self._restore(record)
+                self.show(record)
 
     def _fill(self, _: None, is_last: Callable[[], bool]) -> None:
-        try:
+        with clips.faults_in(self.message, self.strings):
             records = self.store.records(limit=clips.LATEST)[::-1]
-        except I2VLabError as error:
-            self.message.value = clips.error_line(error, self.strings)
-            return
-        for found in clips.cards(records, self.store, self.strings):
-            if not is_last():
-                return
-            if found != self.strip.items:
-                self.strip.items = [dict(one) for one in found]
-        there = {one["id"] for one in self.strip.items}
-        self.strip.chosen = [id for id in self.strip.chosen if id in there]
+            for found in clips.cards(records, self.store, self.strings):
+                if not is_last():
+                    return
+                if found != self.strip.items:
+                    self.strip.items = [dict(one) for one in found]
+            there = {one["id"] for one in self.strip.items}
+            self.strip.chosen = [id for id in self.strip.chosen if id in there]
 
     # Two clips and more go to the player
 
@@ -167,9 +156,7 @@ class ResultPane:
         self.play.description = self.strings("compare").format(count=count) if count > 1 else self.strings("compare_two")
         self.play.disabled = count < 2
 
-    def _play(self, _: Any) -> None:
-        try:
+    def _play(self) -> None:
+        with clips.faults_in(self.message, self.strings):
             records = [self.store.get(id) for id in self.strip.chosen]
             self.player.play([record.id for record in records if record and clips.clip_of(record, self.store)])
-        except I2VLabError as error:
-            self.message.value = clips.error_line(error, self.strings)

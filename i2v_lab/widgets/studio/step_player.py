@@ -19,8 +19,7 @@ class StepPlayer:
             replaced: the widget that is hidden while clips play.
         """
         self.store, self._replaced = store, replaced
-        self._close = button("✕", strings("close"), "i2vs-small")
-        self._close.on_click(lambda _: self.close())
+        self._close = button("✕", strings("close"), "i2vs-small", act=self.close)
         self.widget = box([], "i2vs-player-box")
 
     def play(self, ids: list[str]) -> None:

@@ -25,7 +25,7 @@ from i2v_lab.store.jobs import Jobs
 from i2v_lab.widgets.studio import clips
 from i2v_lab.widgets.studio.controls import check
 from i2v_lab.widgets.studio.form import ClipForm
-from i2v_lab.widgets.studio.html import box, escape, html_line
+from i2v_lab.widgets.studio.html import box, classed, escape, html_line
 from i2v_lab.widgets.studio.results import QueuePane, ResultPane
 from i2v_lab.widgets.studio.strings import Strings
 from i2v_lab.widgets.studio.sweep_tab import SweepTab
@@ -72,21 +72,15 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         self._lock = threading.Lock()
         self._uploads = Uploads(self.store.directory)
         self._sweeps = SweepTab(self.store, self._settings, strings, self._runner, self._restore_run)
-        self._form = ClipForm(self.store, self._settings, strings, self._sweeps.use)
+        self._form = ClipForm(self.store, self._settings, strings, self._sweeps.use, self._generate, self._stop)
         self._queue = QueuePane(self._runner, strings)
         self._results = ResultPane(self.store, strings, self._restore_run)
         self._form.drop.on_msg(self._receive)
-        self._form.generate.on_click(lambda _: self._generate())
-        self._form.stop.on_click(lambda _: self._stop())
-        head = html_line("i2vs-head")
-        head.value = self._head()
-        pages = widgets.Tab(
-            children=[self._results.widget, self._sweeps.widget], titles=(strings("clip_tab"), strings("sweep_tab"))
-        )
-        pages.add_class("i2vs-pages")
+        titles = (strings("clip_tab"), strings("sweep_tab"))
+        pages = classed(widgets.Tab(children=[self._results.widget, self._sweeps.widget], titles=titles), "i2vs-pages")
         right = box([self._queue.widget, pages], "i2vs-right")
-        super().__init__([head, box([self._form.widget, right], "i2vs-columns")])
-        self.add_class("i2vs-studio")
+        super().__init__([html_line("i2vs-head", value=self._head()), box([self._form.widget, right], "i2vs-columns")])
+        classed(self, "i2vs-studio")
         self._form.set(begin.plain())
         self._runner.listen(self._show_jobs, previews=True)
         self._show_jobs()
@@ -161,11 +155,9 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         if (params := self._form.params) is None:
             return
         self._form.say("")
-        try:
+        with clips.faults_in(self._form.message, self._strings):
             self._jobs.add_clip(params, force=self._form.force.value, expected=self._form.expected)
             self._runner.wake()
-        except I2VLabError as error:
-            self._form.say(clips.error_line(error, self._strings))
 
     # Settings that are restored
 

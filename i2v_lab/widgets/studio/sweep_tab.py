@@ -41,8 +41,7 @@ class AxisRow:
         self.values = widgets.Text(
             value=values, placeholder=strings.values(field), continuous_update=False, tooltip=strings("values_help")
         )  # fmt: skip
-        out = button("✕", strings("remove_axis"), "i2vs-small")
-        out.on_click(lambda _: remove(self))
+        out = button("✕", strings("remove_axis"), "i2vs-small", act=lambda: remove(self))
 
         def another(change: Any) -> None:
             self.values.placeholder = strings.values(change["new"])
@@ -74,21 +73,16 @@ class SweepTab:
         )
         self.axes = box([], "i2vs-axes")
         self.rows: list[AxisRow] = []
-        add = button(strings("add_axis"), strings("add_axis_help"))
-        add.on_click(lambda _: self._add(self._unused(), ""))
+        add = button(strings("add_axis"), strings("add_axis_help"), act=lambda: self._add(self._unused(), ""))
         self.message = html_line("i2vs-told")
-        self.run = button(strings("run_sweep"), strings("run_sweep_help"), "i2vs-primary")
-        self.run.on_click(lambda _: self._add_job())
-        self.stop = button(strings("stop_cell"), strings("stop_cell_help"), "i2vs-stop")
-        self.stop.on_click(lambda _: self._stop_after_cell())
-        self.play = button(strings("play_grid"), strings("compare_help"), "i2vs-play")
-        self.play.on_click(lambda _: self._play())
+        self.run = button(strings("run_sweep"), strings("run_sweep_help"), "i2vs-primary", act=self._add_job)
+        self.stop = button(strings("stop_cell"), strings("stop_cell_help"), "i2vs-stop", act=self._stop_after_cell)
+        self.play = button(strings("play_grid"), strings("compare_help"), "i2vs-play", act=self._play)
         self.run.disabled = self.stop.disabled = self.play.disabled = True
         self.grid = Strip(columns=1, words={**strings.states(), "empty": ""})
         self.grid.on_open(self._open)
         self.player = StepPlayer(store, strings, self.grid)
-        lead = html_line("i2vs-lead")
-        lead.value = escape(strings("sweep_lead"))
+        lead = html_line("i2vs-lead", value=escape(strings("sweep_lead")))
         top = box([self.name, add], "i2vs-row", row=True)
         actions = box([self.run, self.stop, self.play], "i2vs-actions", row=True)
         self.widget = box([lead, self.axes, top, self.message, actions, self.grid, self.player.widget], "i2vs-sweep")
@@ -145,19 +139,15 @@ class SweepTab:
         if self.base is None:
             self.message.value = escape(self.strings("base_wrong"))
             return
-        try:
+        with clips.faults_in(self.message, self.strings):
             self._plan.ask((self._definition(), self._job))
-        except I2VLabError as error:
-            self.message.value = clips.error_line(error, self.strings)
 
     def _add_job(self) -> None:
         if not self.planned:
             return
-        try:
+        with clips.faults_in(self.message, self.strings):
             Jobs(self.store.database, self.settings).add_sweep(self.planned.sweep, expected=self.planned.expected()[0])
             self._runner.wake()
-        except I2VLabError as error:
-            self.message.value = clips.error_line(error, self.strings)
 
     def _stop_after_cell(self) -> None:
         if self._job:
@@ -196,17 +186,10 @@ class SweepTab:
         for item in planned.cells[:GRID_MAX]:
             label = ", ".join(f"{self.strings.label(axis)} {value}" for axis, value in item.cell.labels.items())
             status = "running" if item.cell.number == now and item.state != "done" else item.state.replace(" ", "_")
-            one = {
-                "id": item.run,
-                "status": status,
-                "caption": label,
-                "title": f"{label}\n{item.reason}".strip(),
-                "note": item.reason,
-                "poster": b"",
-            }
-            if item.state == "done" and (record := self.store.get(item.run)) and (clip := clips.clip_of(record, self.store)):
-                one["poster"] = clips.poster(clip)
-            items.append(one)
+            record = self.store.get(item.run) if item.state == "done" else None
+            clip = clips.clip_of(record, self.store) if record else None
+            items.append({"id": item.run, "status": status, "caption": label, "title": f"{label}\n{item.reason}".strip(),
+                          "note": item.reason, "poster": clips.poster(clip) if clip else b""})  # fmt: skip
         if items != self.grid.items:
             base = planned.cells[0].cell.params
             with self.grid.hold_sync():
@@ -214,20 +197,14 @@ class SweepTab:
                 self.grid.items = items
 
     def _open(self, id: str) -> None:
-        try:
-            record = self.store.get(id)
-        except I2VLabError as error:
-            self.message.value = clips.error_line(error, self.strings)
-            return
-        if record:
-            self._restore(record)
+        with clips.faults_in(self.message, self.strings):
+            if record := self.store.get(id):
+                self._restore(record)
 
     def _play(self) -> None:
-        try:
+        with clips.faults_in(self.message, self.strings):
             if self.planned:
                 self.player.play([item.run for item in self.planned.cells if item.state == "done"])
-        except I2VLabError as error:
-            self.message.value = clips.error_line(error, self.strings)
 
 
 def _known(job: Job) -> dict[str, Any]:
