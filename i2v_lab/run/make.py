@@ -100,8 +100,6 @@ def make(
             run.write(run.generate(), folder)
     except I2VLabError as error:
         run.end(error)
-    except MemoryError:
-        run.end(OutOfMemory(_NO_MEMORY))
     except KeyboardInterrupt:
         run.end(Stop("interrupted"))
         interrupted = True
