@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from i2v_lab.cli.interrupt import stops
 from i2v_lab.cli.measure import measure
 from i2v_lab.cli.options import AsJson, Force, Preset, Tier, clip_params, with_settings
 from i2v_lab.cli.plan import plan
@@ -37,7 +38,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 
-def _run(params: ClipParams, settings: Settings, *, force: bool, tier: int | None = None) -> tuple[RunRecord, bool]:
+def _make(params: ClipParams, settings: Settings, *, force: bool, tier: int | None = None) -> tuple[RunRecord, bool]:
     """Make one clip while the terminal shows progress: (record, whether it was made before)."""
     from i2v_lab.clip.record import new_id
     from i2v_lab.run import run_clip
@@ -68,7 +69,7 @@ def generate(
     start_log(settings.log.directory)
     params = clip_params(fields, preset, settings)
     _advise(params)
-    record, found = _run(params, settings, force=force, tier=tier)
+    record, found = _make(params, settings, force=force, tier=tier)
     raise typer.Exit(_answer(record, settings, as_json, made_before=found))
 
 
@@ -96,12 +97,11 @@ def batch(
     """Make many clips, one after another; a row that fails is recorded and passed over."""
     from i2v_lab.store import Store
     from i2v_lab.sweep import SweepStop, read_rows, run_batch
-    from i2v_lab.sweep.stop import stop_on_signals
 
     start_log(settings.log.directory)
     rows, store, stop = read_rows(file), Store(settings.output.directory), SweepStop()
     codes: list[int] = []
-    with sweep_screen(numbered=True) as screen, stop_on_signals(stop.ask, ["step"], say=lambda text: remark(text, "yellow")):
+    with sweep_screen(numbered=True) as screen, stops(stop.ask, ["step"]):
         for record, found in run_batch(rows, store, settings, progress=screen, stop=stop, force=force, tier=tier):
             codes.append(_answer(record, settings, as_json, made_before=found))
     raise typer.Exit(max(codes) if len(codes) == len(rows) else 130)
@@ -177,7 +177,7 @@ def again(
     params, before = restore(clip, Store(settings.output.directory), image, model)
     if tier is None and before.get("actual_tier") in (5, 6) and changes_pixels(5, params.height, params.width):
         tier = 5  # decoded in tiles: only so it is the same clip
-    record, _ = _run(params, settings, force=True, tier=tier)
+    record, _ = _make(params, settings, force=True, tier=tier)
     if record.status != "done":
         raise typer.Exit(_answer(record, settings, as_json))
     equal = record.frames_sha256 == before.get("frames_sha256")
@@ -237,8 +237,8 @@ for command in (sweep, serve, measure, plan):
     app.command()(command)
 
 
-def main() -> None:
-    """The entry point: no traceback reaches a person; the log has it."""
+def run() -> None:
+    """Run the command that the command line names. No traceback reaches a person; the log has it."""
     logging.getLogger("i2v_lab").addHandler(logging.NullHandler())  # where there is no log, Python would print it
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files are not always text

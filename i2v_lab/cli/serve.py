@@ -147,7 +147,7 @@ def _start(settings: Settings, token: str, path: Path) -> None:
     variables = {**os.environ, LOG_VARIABLE: str(path), **({"I2V_LAB_SERVER__TOKEN": token} if token else {})}
     with path.open("ab") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "i2v_lab", *words], env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            [sys.executable, "-P", "-m", "i2v_lab", *words], env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
             start_new_session=True,
         )  # fmt: skip
     until = time.monotonic() + BEGIN_SECONDS

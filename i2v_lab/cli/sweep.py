@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from i2v_lab.cli.interrupt import stops
 from i2v_lab.cli.options import AsJson, with_settings
 from i2v_lab.cli.terminal import err, remark, show_table, tell, tell_json
 from i2v_lab.errors import SweepError, printable
@@ -53,7 +54,6 @@ def sweep(
     from i2v_lab.store import Store
     from i2v_lab.sweep import Sweep, SweepStop, load_sweep, with_options
     from i2v_lab.sweep.loop import retry_states
-    from i2v_lab.sweep.stop import stop_on_signals
 
     retry_states(retry)
     if not files and not axis:
@@ -74,9 +74,11 @@ def sweep(
         return
     start_log(settings.log.directory)
     stop = SweepStop()
-    with sweep_screen() as screen, stop_on_signals(stop.ask, say=lambda text: remark(text, "yellow")):
+    with sweep_screen() as screen, stops(stop.ask):
         reports = execute(sweeps, store, settings, progress=screen, stop=stop, retry=retry, notebook=notebook, report=not no_report)
     codes = [_answer(report, not no_report, as_json) for report in reports]
+    if not reports:
+        remark("stopped before a clip was begun; run it again to go on", "yellow")
     raise typer.Exit(130 if stop.after else max(codes, default=0))
 
 

@@ -5,6 +5,7 @@ Texts may come from a clip or a file name, so they pass through `printable` and 
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from i2v_lab.cli.interrupt import stops
 from i2v_lab.clip.progress import Listeners, Preview, Progress, StopSwitch
 from i2v_lab.errors import printable
 
@@ -32,7 +34,8 @@ WIDE = 120  # columns of a terminal from which on the table of runs says more
 
 def tell(text: object, style: str = "") -> None:
     """One line on standard output: an answer."""
-    out.print(printable(text), style=style)
+    with _terminal_may_be_gone():
+        out.print(printable(text), style=style)
 
 
 def tell_json(answer: object) -> None:
@@ -54,7 +57,18 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 def remark(text: object, style: str = "") -> None:
     """One line on standard error: all that is not the answer."""
-    err.print(printable(text), style=style)
+    with _terminal_may_be_gone():
+        err.print(printable(text), style=style)
+
+
+@contextmanager
+def _terminal_may_be_gone() -> Iterator[None]:
+    """After SIGHUP there is nobody to read; what was made is kept all the same."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
 
 
 class StageBars(Progress):
@@ -89,10 +103,8 @@ def listening() -> Iterator[Progress]:
 
     The second Ctrl-C interrupts at once, as Python does.
     """
-    from i2v_lab.sweep.stop import stop_on_signals
-
     switch = StopSwitch()
-    with stop_on_signals(lambda after, reason: switch.stop(reason), ["step"], say=lambda text: remark(text, "yellow")):
+    with stops(lambda after, reason: switch.stop(reason), ["step"]):
         if not sys.stderr.isatty():
             yield switch
             return

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.publish import partial_file, writing
 from i2v_lab.clip.record import RunRecord
-from i2v_lab.devices.turns import turn
+from i2v_lab.devices.turns import lock_folder, turn
 from i2v_lab.errors import Stop, StoreError, SweepError, WriteError
 from i2v_lab.metrics.fill import fill_in, missing
 from i2v_lab.run import run_clip
@@ -174,12 +179,20 @@ def _begin(sweep: Sweep, store: Store, settings: Settings) -> tuple[SweepPlan, P
     definition = sweep.definition()
     newest = store.find_sweeps(sweep.name)[:1]
     planned = plan_sweep(sweep, store, settings, sweep_id=newest[0].id if newest else "")
-    if newest and newest[0].definition == definition and (store.directory / FOLDER / newest[0].id).is_dir():
-        return planned, store.directory / FOLDER / newest[0].id
-    folder = _new_folder(store.directory / FOLDER, sweep.name)
-    (folder / "sweep.yaml").write_text(sweep.to_yaml(), encoding="utf-8")
-    members = (Member(item.cell.number, item.key, params_json(item.cell.params)) for item in planned.cells)
-    store.begin_sweep(folder.name, sweep.name, definition, members)
+    place = hashlib.sha256(os.fsencode(store.directory)).hexdigest()[:16]
+    # A sweep that is started twice at once has one folder.
+    with FileLock(lock_folder() / f"begin-{place}.lock"), writing(store.directory / FOLDER):
+        newest = store.find_sweeps(sweep.name)[:1]
+        if newest and newest[0].definition == definition and (store.directory / FOLDER / newest[0].id).is_dir():
+            return planned, store.directory / FOLDER / newest[0].id
+        folder = _new_folder(store.directory / FOLDER, sweep.name)
+        try:
+            (folder / "sweep.yaml").write_text(sweep.to_yaml(), encoding="utf-8")
+            members = (Member(item.cell.number, item.key, params_json(item.cell.params)) for item in planned.cells)
+            store.begin_sweep(folder.name, sweep.name, definition, members)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # nothing is in it, and nothing knows of it
+            raise
     return planned, folder
 
 
@@ -191,8 +204,6 @@ def _new_folder(parent: Path, name: str) -> Path:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
-        except OSError as error:
-            raise StoreError(f"{folder}: cannot be made ({error.strerror}); give another output folder") from None
         return folder
     raise StoreError(f"{parent}: too many sweeps called {name} in one second")
 
