@@ -90,11 +90,10 @@ def _ffmpeg(settings: Settings) -> list[Check]:
         return [Check("FFmpeg", "missing", str(error), "pip install --force-reinstall imageio-ffmpeg")]
     working = ", ".join(name for name, works in encoders.items() if works) or "none"
     needed = {"mp4": "libx264", "webm": "libvpx-vp9"}.get(settings.output.format)
+    found = f"{version}; encoders that work: {working}"
     if needed and not encoders.get(needed):
-        return [
-            Check("FFmpeg", "missing", f"{version}; encoders that work: {working}", f"{needed} is needed; reinstall imageio-ffmpeg")
-        ]
-    return [Check("FFmpeg", "ok", f"{version}; encoders that work: {working}")]
+        return [Check("FFmpeg", "missing", found, f"{needed} is needed; reinstall imageio-ffmpeg")]
+    return [Check("FFmpeg", "ok", found)]
 
 
 def _disk(directory: Path) -> Check:

@@ -35,9 +35,7 @@ KILL_SECONDS = 60.0  # beyond `stop_seconds`
 def serve(
     settings: Settings,
     background: Annotated[bool, typer.Option("--background", help="return once the page answers")] = False,
-    stop: Annotated[
-        bool, typer.Option("--stop", help="end the server of this port; its clip is finished or recorded as stopped")
-    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="end the server of this port, and its clip")] = False,
     no_token: Annotated[bool, typer.Option("--no-token", help="everybody on this machine may use it; only on 127.0.0.1")] = False,
 ) -> None:
     """Serve the web page and the API on one port: the studio at /, JupyterLab at /lab, the API at /api."""
@@ -151,7 +149,7 @@ def _start(settings: Settings, token: str, path: Path) -> None:
     variables = {**os.environ, LOG_VARIABLE: str(path), **({"I2V_LAB_SERVER__TOKEN": token} if token else {})}
     with path.open("ab") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "i2v_lab", *words], env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            [sys.executable, "-P", "-m", "i2v_lab", *words], env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
             start_new_session=True,
         )  # fmt: skip
     until = time.monotonic() + BEGIN_SECONDS

@@ -217,7 +217,7 @@ class JobRunner:
     def _start_worker(self) -> None:
         # In a session of its own: Ctrl-C in the terminal is for this process alone.
         self.worker = subprocess.Popen(
-            [sys.executable, "-m", "i2v_lab.jobs.worker", *([WITH_PARENT] if self.stop_with_process else [])],
+            [sys.executable, "-P", "-m", "i2v_lab.jobs.worker", *([WITH_PARENT] if self.stop_with_process else [])],
             stdin=subprocess.PIPE, bufsize=0, start_new_session=True, env={**os.environ, **environment(self.settings)},
         )  # fmt: skip
         assert self.worker.stdin  # noqa: S101 - a pipe
