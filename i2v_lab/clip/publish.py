@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from i2v_lab.errors import WriteError, printable
+from i2v_lab.rights import make_folder, opener
 
 _PARTIAL = re.compile(r"\..*\.([^.]+)-(\d{1,9})-[0-9a-f]{12}\.partial\.\w+", re.DOTALL)
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -30,12 +31,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 def partial_file(directory: Path, stem: str, format: str) -> Iterator[Path]:
     """An empty temporary file in `directory`, which is made if missing. What is left of it at the end is deleted."""
     with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
         remove_stale(directory)
         # The stem is shortened: the whole name must fit where the final one does.
         name = f".{stem[:30]}.{host_name()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.partial.{format}"
         partial = directory.absolute() / name
-        partial.open("xb").close()
+        open(partial, "xb", opener=opener).close()
     try:
         yield partial
     finally:
@@ -104,7 +105,9 @@ def cannot_write(directory: Path, error: OSError) -> WriteError:
     """One line for an error of the operating system on `directory`."""
     if error.errno in _FULL:
         return WriteError(disk_full(directory))
-    return WriteError(f"cannot write into {printable(directory)} ({error.strerror or error}): choose another folder with --output-dir")
+    return WriteError(
+        f"cannot write into {printable(directory)} ({error.strerror or error}): choose another folder with --output-dir"
+    )
 
 
 def disk_full(directory: Path) -> str:
