@@ -115,7 +115,7 @@ def test_a_server_gets_over_the_loss_of_its_database(own_server, monkeypatch, lo
     assert "event: done" in follower.result(60)
     assert server.ended(server.ask(seed=9))["state"] == "done"
     records = {run.id: run.status for run in Store(results).records()}
-    assert records == {id: "done" for id in records}
+    assert records == dict.fromkeys(records, "done")
     assert (before in records) == (loss == "database")
 
 

@@ -104,7 +104,9 @@ def cannot_write(directory: Path, error: OSError) -> WriteError:
     """One line for an error of the operating system on `directory`."""
     if error.errno in _FULL:
         return WriteError(disk_full(directory))
-    return WriteError(f"cannot write into {printable(directory)} ({error.strerror or error}): choose another folder with --output-dir")
+    return WriteError(
+        f"cannot write into {printable(directory)} ({error.strerror or error}): choose another folder with --output-dir"
+    )
 
 
 def disk_full(directory: Path) -> str:
