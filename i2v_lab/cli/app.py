@@ -115,8 +115,11 @@ def runs(
     limit: Annotated[int, typer.Option(min=1, help="show the newest so many")] = 20,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="the whole table as CSV on standard output")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="first record the clips that no run has, from what they carry")
+    ] = False,
 ) -> None:
-    """List the runs."""
+    """List the runs. One whose clip was deleted is shown as gone."""
     from i2v_lab.clip.record import Status
     from i2v_lab.store import Store
 
@@ -124,15 +127,18 @@ def runs(
         raise ParamsError(f"--status: expected {', '.join(get_args(Status))}, got {status!r}")
     store = Store(settings.output.directory)
     chosen: Any = status
+    if rebuild:
+        remark(f"{store.rebuild()} runs were recorded from their clips")
     if as_csv:
         store.runs(status=chosen).to_csv(sys.stdout, index=False)
     elif as_json:
         for record in store.records(status=chosen):
-            tell_json(record_fields(record, store.directory))
+            tell_json(record_fields(record, store.directory) | ({"gone": True} if store.is_gone(record) else {}))
     else:
         records = store.records(status=chosen, limit=limit)
         if records:
-            show_runs(records)
+            gone = {"clip": "", "reason": "its clip is gone"}
+            show_runs([record.model_copy(update=gone) if store.is_gone(record) else record for record in records])
         else:
             remark(f"no such runs in {store.directory}; make one: i2v-lab generate --image sample:coffee --prompt 'zoom in slowly'")
 

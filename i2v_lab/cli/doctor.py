@@ -17,6 +17,7 @@ from i2v_lab.clip import ffmpeg
 from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import I2VLabError
 from i2v_lab.settings import Settings
+from i2v_lab.store.database import Database
 
 
 class Check(NamedTuple):
@@ -46,6 +47,7 @@ def examine(settings: Settings) -> list[Check]:
         ),
         *_ffmpeg(settings),
         _disk(settings.output.directory),
+        _record(settings.output.directory),
         _checkpoints(),
     ]
 
@@ -104,6 +106,15 @@ def _disk(directory: Path) -> Check:
         return Check("output folder", "missing", why, "choose another with --output-dir")
     free = shutil.disk_usage(folder).free / GIB
     return _check("output folder", free > 1, f"{directory.absolute()}, {free:.1f} GiB free", "free some space")
+
+
+def _record(directory: Path) -> Check:
+    try:
+        return Check("record of runs", "ok", Database(directory).check())
+    except I2VLabError as error:
+        return Check(
+            "record of runs", "missing", str(error), "where it was moved away, the next command makes it again from the clips"
+        )
 
 
 def _checkpoints() -> Check:

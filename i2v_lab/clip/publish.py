@@ -19,8 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from i2v_lab.clip.ffmpeg import shown
-from i2v_lab.errors import WriteError
+from i2v_lab.errors import WriteError, printable
 
 _PARTIAL = re.compile(r"\..*\.([^.]+)-(\d{1,9})-[0-9a-f]{12}\.partial\.\w+", re.DOTALL)
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -106,7 +105,9 @@ def cannot_write(directory: Path, error: OSError) -> WriteError:
     """One line for an error of the operating system on `directory`."""
     if is_full(error):
         return WriteError(disk_full(directory))
-    return WriteError(f"cannot write into {shown(directory)} ({error.strerror or error}): choose another folder with --output-dir")
+    return WriteError(
+        f"cannot write into {printable(directory)} ({error.strerror or error}): choose another folder with --output-dir"
+    )
 
 
 def is_full(error: BaseException | str) -> bool:
@@ -118,7 +119,7 @@ def disk_full(directory: Path, needed: float = 0.0) -> str:
     """Which disk is full, how much is free on it and needed (bytes), what is kept, and how to go on."""
     wanted = f", about {needed / 1e6:.3g} MB needed" if needed else ""
     return (
-        f"{_DISK}{shown(directory)} is full ({free_bytes(directory) / 1e6:.1f} MB free{wanted}): what was finished is kept; "
+        f"{_DISK}{printable(directory)} is full ({free_bytes(directory) / 1e6:.1f} MB free{wanted}): what was finished is kept; "
         "free some space on it and run the same command again, or choose another folder with --output-dir"
     )
 

@@ -132,13 +132,12 @@ class JobRunner:
 
     def status(self, id: str) -> JobStatus | None:
         """The status of a job now; None where there is none of this id."""
-        if found := self._active(id):
-            return found
-        job = self.jobs.get(id)
-        if job is None or job.ended:
-            return JobStatus(job) if job else None
-        self.refresh()
-        return self._active(id) or JobStatus(self.jobs.get(id) or job)
+        found = self._active(id)
+        if found is None and (job := self.jobs.get(id)):
+            if not job.ended:
+                self.refresh()
+            found = self._active(id) or JobStatus(self.jobs.get(id) or job)
+        return found
 
     def _active(self, id: str) -> JobStatus | None:
         return next((status for status in self.active if status.job.id == id), None)
@@ -172,6 +171,11 @@ class JobRunner:
         if not self.closed:
             self._keep_worker()
         active, changed = self.jobs.look(self._version)
+        seen = {job.id for job in (*active, *changed)}
+        if lost := [status.job for status in self.active if status.job.id not in seen]:
+            log.warning("the database was lost: %d jobs are entered again", len(lost))
+            self.jobs.restore(lost)
+            active, changed = self.jobs.look(0)
         left = forecast(active, self._rate, time.time())
         ended = [job for job in changed if job.ended]
         for job in ended:
