@@ -22,10 +22,10 @@ from i2v_lab.clip.publish import disk_full, is_full
 from i2v_lab.clip.record import RunRecord, Status, new_id
 from i2v_lab.clip.video import Frames
 from i2v_lab.cost import Forecaster
-from i2v_lab.devices.hardware import machine, versions
+from i2v_lab.devices.hardware import gpu, machine, versions
 from i2v_lab.devices.meter import Meter
 from i2v_lab.devices.turns import turn
-from i2v_lab.errors import BadFrames, I2VLabError, OutOfMemory, ParamsError, PictureError, Stop, WriteError
+from i2v_lab.errors import BadFrames, I2VLabError, ModelError, OutOfMemory, ParamsError, PictureError, Stop, WriteError
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.memory.ladder import climb, is_out_of_memory
 from i2v_lab.models.memory.tiers import TIERS, changes_pixels, pixel_changes
@@ -143,6 +143,7 @@ class _Run:
         params = self.params
         self.progress.stage("load")  # of the picture, of the family's module (torch), of the model
         video.check_format(self.settings.output.format, params.fps)
+        _check_device(self.settings.device)
         self.picture = open_picture(params.image)
         self._update(image_sha256=self.picture.sha256, notes=self.picture.notes)
         self.handle = models.open(model or params.model, self.settings.device, params.dtype)
@@ -276,6 +277,13 @@ def portable(params: ClipParams) -> dict[str, Any]:
     if Path(params.model).is_absolute() or ".." in Path(params.model).parts:
         plain["model"] = Path(params.model).name
     return plain
+
+
+def _check_device(device: str) -> None:
+    """Raise ModelError where there is no such CUDA device, also for a clip that was made before."""
+    if device.startswith("cuda") and gpu(int(device.partition(":")[2] or 0)) is None:
+        raise ModelError(f"device: expected a CUDA device as {device}, got a machine where none is seen; use --device cpu or auto, "
+                         "or fix the driver")  # fmt: skip
 
 
 def _check_not_flat(crop: Frames) -> None:

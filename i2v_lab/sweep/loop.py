@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -274,10 +274,12 @@ class _SweepRun:
         except StoreError as error:
             log.warning("no table was written: %s", error)  # this may be the end of a run that failed for the same reason
             return
-        for format, write in (("csv", table.to_csv), ("parquet", table.to_parquet)):
+        writers: dict[str, Any] = {"csv": table.to_csv, "parquet": table.to_parquet}
+        for format, write in writers.items():
             try:
                 with partial_file(self.folder, "table", format) as part, writing(self.folder):
-                    write(part, index=False)
+                    with part.open("wb") as file:  # pyarrow takes no name that is not UTF-8
+                        write(file, index=False)
                     part.replace(self.folder / f"table.{format}")
             except WriteError as error:
                 log.warning("table.%s was not written: %s", format, error)  # the record has it all
