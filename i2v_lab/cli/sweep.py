@@ -83,6 +83,7 @@ def sweep(
 
 
 def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_json: bool) -> None:
+    from i2v_lab.statistics.power import outlook
     from i2v_lab.sweep import plan_sweep
     from i2v_lab.sweep.loop import retry_states
 
@@ -96,10 +97,13 @@ def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_jso
             for one in planned.cells
         ]  # fmt: skip
         answer = {"sweep": item.name, "axes": item.axis_names, "states": planned.counts, "to_run": len(planned.to_run(states)),
-                  "expected_seconds": seconds, "expected_bytes": size, "cells": cells}  # fmt: skip
+                  "expected_seconds": seconds, "expected_bytes": size,
+                  "can_show": outlook(*planned.settings(), item.metric), "cells": cells}  # fmt: skip
         sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
         return
     tell(f"{item.name}: {planned.summary(states)}")
+    if line := outlook(*planned.settings(), item.metric):
+        tell(f"It can show: {line}")
     from rich.table import Table
 
     names = item.axis_names

@@ -118,6 +118,21 @@ class SweepPlan:
             return f"{number}: {states}; no run measured here yet, so the time is not known"
         return f"{number}: {states}; about {duration(seconds)} and {size / 1e6:.3g} MB for the {len(self.to_run(retry))} to run"
 
+    def settings(self) -> tuple[list[tuple[str, int]], int]:
+        """([(axis, how many values)] of those with several, how many seeds); axes that change together count once.
+
+        Pictures are settings where nothing else was swept; otherwise each picture with each seed counts as a seed.
+        """
+        names = [name for name in self.sweep.axis_names if name != "seed"]
+        names = [name for name in names if name != "image"] or names
+        labels = {name: [item.cell.labels[name] for item in self.cells] for name in names}
+        found: list[str] = []
+        for name in names:
+            if all(len(set(zip(labels[one], labels[name], strict=True))) > len(set(labels[one])) for one in found):
+                found.append(name)
+        seeds = {("" if "image" in found else item.cell.params.image, item.cell.params.seed) for item in self.cells}
+        return [(name, len(set(labels[name]))) for name in found if len(set(labels[name])) > 1], len(seeds)
+
     def __repr__(self) -> str:
         return f"SweepPlan({self.sweep.name}: {self.summary()})"
 
