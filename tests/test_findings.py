@@ -18,7 +18,7 @@ from i2v_lab.clip.record import RunRecord
 from i2v_lab.errors import SweepError
 from i2v_lab.metrics import METRICS
 from i2v_lab.metrics.visible import VISIBLE
-from i2v_lab.statistics.power import least_found, outlook
+from i2v_lab.statistics.power import least_found, outlook_line
 from i2v_lab.statistics.shuffles import contrasts
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, plan_sweep
@@ -147,10 +147,10 @@ def test_intervals_of_means_hold_the_mean(kind):
 
 def test_what_a_sweep_can_show_is_said_before_it_runs(tmp_path):
     assert least_found(5, 3) == 3.4 and least_found(2, 5) == math.inf and least_found(5, 40) == least_found(5, 10) / 2
-    assert outlook([("fps", 2)], 3) == "fps, 2 settings, 3 seeds: can show nothing; 6 seeds can"
+    assert outlook_line([("fps", 2)], 3) == "fps, 2 settings, 3 seeds: can show nothing; 6 seeds can"
     sweep = Sweep(base={"image": "sample:coffee"}, axes={"guidance_scale": [1, 3, 6, 9, 12]}, seeds=[0, 1, 2], metric="motion")
     plan = plan_sweep(sweep.with_default_model("fake"), Store(tmp_path))
-    line = outlook(*plan.settings(), sweep.metric)
+    line = outlook_line(*plan.settings(), sweep.metric)
     assert line == "guidance_scale, 5 settings, 3 seeds: changes above 2.2 standard deviations; 6 seeds: 1.5 (of motion)"
     with pytest.raises(SweepError, match="metric: expected motion, got 'motoin'"):
         Sweep(metric="motoin")

@@ -83,7 +83,7 @@ def sweep(
 
 
 def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_json: bool) -> None:
-    from i2v_lab.statistics.power import outlook
+    from i2v_lab.statistics.power import outlook_line
     from i2v_lab.sweep import plan_sweep
     from i2v_lab.sweep.loop import retry_states
 
@@ -98,11 +98,11 @@ def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_jso
         ]  # fmt: skip
         answer = {"sweep": item.name, "axes": item.axis_names, "states": planned.counts, "to_run": len(planned.to_run(states)),
                   "expected_seconds": seconds, "expected_bytes": size,
-                  "can_show": outlook(*planned.settings(), item.metric), "cells": cells}  # fmt: skip
+                  "can_show": outlook_line(*planned.settings(), item.metric), "cells": cells}  # fmt: skip
         sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
         return
     tell(f"{item.name}: {planned.summary(states)}")
-    if line := outlook(*planned.settings(), item.metric):
+    if line := outlook_line(*planned.settings(), item.metric):
         tell(f"It can show: {line}")
     from rich.table import Table
 
