@@ -8,41 +8,22 @@ The names below are the whole public door; each is imported when it is first use
 neither torch nor widgets.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-import importlib
-from typing import Any
-
-_WHERE = {
-    "Advice": "clip.params",
-    "Client": "server.client",
-    "ClipParams": "clip.params",
-    "I2VLabError": "errors",
-    "Progress": "clip.progress",
-    "RunRecord": "clip.record",
-    "StopSwitch": "clip.progress",
-    "Store": "store",
-    "Studio": "widgets.studio",
-    "advice": "models",
-    "compare": "widgets.compare",
-    "load_settings": "settings",
-    "measure": "metrics",
-    "open_picture": "clip.picture",
-    "plan": "cost",
-    "read_settings": "clip.video",
-    "run_clip": "run",
-    "runs": "run",
-}
-__all__ = sorted(_WHERE)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    "clip.params": ["Advice", "ClipParams"],
+    "clip.picture": ["open_picture"],
+    "clip.progress": ["Progress", "StopSwitch"],
+    "clip.record": ["RunRecord"],
+    "clip.video": ["read_settings"],
+    "cost": ["plan"],
+    "errors": ["I2VLabError"],
+    "metrics": ["measure"],
+    "models": ["advice"],
+    "run": ["run_clip", "runs"],
+    "server.client": ["Client"],
+    "settings": ["load_settings"],
+    "store": ["Store"],
+    "widgets.compare": ["compare"],
+    "widgets.studio": ["Studio"],
+})  # fmt: skip

@@ -22,7 +22,7 @@ which carries a code: a screen in another language translates by the code and fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:  # this module is imported first and must cost nothing
@@ -145,17 +145,13 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 def faults(error: ValidationError, model: type[BaseModel]) -> list[tuple[str, Message]]:
     """Each fault of a pydantic error: (field, message). The code is that of our own check, otherwise pydantic's error type."""
-    import difflib
-
     found = []
     for item in error.errors():
         *above, last = (_name(part) for part in item["loc"]) if item["loc"] else ("",)
         context = item.get("ctx", {})
-        values = {**context, "input": _short(item["input"])}
+        values = {**context, "input": short(item["input"])}
         if item["type"] == "extra_forbidden":
-            known = _fields_below(model, above)
-            near = difflib.get_close_matches(last, known, n=1)
-            text = "unknown name; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+            text = f"unknown name; {meant(last, _fields_below(model, above))}"
         elif item["type"] == "missing":
             text = "missing"
         else:
@@ -182,9 +178,24 @@ def _fields_below(model: type[BaseModel], names: list[str]) -> list[str]:
 def _name(part: int | str) -> str:
     """A name in an error; one that was given may be anything."""
     text = str(part)
-    return text if text.isprintable() and len(text) <= 60 else _short(text, 60)
+    return text if text.isprintable() and len(text) <= 60 else short(text, 60)
 
 
-def _short(value: Any, limit: int = 80) -> str:
+def meant(name: object, known: Iterable[str]) -> str:
+    """What an unknown name may mean: `did you mean seed?`, or else all names that are known."""
+    import difflib
+
+    names = list(known)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
+
+
+def short(value: object, limit: int = 80) -> str:
+    """A value as an error shows it: cut where it is long."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+
+
+def printable(text: object) -> str:
+    """A text on one line, in which control characters (colours, cursor movements, line breaks) are spelled out."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
-from pydantic_settings import SettingsError as SourceError
 
-from i2v_lab.errors import SettingsError, explain
+from i2v_lab.errors import SettingsError, explain, meant
 
 CONFIG_NAME = "config.yaml"
 ENV_PREFIX = "I2V_LAB_"
@@ -96,7 +95,7 @@ class Server(BaseModel):
     max_side: Annotated[int, Field(ge=256, le=2048)] = 2048
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Settings as they are after all sources were read. `Settings()` is the defaults: `load_settings` reads the sources.
 
     Attributes:
@@ -107,22 +106,13 @@ class Settings(BaseSettings):
         server: see Server.
     """
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_ignore_empty=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: Output = Output()
     model: Annotated[str, Field(min_length=1, max_length=500)] = "closed-form"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
     log: Log = Log()
     server: Server = Server()
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # load_settings reads the sources one by one, to say which of them is wrong.
-        return (init_settings,)
 
 
 def config_files() -> tuple[Path, ...]:
@@ -160,22 +150,24 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _without_none(fields: Mapping[Any, Any]) -> dict[Any, Any]:
-    """A key with nothing after it (all below it is a comment, say) is a key not given."""
+def _without_none(fields: Mapping[Any, Any]) -> dict[str, Any]:
+    """A key with nothing after it (all below it is a comment, say) is a key not given. YAML's other keys (1, true) are texts."""
     return {
-        key: _without_none(value) if isinstance(value, Mapping) else value for key, value in fields.items() if value is not None
+        str(key): _without_none(value) if isinstance(value, Mapping) else value
+        for key, value in fields.items()
+        if value is not None
     }
 
 
-def _checked(fields: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """The fields, if Settings takes them."""
+def _checked(fields: Mapping[Any, Any], where: str, *, variables: bool = False) -> dict[str, Any]:
+    """The fields, if Settings takes them. `variables`: they are variables of the environment, and an error names those."""
     fields = _without_none(fields)
-    # Names in _ are options of pydantic-settings itself, which it would take without a word.
-    if odd := [key for key in fields if not isinstance(key, str) or key.startswith("_")]:
-        raise SettingsError(f"{where}: {odd[0]!r}: unknown name; known: {', '.join(Settings.model_fields)}")
     try:
-        Settings(**fields)
+        Settings.model_validate(fields)
     except ValidationError as error:
+        if variables:
+            names = dict.fromkeys(ENV_PREFIX + "__".join(map(str, item["loc"])).upper() for item in error.errors())
+            where = f"environment variable {', '.join(names)}"
         raise SettingsError(f"{where}: {explain(error, Settings)}") from None
     return fields
 
@@ -204,24 +196,23 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
 
 def _read_environment() -> dict[str, Any]:
     """The settings that the environment gives; a variable of ours that names none is an error."""
-    import difflib
+    import json
 
-    known = []
+    known: dict[str, list[str]] = {}
     for name, field in Settings.model_fields.items():
-        inner = getattr(field.annotation, "model_fields", {})
-        known += [ENV_PREFIX + name.upper(), *(f"{ENV_PREFIX}{name}__{below}".upper() for below in inner)]
-    for variable in os.environ:
-        if variable.upper().startswith(ENV_PREFIX) and variable.upper() not in known:
-            near = difflib.get_close_matches(variable.upper(), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise SettingsError(f"environment variable {variable}: unknown name; {hint}")
-    try:
-        fields = EnvSettingsSource(Settings)()
-    except SourceError as error:
-        raise SettingsError(f"environment: {' '.join(str(error).split())}") from None
-    try:
-        Settings(**fields)
-    except ValidationError as error:
-        names = dict.fromkeys(ENV_PREFIX + "__".join(str(part) for part in item["loc"]).upper() for item in error.errors())
-        raise SettingsError(f"environment variable {', '.join(names)}: {explain(error, Settings)}") from None
-    return fields
+        for below in ([], *([inner] for inner in getattr(field.annotation, "model_fields", ()))):
+            known[ENV_PREFIX + "__".join([name, *below]).upper()] = [name, *below]
+    fields: dict[str, Any] = {}
+    for variable, value in sorted(os.environ.items()):  # a group before what is in it
+        if not variable.upper().startswith(ENV_PREFIX):
+            continue
+        if (path := known.get(variable.upper())) is None:
+            raise SettingsError(f"environment variable {variable}: unknown name; {meant(variable.upper(), known)}")
+        given: Any = value
+        if value.startswith("{"):  # a whole group
+            with suppress(ValueError, RecursionError):
+                given = json.loads(value)
+        for name in reversed(path):
+            given = {name: given}
+        fields = _merge(fields, given if value else {})
+    return _checked(fields, "the environment", variables=True)

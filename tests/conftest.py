@@ -12,7 +12,6 @@ starts one and returns a Popen. Both fork a process that has imported the librar
 
 - `cold=True`: a new Python. For tests of the start itself, of imports, or of memory. A command whose environment is read at import
   (HOME, HF_*, OMP_*, PYTHON*, ...) gets one by itself.
-- `measure=False`: the clips are not measured afterwards. For tests that do not look at metrics: it saves a process of 1 to 2 s.
 - `warm.Warm([...], cwd=..., env=environment(folder), stdout=..., stderr=...)` is the Popen itself, for files and terminals as output.
 
 `inside("show", clip)` runs a command in the process of the tests: for what ends before a clip is made.
@@ -31,6 +30,9 @@ import tempfile
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
+
+# Two processes of tests and the commands they start share two cores: torch with two threads in each would wait for itself.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import pytest
 import warm
@@ -107,15 +109,13 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return {**kept, "XDG_CONFIG_HOME": str(home / "config"), "HF_HUB_OFFLINE": "1", **more}
 
 
-def start(
-    *words: object, cwd: Path, env: Mapping[str, str] | None = None, cold: bool = False, measure: bool = True
-) -> subprocess.Popen[str]:
-    """Start the command line as a process of its own; see the top of this file for `cold` and `measure`."""
+def start(*words: object, cwd: Path, env: Mapping[str, str] | None = None, cold: bool = False) -> subprocess.Popen[str]:
+    """Start the command line as a process of its own; see the top of this file for `cold`."""
     variables, texts = environment(cwd, **(env or {})), [str(word) for word in words]
     if cold or must_be_cold(variables):
         command = [sys.executable, "-m", "i2v_lab", *texts]
         return subprocess.Popen(command, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return Warm(texts, measure=measure, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Warm(texts, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str], seconds: float = 120) -> subprocess.CompletedProcess[str]:

@@ -90,16 +90,9 @@ class Server:
 
     def workers(self) -> list[psutil.Process]:
         """The workers of this server's folder."""
-        return self._processes("i2v_lab.jobs.worker")
-
-    def apis(self) -> list[psutil.Process]:
-        """The processes of the API of this server's folder."""
-        return self._processes("i2v_lab.server.process")
-
-    def _processes(self, module: str) -> list[psutil.Process]:
         found = []
         for process in psutil.process_iter(["cmdline"]):
-            if module in (process.info["cmdline"] or []):
+            if "i2v_lab.jobs.worker" in (process.info["cmdline"] or []):
                 with suppress(psutil.Error):
                     if process.cwd() == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
                         found.append(process)

@@ -31,7 +31,7 @@ def record(tmp_path_factory: pytest.TempPathFactory, photograph: Path) -> dict[s
         "--num-frames",
         "5",
     )
-    made = start("generate", *words, "--fps", "24000/1001", "--json", cwd=tmp_path_factory.mktemp("clip"), measure=False)
+    made = start("generate", *words, "--fps", "24000/1001", "--json", cwd=tmp_path_factory.mktemp("clip"))
     return answer(finish(made))
 
 
@@ -41,7 +41,7 @@ def test_a_clip_in_an_empty_folder_is_made_again(i2v_lab, inside, record, photog
     assert "--image" in line
     assert record["image_sha256"][:16] in line
     assert "got another" in complaint(inside("again", clip.name, "--image", "sample:cat"), code=2)
-    done = i2v_lab("again", clip.name, "--image", photograph, "--json", measure=False)
+    done = i2v_lab("again", clip.name, "--image", photograph, "--json")
     again = answer(done)
     assert again["frames_sha256"] == record["frames_sha256"]
     assert again["frames_equal"] is True
@@ -52,12 +52,12 @@ def test_a_clip_in_an_empty_folder_is_made_again(i2v_lab, inside, record, photog
 def test_with_the_store_the_picture_is_found_by_its_hash(i2v_lab, photograph, tmp_path):
     picture = tmp_path / "moved away.jpg"
     shutil.copy(photograph, picture)
-    record = answer(i2v_lab("generate", "--image", picture, *FAKE, "--json", measure=False))
+    record = answer(i2v_lab("generate", "--image", picture, *FAKE, "--json"))
     picture.unlink()
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(record["clip"], alone / "clip.mp4")
-    again = i2v_lab("again", "clip.mp4", "--output-dir", tmp_path / "results", cwd=alone, measure=False)
+    again = i2v_lab("again", "clip.mp4", "--output-dir", tmp_path / "results", cwd=alone)
     assert again.returncode == 0
     assert "frames are equal" in again.stderr
     assert again.stdout.strip() != record["clip"]

@@ -35,7 +35,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory, photograph: Path) -> tuple[P
     """The folder of a batch with good and bad rows, and how it ended."""
     folder = tmp_path_factory.mktemp("batch")
     (folder / "clips.csv").write_bytes(b"\xef\xbb\xbf" + rows_csv(photograph).encode())
-    return folder, finish(start("batch", "clips.csv", "--json", cwd=folder, measure=False))
+    return folder, finish(start("batch", "clips.csv", "--json", cwd=folder))
 
 
 def test_bad_rows_are_recorded_and_passed_over(batch):
@@ -59,7 +59,7 @@ def test_jsonl_a_line_a_clip(i2v_lab, photograph, tmp_path):
              json.dumps({**row, "seed": 2**200, "self": 1})]  # fmt: skip
     (tmp_path / "clips.jsonl").write_text("\n".join(lines))
     (tmp_path / "config.yaml").write_text("model: fake\noutput:\n  prefix: many_\n")
-    done = i2v_lab("batch", "clips.jsonl", "--json", measure=False)
+    done = i2v_lab("batch", "clips.jsonl", "--json")
     said = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
     assert [record["status"] for record in said] == ["done", *["failed"] * 5]

@@ -28,7 +28,7 @@ def test_a_terminal_shows_bars_and_the_answer_stays_clean(photograph, tmp_path):
     words = ("generate", "--image", str(photograph), *FAKE)
     with Warm(
         words, cwd=tmp_path, env=environment(tmp_path, TERM="xterm", COLUMNS="100"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=terminal, text=True, measure=False,
+        stderr=terminal, text=True,
     ) as process:  # fmt: skip
         os.close(terminal)
         screen = b""
@@ -55,7 +55,7 @@ def _read(controller: int) -> bytes:
 
 def test_each_start_that_makes_something_writes_a_log_of_its_own(i2v_lab, photograph, tmp_path):
     for _ in range(2):
-        quiet = i2v_lab("generate", "--image", photograph, *FAKE, "--json", measure=False)
+        quiet = i2v_lab("generate", "--image", photograph, *FAKE, "--json")
         assert quiet.stderr == ""
     i2v_lab("runs")
     first, second = sorted((tmp_path / "logs").iterdir(), key=lambda log: log.stat().st_mtime_ns)
@@ -68,7 +68,7 @@ def test_each_start_that_makes_something_writes_a_log_of_its_own(i2v_lab, photog
 
 def test_logs_that_cannot_be_written_do_not_stop_the_clip(i2v_lab, photograph, tmp_path):
     (tmp_path / "logs").write_text("a file, not a folder")
-    done = i2v_lab("generate", "--image", photograph, *FAKE, measure=False)
+    done = i2v_lab("generate", "--image", photograph, *FAKE)
     assert done.returncode == 0
     assert Path(done.stdout.strip()).is_file()
     assert "no log is written" in done.stderr
@@ -81,7 +81,7 @@ LONG = ("--prompt", "zoom in", "--resolution", "256p", "--num-inference-steps", 
 
 def long_run(photograph: Path, folder: Path) -> subprocess.Popen[str]:
     """A clip that takes long, begun: its record says running."""
-    process = start("generate", "--image", photograph, *LONG, cwd=folder, measure=False)
+    process = start("generate", "--image", photograph, *LONG, cwd=folder)
     store, deadline = Store(folder / "results"), time.monotonic() + 60
     while not store.records(status="running"):
         assert process.poll() is None, process.communicate()
@@ -112,9 +112,7 @@ def test_after_a_kill_the_next_command_records_the_failure(photograph, tmp_path)
 
 
 def test_eight_processes_make_eight_clips_in_one_folder(photograph, tmp_path):
-    processes = [
-        start("generate", "--image", photograph, *FAKE, "--seed", seed, "--json", cwd=tmp_path, measure=False) for seed in range(8)
-    ]
+    processes = [start("generate", "--image", photograph, *FAKE, "--seed", seed, "--json", cwd=tmp_path) for seed in range(8)]
     said = [answer(finish(process)) for process in processes]
     assert len({record["clip"] for record in said}) == 8
     assert [video.probe(record["clip"]).frames for record in said] == [3] * 8
@@ -137,7 +135,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)  # what measures clips may still look at it
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.mark.root
@@ -147,11 +145,11 @@ def test_a_full_disk_is_one_clear_line_and_a_failed_run(room, logs, i2v_lab, sma
     noise = tmp_path / "noise.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8)).save(noise, quality=40)
     env = {"I2V_LAB_OUTPUT__DIRECTORY": "disk/results", "I2V_LAB_LOG__DIRECTORY": logs}
-    assert i2v_lab("generate", "--image", noise, *FAKE, env=env, measure=False).returncode == 0
+    assert i2v_lab("generate", "--image", noise, *FAKE, env=env).returncode == 0
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(max(0, shutil.disk_usage(small_disk).free - room)))
     large = ("generate", "--image", noise, "--model", "fake", "--resolution", "1024p", "--num-frames", "4")
-    failed = i2v_lab(*large, env=env, measure=False)
+    failed = i2v_lab(*large, env=env)
     lines = [line for line in failed.stderr.splitlines() if not line.startswith("advice: ")]
     assert (failed.returncode, failed.stdout) == (1, "")
     assert "full" in lines[-1]
@@ -162,4 +160,4 @@ def test_a_full_disk_is_one_clear_line_and_a_failed_run(room, logs, i2v_lab, sma
     assert f"failed: {record['reason']}" == lines[-1]
     assert [str(path) for path in (small_disk / "results" / "clips").iterdir()] == [before["clip"]]
     ballast.unlink()
-    assert i2v_lab(*large, env=env, measure=False).returncode == 0
+    assert i2v_lab(*large, env=env).returncode == 0

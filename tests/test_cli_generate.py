@@ -33,7 +33,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, photograph: Path) -> list[tupl
         "7",
     )
     begun = [
-        start("generate", *words, "--fps", "24000/1001", "--json", cwd=tmp_path_factory.mktemp("clip"), cold=cold, measure=False)
+        start("generate", *words, "--fps", "24000/1001", "--json", cwd=tmp_path_factory.mktemp("clip"), cold=cold)
         for cold in (True, False)
     ]
     return [(answer(done), done.stderr) for done in map(finish, begun)]
@@ -72,7 +72,7 @@ def test_the_answer_says_what_came_of_it_and_what_it_cost(two, photograph):
 
 @needs_ffprobe
 def test_an_odd_size_is_padded_by_one_row_and_column_and_it_is_said(i2v_lab, photograph):
-    done = i2v_lab("generate", "--image", photograph, "--model", "fake", "--resolution", "65x99", measure=False)
+    done = i2v_lab("generate", "--image", photograph, "--model", "fake", "--resolution", "65x99")
     assert done.returncode == 0
     (clip,) = done.stdout.splitlines()
     assert "note: padded by 1 row and 1 column" in done.stderr
@@ -82,13 +82,13 @@ def test_an_odd_size_is_padded_by_one_row_and_column_and_it_is_said(i2v_lab, pho
 
 def test_the_second_time_the_clip_is_there_and_force_makes_it_again(i2v_lab, photograph):
     words = ("generate", "--image", photograph, *FAKE)
-    first = answer(i2v_lab(*words, "--json", measure=False))
+    first = answer(i2v_lab(*words, "--json"))
     second = i2v_lab(*words)
     assert second.stdout.splitlines() == [first["clip"]]
     assert "made before" in second.stderr
     again = answer(i2v_lab(*words, "--json"))
-    assert {**again, "metrics": {}} == {**first, "made_before": True}
-    third = answer(i2v_lab(*words, "--json", "--force", measure=False))
+    assert again == {**first, "made_before": True}
+    third = answer(i2v_lab(*words, "--json", "--force"))
     assert third["made_before"] is False
     assert third["clip"] != first["clip"]
     assert third["frames_sha256"] == first["frames_sha256"]
@@ -122,7 +122,7 @@ def test_options_that_are_wrong_are_one_line_that_names_them_all(words, named, i
 
 def test_a_prompt_with_markup_and_colours_is_taken_as_it_is_and_shown_harmless(i2v_lab, inside, photograph):
     prompt = "[bold]zoom[/bold] :smile: \x1b[31m in"
-    record = answer(i2v_lab("generate", "--image", photograph, "--prompt", prompt, *FAKE, "--json", measure=False))
+    record = answer(i2v_lab("generate", "--image", photograph, "--prompt", prompt, *FAKE, "--json"))
     assert record["params"]["prompt"] == prompt
     for words in (("show", record["clip"]), ("runs",)):
         done = i2v_lab(*words, env={"COLUMNS": "160"})
@@ -137,7 +137,7 @@ def test_settings_come_from_the_file_the_environment_and_the_options_in_this_ord
     words = ("generate", "--image", photograph, "--resolution", "64x64", "--num-frames", "2")
 
     def made(*more: str, **env: str) -> Path:
-        return Path(i2v_lab(*words, *more, env=env, measure=False).stdout.strip()).relative_to(tmp_path)
+        return Path(i2v_lab(*words, *more, env=env).stdout.strip()).relative_to(tmp_path)
 
     clip = made()
     assert (clip.parts[0], clip.name[:2], clip.suffix) == ("from_file", "f_", ".webm")

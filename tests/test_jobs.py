@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -22,7 +20,8 @@ from i2v_lab.jobs import DIED, JobRunner, environment
 from i2v_lab.jobs.worker import ClipProgress
 from i2v_lab.settings import Log, Output, Server, Settings, load_settings
 from i2v_lab.store import Store
-from i2v_lab.store.jobs import Job, Jobs, own_name
+from i2v_lab.store.jobs import Job, Jobs
+from i2v_lab.store.processes import own_name
 from i2v_lab.sweep import Sweep
 
 SMALL = {"model": "fake", "image": "sample:coffee", "resolution": "64x64", "num_frames": 2}
@@ -220,18 +219,9 @@ def test_a_runner_started_again_finds_what_waits_and_an_idle_worker_ends(tmp_pat
     settings = settings_of(tmp_path, idle_seconds=0.5)
     store = Store(settings.output.directory)
     job = Jobs(store.database, settings).add_clip(params())  # nobody runs it
-    with closing(sqlite3.connect(tmp_path / "results" / "jobs.db")) as old:  # as a version before left it
-        old.execute("CREATE TABLE jobs (number INTEGER PRIMARY KEY, id, state, reason, params, work, created, started, finished, "
-                    "stage, step, steps, stage_started, stop, worker, result)")  # fmt: skip
-        plain = json.dumps(params(seed=3).plain())
-        old.execute(
-            "INSERT INTO jobs VALUES (1, 'older', 'waiting', '', ?, 1, 0, NULL, NULL, '', 0, NULL, NULL, '', '', '')", (plain,)
-        )
-        old.commit()
     runner = JobRunner(store, settings)
     runner.start()
     assert ended(runner, job).state == "done"
-    assert ended(runner, runner.jobs.get("older")).state == "done"
     worker = runner.worker
     until(lambda: worker.poll() == 0)
     runner.close()

@@ -1,14 +1,11 @@
-"""Metrics of clips whose motion is known in advance, against other implementations, on broken files, and in the background."""
+"""Metrics of clips whose motion is known in advance, against other implementations, on broken files, and in the records of runs."""
 
 from __future__ import annotations
 
 import json
 import os
 import resource
-import signal
 import subprocess
-import sys
-from contextlib import suppress
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
@@ -17,21 +14,26 @@ from pathlib import Path
 import cv2
 import imageio_ffmpeg
 import numpy as np
-import psutil
 import pytest
-from conftest import environment
+from filelock import FileLock
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from i2v_lab import ClipParams, measure
 from i2v_lab.clip import video
 from i2v_lab.clip.picture import open_picture
+from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.record import RunRecord, new_id
-from i2v_lab.errors import ClipError, PictureError
-from i2v_lab.metrics import METRICS, frames, measure_frames, pixels, registry, side
+from i2v_lab.devices.turns import lock_folder
+from i2v_lab.errors import ClipError, PictureError, Stop
+from i2v_lab.metrics import METRICS, frames, measure_frames, pixels, registry
+from i2v_lab.metrics.fill import fill_in, missing
 from i2v_lab.metrics.flow import coordinates
 from i2v_lab.metrics.prompt import asked, field_of
 from i2v_lab.models.closed_form.motions import CAMERAS
+from i2v_lab.run import run_clip
+from i2v_lab.settings import Settings
 from i2v_lab.store import Store
+from i2v_lab.sweep import Sweep, run_sweep
 
 ROOT = Path(__file__).parent.parent
 KINDS = ("shift", "zoom", "turn", "frozen", "noise", "black")
@@ -271,7 +273,7 @@ def test_a_file_that_is_no_clip_is_one_line(tmp_path, i2v_lab):
     ]  # no folder was made
 
 
-# On the side
+# After the clip
 
 
 def run_of(store: Store, kind: str = "shift") -> RunRecord:
@@ -283,84 +285,58 @@ def run_of(store: Store, kind: str = "shift") -> RunRecord:
     return record
 
 
-def test_a_run_is_measured_on_the_side_and_its_record_saved(tmp_path):
+def test_a_run_is_measured_and_its_record_saved(tmp_path, caplog):
     store = Store(tmp_path)
     store.keep_picture(open_picture("sample:astronaut").path, open_picture("sample:astronaut").sha256)
     record = run_of(store)
-    assert side.measure_later(record, store).metrics in ({}, store.get(record.id).metrics)
-    assert side.wait(store, 60) == 0
-    found = store.get(record.id)
+    assert missing(store) == [record]
+    found = fill_in(record, store)
+    assert found == store.get(record.id) and missing(store) == []
     assert found.metrics["prompt_agreement"] > 0.9 and found.metrics["input_ssim"] is not None
     assert found.model_copy(update={"metrics": {}}) == record
     assert store.runs()["metric_scene_right"].tolist() == [pytest.approx(2, abs=0.1)]
-    assert side.missing(store) == []
+    broken = run_of(store, "zoom")
+    (store.directory / broken.clip).write_bytes(b"broken")
+    assert fill_in(broken, store) == broken and broken.id in caplog.text
 
 
-def test_without_a_second_core_it_is_measured_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(side, "_second_core", lambda: False)
-    store = Store(tmp_path)
-    assert side.measure_later(run_of(store), store).metrics["scene_right"] == pytest.approx(2, abs=0.1)
-    (store.directory / run_of(store, "zoom").clip).write_bytes(b"broken")
-    broken = store.records()[-1]
-    assert side.measure_later(broken, store) == broken  # and the log says why
-    monkeypatch.setattr(side, "measure_run", lambda *_: 1 // 0)
-    assert side.measure_later(run_of(store, "turn"), store).status == "done"
+class StopAt(Progress):
+    """Raises Stop at the first step of a stage."""
+
+    def __init__(self, wanted: str) -> None:
+        self.wanted, self.name = wanted, ""
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self.name = name
+
+    def step(self, preview=None) -> None:
+        if self.name == self.wanted:
+            raise Stop("stopped here")
 
 
-ENDS_AT_ONCE = """
-import sys
-from pathlib import Path
-from i2v_lab.metrics import side
-from i2v_lab.store import Store
-store = Store(Path(sys.argv[1]))
-for record in store.records():
-    side.measure_later(record, store)
-print(side._side()._process.pid, flush=True)
-if sys.argv[2] == "killed":
-    import os, signal
-    os.kill(os.getpid(), signal.SIGKILL)
-assert "torch" not in sys.modules and "cv2" not in sys.modules
-"""
+TINY = {"model": "fake", "image": "sample:astronaut", "resolution": "64x64", "num_frames": 4, "num_inference_steps": 2}
 
 
-@pytest.mark.parametrize("how", ["ends", "killed"])
-def test_a_process_that_ends_at_once_loses_no_measure(how, tmp_path):
-    store = Store(tmp_path / "results")
-    records = [run_of(store, kind) for kind in ("shift", "zoom", "turn")]
-    done = subprocess.run([sys.executable, "-c", ENDS_AT_ONCE, store.directory, how], capture_output=True, text=True, cwd=tmp_path,
-                          env=environment(tmp_path), check=False)  # fmt: skip
-    assert done.returncode == (0 if how == "ends" else -signal.SIGKILL), done.stderr
-    with suppress(psutil.NoSuchProcess):  # the other process finishes what it was given
-        psutil.Process(int(done.stdout)).wait(60)
-    assert [store.get(record.id).metrics.get("motion") is not None for record in records] == [True] * 3
+def test_a_stop_while_a_clip_is_measured_keeps_the_clip_and_the_next_run_measures_it(tmp_path, i2v_lab):
+    store, settings = Store(tmp_path / "results"), Settings()
+    sweep = Sweep(name="stopped", base=TINY, seeds=[1, 2])
+    stopped = [run_clip(cell.params, None, store, progress=StopAt("measure"), settings=settings) for cell in sweep.cells()]
+    assert [record.status for record in stopped] == ["done", "done"] and missing(store) == stopped
+    again = run_clip(stopped[0].params, None, store, settings=settings)
+    assert again.id == stopped[0].id and again.metrics["motion"] is not None
+    assert run_sweep(sweep, store, settings=settings).table()["metric_motion"].notna().all()  # both clips were there
+    assert run_sweep(sweep, store, settings=settings).ran == 0 and missing(store) == []
 
 
-def test_a_measuring_process_that_dies_loses_nothing(tmp_path, i2v_lab, monkeypatch):
-    monkeypatch.setattr(side, "_second_core", lambda: True)
+def test_no_clip_is_measured_while_another_process_computes_on_the_cpu(tmp_path, i2v_lab):
     store = Store(tmp_path / "results")
     record = run_of(store)
-    own = side._Side()
-    monkeypatch.setattr(side, "_own", own)
-    side.measure_later(record, store)
-    again = run_of(store, "zoom")
-    with own._change:  # the next clip comes before anybody noticed
-        own._process.kill()
-        own._process.wait()
-        side.measure_later(again, store)  # another process is begun
-    assert side.wait(store, 60) == 0
-    assert store.get(again.id).metrics
-    own._process.stdin.close()
-    lost = [one for one in (record, again) if not store.get(one.id).metrics]
+    lock = FileLock(lock_folder() / "cpu.lock")
+    with lock:
+        assert fill_in(record, store) == record  # not now, and no wait
     done = i2v_lab("measure", "--missing", "--json")
-    assert [json.loads(line)["run"] for line in done.stdout.splitlines()] == [one.id for one in lost]
-    assert store.get(record.id).metrics and done.returncode == 0
-
-
-def test_a_store_that_was_deleted_is_not_made_again(tmp_path):
-    given = [json.dumps([str(tmp_path / "gone"), "x"]) + "\n", "not JSON at all\n"]
-    with pytest.raises(json.JSONDecodeError):
-        side.main(given, sys.stderr)
-    assert not (tmp_path / "gone").exists()
+    assert [json.loads(line)["run"] for line in done.stdout.splitlines()] == [record.id] and done.returncode == 0
+    assert store.get(record.id).metrics["motion"] is not None
 
 
 # Docs

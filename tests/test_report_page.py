@@ -255,5 +255,5 @@ def test_a_file_that_is_no_notebook_is_one_clear_error(tmp_path):
         with pytest.raises(InputError, match=rf"{name}: expected a notebook"):
             export_html(tmp_path / name, tmp_path / "a.html")
     notebook = make_notebook(tmp_path / "b.ipynb")
-    with pytest.raises(WriteError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot write into"):
         export_html(notebook, tmp_path / "a.ipynb" / "x.html")

@@ -11,8 +11,8 @@ from PIL import Image
 from sweeps import LONG, table_of
 
 from i2v_lab.errors import InputError
-from i2v_lab.report import cheapest
 from i2v_lab.report.cost_plots import cost_plots
+from i2v_lab.statistics import cheapest
 
 
 def lines_of(panel) -> dict[str, tuple[list[float], list[float]]]:

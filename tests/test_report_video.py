@@ -202,15 +202,25 @@ def test_a_video_is_replaced_whole_and_leaves_nothing_else(guidance, tmp_path):
     assert sorted(path.parent.iterdir()) == [alive, path]
 
 
-def test_memory_does_not_grow_with_the_frames_of_all_clips(tmp_path):
+def test_neither_memory_nor_the_disk_holds_the_frames_of_all_clips(tmp_path, monkeypatch):
     table = make_sweep(tmp_path, [{"seed": seed, "num_frames": 40} for seed in range(16)])
-    grid_video(table.iloc[:1], ["seed"], tmp_path / "first.mp4")  # fonts are read
+    whole, _ = decoded(grid_video(table, ["seed"], tmp_path / "whole.mp4"))
+    layout = layout_of(table, ["seed"])
+    monkeypatch.setattr(mosaic, "STRETCH_BYTES", 3 * layout.width * layout.height * 3)  # three frames
+    found, decode = [], mosaic._decode
+
+    def look(*given):
+        found.append(sum(file.stat().st_size for file in tmp_path.rglob(".grid.mp4.*/*")))
+        return decode(*given)
+
+    monkeypatch.setattr(mosaic, "_decode", look)
     tracemalloc.start()
-    grid_video(table, ["seed"], tmp_path / "grid.mp4")
+    path = grid_video(table, ["seed"], tmp_path / "grid.mp4")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    layout = layout_of(table, ["seed"])
+    assert np.array_equal(decoded(path)[0], whole)
     assert peak < 12 * layout.width * layout.height * 3 < 16 * 40 * 64 * 96 * 3
+    assert len(found) == 14 * 16 and max(found) < 64 * 96 * 3 * 16  # less than one frame of each clip
 
 
 def test_the_sweeps_that_these_tests_make_are_what_they_say(tmp_path):

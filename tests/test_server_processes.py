@@ -7,7 +7,6 @@ import re
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
@@ -61,24 +60,6 @@ def test_a_run_that_was_done_when_its_worker_died_is_done(own_server, tmp_path):
     for seed in (1, 2):
         assert server.ended(server.ask(seed=seed))["state"] == "done"
         wait_for(lambda: server.workers() == [])
-
-
-def test_the_api_starts_again_where_its_process_was_killed_and_ends_with_the_server(own_server):
-    server = own_server()
-    wait_for(lambda: len(server.apis()) == 1)
-    (api,) = server.apis()
-    before = server.ask(seed=1)
-    server.ended(before)
-    api.kill()
-    wait_for(lambda: server.answers() and [process.pid for process in server.apis()] not in ([], [api.pid]))
-    assert server.ended(before)["state"] == "done"
-    assert server.ended(server.ask(seed=2))["state"] == "done"
-    (api,) = server.apis()
-    sockets = {Path(connection.laddr) for connection in api.net_connections("unix") if connection.laddr}
-    (folder,) = {path.parent for path in sockets}
-    assert folder.stat().st_mode & 0o077 == 0
-    server.kill()
-    wait_for(lambda: server.apis() == [] and not folder.exists())
 
 
 @pytest.mark.slow

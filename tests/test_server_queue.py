@@ -10,7 +10,8 @@ import pytest
 from servers import jobs_of
 
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.store.jobs import QueueFull, forecast, lives, own_name
+from i2v_lab.store.jobs import QueueFull, forecast
+from i2v_lab.store.processes import lives, own_name
 
 
 def params(**fields):

@@ -92,7 +92,7 @@ def test_files_that_say_nothing(project: Path, text: str) -> None:
     ("modle: x", ["config.yaml", "modle: unknown name", "did you mean model?"]),
     ("zzz: x", ["zzz: unknown name", "known: output, model, device, log"]),
     ("1: x", ["config.yaml: 1: unknown name"]),
-    ("_env_file: other", ["'_env_file': unknown name"]),
+    ("_env_file: other", ["_env_file: unknown name"]),
     ("output: {1: x}", ["config.yaml: output.1"]),
     ("output: {format: avi}", ["config.yaml: output.format", "'mp4', 'webm' or 'gif'", "got 'avi'"]),
     ("output: results", ["config.yaml: output:", "got 'results'"]),
@@ -149,6 +149,12 @@ def test_faults_of_the_environment(monkeypatch: pytest.MonkeyPatch, name: str, v
     message = fault()
     for word in words:
         assert word in message
+
+
+def test_a_variable_may_hold_a_whole_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("I2V_LAB_OUTPUT", '{"directory": "group", "format": "gif"}')
+    monkeypatch.setenv("i2v_lab_output__format", "webm")
+    assert load_settings().output == Output(directory=Path("group"), format="webm")
 
 
 def test_an_empty_variable_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,7 +178,7 @@ def test_ctrl_c_three_times_ends_a_sweep_at_once(store: Store, settings: Setting
                     signal.raise_signal(signal.SIGINT)
 
     stop, said = SweepStop(), list[str]()
-    with pytest.raises(KeyboardInterrupt), stop_on_signals(stop, say=said.append):
+    with pytest.raises(KeyboardInterrupt), stop_on_signals(stop.ask, say=said.append):
         run_sweep(tiny(), store, settings=settings, progress=Impatient(), stop=stop)
     assert said == [
         "stopping after this cell; once more stops after this step",

@@ -30,7 +30,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -38,8 +38,8 @@ from typing import Any
 
 LIBRARIES = (
     "cv2", "diffusers", "diffusers.schedulers", "fastapi", "imageio_ffmpeg", "jupyter_server.serverapp", "matplotlib.figure", "nbclient",
-    "nbconvert", "numpy", "pandas", "papermill", "PIL.Image", "psutil", "pydantic_settings", "requests", "rich.progress", "safetensors.torch",
-    "scipy.stats", "skimage.metrics", "torch", "transformers", "typer", "uvicorn", "yaml",
+    "nbconvert", "numpy", "pandas", "papermill", "PIL.Image", "psutil", "pydantic", "requests", "rich.progress", "safetensors.torch",
+    "scipy.stats", "skimage.metrics", "torch", "transformers", "typer", "yaml",
 )  # fmt: skip
 ROOMS = ("cost", "metrics", "models", "models.closed_form", "report", "run", "statistics", "store", "sweep")
 # Read when a library is imported: huggingface_hub's folders, threads, Python's own, matplotlib's backend.
@@ -61,13 +61,8 @@ def _at_import(env: Mapping[str, str]) -> dict[str, str]:
 class Warm(subprocess.Popen[Any]):
     """A command of the command line as a child of the warm process: `Warm(["runs", "--json"], cwd=folder, env=variables, ...)`.
 
-    Only the part of Popen that starts a process and waits for it is replaced. With `measure=False` the clips are not measured: that
-    would take a process of its own, for 1 to 2 s.
+    Only the part of Popen that starts a process and waits for it is replaced.
     """
-
-    def __init__(self, args: Sequence[str], *, measure: bool = True, **options: Any) -> None:
-        self._measure = measure
-        super().__init__(args, **options)
 
     def _execute_child(self, *args: Any, **kwargs: Any) -> None:
         given = inspect.signature(super()._execute_child).bind(*args, **kwargs).arguments  # type: ignore[misc]
@@ -76,7 +71,7 @@ class Warm(subprocess.Popen[Any]):
         job = {name: given[name] for name in ("args", "env", "start_new_session")}
         self._status, status = os.pipe()
         try:
-            self.pid = _server().begin({**job, "cwd": str(given["cwd"]), "measure": self._measure}, [*files, status])
+            self.pid = _server().begin({**job, "cwd": str(given["cwd"])}, [*files, status])
         finally:
             os.close(status)
         self._child_created = True
@@ -162,7 +157,7 @@ def programs() -> Path:
 _PROGRAM = """#!{python} -IS
 import json, os, socket, struct, sys
 end, status = os.pipe()
-job = {{"args": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ), "start_new_session": False, "measure": True}}
+job = {{"args": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ), "start_new_session": False}}
 if sys.argv[0].endswith("warm-python"):
     job["code"] = sys.argv[2]
 text = json.dumps(job).encode()
@@ -263,8 +258,6 @@ def _become(job: dict[str, Any], files: list[int]) -> None:
     sys.stderr = os.fdopen(2, "w", 1, encoding, "backslashreplace")
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
     sys.modules["numpy"].random.seed()
-    if not job["measure"]:
-        importlib.import_module("i2v_lab.metrics.side").ON = False  # type: ignore[attr-defined]
 
 
 def _run(program: str | None) -> int:

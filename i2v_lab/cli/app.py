@@ -1,28 +1,26 @@
 """The command line, i2v-lab: every command a program may read answers on standard output, all else is on standard error.
 
-The options of a clip are made from ClipParams. Exit codes: 0 done; 1 a run failed, and its record says why (a picture that
+Exit codes: 0 done; 1 a run failed, and its record says why (a picture that
 cannot be opened too), or something else went wrong; 2 nothing was begun: an option, the settings, or a file is wrong;
 130 stopped.
 """
 
 from __future__ import annotations
 
-import inspect
 import io
-import json
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from i2v_lab.cli.measure import measure
+from i2v_lab.cli.options import AsJson, Force, Preset, Tier, clip_params, with_settings
 from i2v_lab.cli.plan import plan
 from i2v_lab.cli.serve import serve
 from i2v_lab.cli.sweep import sweep, sweep_screen
-from i2v_lab.cli.terminal import listening, record_json, remark, show_advice, show_record, show_runs, tell
+from i2v_lab.cli.terminal import listening, record_fields, remark, show_advice, show_record, show_runs, tell, tell_json
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
 from i2v_lab.log import log_path, start_log
 
@@ -36,73 +34,6 @@ app = typer.Typer(
     name="i2v-lab", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Find out what the parameters of an image-to-video model do.",
 )  # fmt: skip
-
-OutputDir = Annotated[Path | None, typer.Option("--output-dir", help="folder of clips and records [default: results]")]
-AsJson = Annotated[bool, typer.Option("--json", help="answer as JSON on standard output")]
-Format = Annotated[str | None, typer.Option("--format", help="mp4, webm or gif [default: mp4]")]
-Prefix = Annotated[str | None, typer.Option("--prefix", help="what the clip's name begins with")]
-Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N [default: auto]")]
-Force = Annotated[bool, typer.Option("--force", help="make it again even where the same clip was made before")]
-Tier = Annotated[int | None, typer.Option(min=0, max=6, help=(
-    "tier of the memory ladder to begin on, whatever the plan says (docs/models.md) [default: the first on which it fits]"
-))]  # fmt: skip
-
-
-def _option(name: str, about: dict[str, Any]) -> Any:
-    """The option of one field of ClipParams: help with unit, range and default, out of its JSON schema.
-
-    Values are taken as text: ClipParams reads them, and names all that is wrong in one line.
-    """
-    limits = {**about, **about.get("anyOf", [{}])[0]}
-    help = str(about["description"])
-    if "enum" in about:
-        help += f"; one of {', '.join(about['enum'])}"
-    if "minimum" in limits:
-        help += f", {limits['minimum']} " + (f"to {limits['maximum']}" if limits["maximum"] < 2**31 else "or more")
-    if "maxLength" in about and "minLength" not in about:  # a path needs no such remark
-        help += f", up to {about['maxLength']} characters"
-    if about.get("unit"):
-        help += f" ({about['unit']})"
-    if "default" not in about:
-        help += " [required]"
-    elif about["default"] != "":
-        help += f" [default: {about['default']}]"
-    kind = {"integer": "<int>", "number": "<number>"}.get(about.get("type", ""), "<text>")
-    return Annotated[str | None, typer.Option(f"--{name.replace('_', '-')}", help=help, metavar=kind, show_default=False)]
-
-
-def _with_params(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that takes `**fields` an option for every field of ClipParams."""
-    from i2v_lab.clip.params import ClipParams
-
-    def parameter(name: str, annotation: Any) -> inspect.Parameter:
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-    signature = inspect.signature(command, eval_str=True)
-    own = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
-    options = [parameter(name, _option(name, about)) for name, about in ClipParams.model_json_schema()["properties"].items()]
-    command.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
-    command.__annotations__ = {item.name: item.annotation for item in [*options, *own]}
-    return command
-
-
-def _settings(
-    output_dir: Path | None = None, format: str | None = None, prefix: str | None = None, device: str | None = None
-) -> Settings:
-    from i2v_lab.settings import load_settings
-
-    output = {"directory": output_dir, "format": format, "prefix": prefix}
-    return load_settings(output=output, device=device)
-
-
-def _params(fields: dict[str, Any], preset: str | None, settings: Settings) -> ClipParams:
-    """Params from the options given, above the preset, above the defaults."""
-    from i2v_lab import models
-    from i2v_lab.clip.params import ClipParams
-
-    given = {name: value for name, value in fields.items() if value is not None}
-    given.setdefault("model", settings.model)
-    return ClipParams(**{**(models.preset(given["model"], preset) if preset else {}), **given})
 
 
 def _run(params: ClipParams, settings: Settings, *, force: bool, tier: int | None = None) -> tuple[RunRecord, bool]:
@@ -120,8 +51,7 @@ def _run(params: ClipParams, settings: Settings, *, force: bool, tier: int | Non
 def _answer(record: RunRecord, settings: Settings, as_json: bool, **more: bool) -> None:
     directory = settings.output.directory.absolute()
     if as_json:
-        sys.stdout.write(record_json(record, directory, **more) + "\n")
-        sys.stdout.flush()  # a program that reads gets each clip of a batch when it is done
+        tell_json(record_fields(record, directory) | more)
     else:
         show_record(record, directory, made_before=more.get("made_before", False))
 
@@ -131,23 +61,13 @@ def _exit_code(record: RunRecord) -> int:
 
 
 @app.command()
-@_with_params
+@with_settings("output_dir", "format", "prefix", "device")
 def generate(
-    *,
-    preset: Annotated[str | None, typer.Option(help="quick, standard, high or extreme; options given win")] = None,
-    force: Force = False,
-    tier: Tier = None,
-    as_json: AsJson = False,
-    output_dir: OutputDir = None,
-    format: Format = None,
-    prefix: Prefix = None,
-    device: Device = None,
-    **fields: Any,
+    settings: Settings, *, preset: Preset = None, force: Force = False, tier: Tier = None, as_json: AsJson = False, **fields: Any
 ) -> None:
     """Make one clip from a picture."""
-    settings = _settings(output_dir, format, prefix, device)
     start_log(settings.log.directory)
-    params = _params(fields, preset, settings)
+    params = clip_params(fields, preset, settings)
     _advise(params)
     record, found = _run(params, settings, force=force, tier=tier)
     _answer(record, settings, as_json, made_before=found)
@@ -167,26 +87,23 @@ def _advise(params: ClipParams) -> None:
 
 
 @app.command()
+@with_settings("output_dir", "format", "prefix", "device")
 def batch(
+    settings: Settings,
     file: Annotated[Path, typer.Argument(help="CSV or JSONL; columns are named like the options (num_frames, ...)")],
     force: Force = False,
     tier: Tier = None,
     as_json: AsJson = False,
-    output_dir: OutputDir = None,
-    format: Format = None,
-    prefix: Prefix = None,
-    device: Device = None,
 ) -> None:
     """Make many clips, one after another; a row that fails is recorded and passed over."""
     from i2v_lab.store import Store
     from i2v_lab.sweep import SweepStop, read_rows, run_batch
     from i2v_lab.sweep.stop import stop_on_signals
 
-    settings = _settings(output_dir, format, prefix, device)
     start_log(settings.log.directory)
     rows, store, stop = read_rows(file), Store(settings.output.directory), SweepStop()
     codes: list[int] = []
-    with sweep_screen(numbered=True) as screen, stop_on_signals(stop, ["step"], say=lambda text: remark(text, "yellow")):
+    with sweep_screen(numbered=True) as screen, stop_on_signals(stop.ask, ["step"], say=lambda text: remark(text, "yellow")):
         for record, found in run_batch(rows, store, settings, progress=screen, stop=stop, force=force, tier=tier):
             _answer(record, settings, as_json, made_before=found)
             codes.append(_exit_code(record))
@@ -194,12 +111,13 @@ def batch(
 
 
 @app.command()
+@with_settings("output_dir")
 def runs(
+    settings: Settings,
     status: Annotated[str | None, typer.Option(help="only these: done, failed, out_of_memory, stopped, running")] = None,
     limit: Annotated[int, typer.Option(min=1, help="show the newest so many")] = 20,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="the whole table as CSV on standard output")] = False,
-    output_dir: OutputDir = None,
 ) -> None:
     """List the runs."""
     from i2v_lab.clip.record import Status
@@ -207,14 +125,13 @@ def runs(
 
     if status is not None and status not in get_args(Status):
         raise ParamsError(f"--status: expected {', '.join(get_args(Status))}, got {status!r}")
-    settings = _settings(output_dir)
     store = Store(settings.output.directory)
     chosen: Any = status
     if as_csv:
         store.runs(status=chosen).to_csv(sys.stdout, index=False)
     elif as_json:
         for record in store.records(status=chosen):
-            sys.stdout.write(record_json(record, store.directory) + "\n")
+            tell_json(record_fields(record, store.directory))
     else:
         records = store.records(status=chosen, limit=limit)
         if records:
@@ -230,7 +147,7 @@ def show(clip: Path, as_json: AsJson = False) -> None:
 
     inside = read_settings(clip)
     if as_json:
-        sys.stdout.write(json.dumps(inside, ensure_ascii=False) + "\n")
+        tell_json(inside)
         return
     for part in ("params", "record"):
         fields = inside.get(part, {})
@@ -239,7 +156,9 @@ def show(clip: Path, as_json: AsJson = False) -> None:
 
 
 @app.command()
+@with_settings("output_dir", "prefix", "device")
 def again(
+    settings: Settings,
     clip: Path,
     image: Annotated[str | None, typer.Option(help="the picture, where it cannot be found by its hash")] = None,
     model: Annotated[
@@ -247,19 +166,18 @@ def again(
     ] = None,
     tier: Tier = None,
     as_json: AsJson = False,
-    output_dir: OutputDir = None,
-    format: Format = None,
-    prefix: Prefix = None,
-    device: Device = None,
+    format: Annotated[str | None, typer.Option(help="mp4, webm or gif [default: as the clip]")] = None,
 ) -> None:
     """Make a clip again from the settings it carries, and say whether the frames are equal."""
     from i2v_lab.clip.video import FORMATS
     from i2v_lab.models.memory.tiers import changes_pixels
     from i2v_lab.run import restore
+    from i2v_lab.settings import load_settings
     from i2v_lab.store import Store
 
     own = clip.suffix.lower().removeprefix(".")
-    settings = _settings(output_dir, format or (own if own in FORMATS else None), prefix, device)
+    output = {**dict(settings.output), "format": format or (own if own in FORMATS else settings.output.format)}
+    settings = load_settings(output=output, device=settings.device)
     start_log(settings.log.directory)
     params, before = restore(clip, Store(settings.output.directory), image, model)
     if tier is None and before.get("actual_tier") in (5, 6) and changes_pixels(5, params.height, params.width):
@@ -298,7 +216,7 @@ def models(as_json: AsJson = False) -> None:
             "presets": {preset: dict(fields) for preset, fields in kind.presets.items()},
         })  # fmt: skip
     if as_json:
-        sys.stdout.write(json.dumps(rows) + "\n")
+        tell_json(rows)
         return
     for row in rows:
         tell(row["model"], "bold")
@@ -310,13 +228,14 @@ def models(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def doctor(as_json: AsJson = False, output_dir: OutputDir = None) -> None:
+@with_settings("output_dir")
+def doctor(settings: Settings, as_json: AsJson = False) -> None:
     """Check this machine: what is missing, and how to fix it."""
     from i2v_lab.cli.doctor import examine
 
-    checks = examine(_settings(output_dir))
+    checks = examine(settings)
     if as_json:
-        sys.stdout.write(json.dumps([check._asdict() for check in checks]) + "\n")
+        tell_json([check._asdict() for check in checks])
     else:
         for check in checks:
             colour = {"ok": "green", "warning": "yellow", "missing": "red"}[check.state]
@@ -324,10 +243,8 @@ def doctor(as_json: AsJson = False, output_dir: OutputDir = None) -> None:
     raise typer.Exit(int(any(check.state == "missing" for check in checks)))
 
 
-app.command()(sweep)
-app.command()(serve)
-app.command()(measure)
-app.command()(_with_params(plan))
+for command in (sweep, serve, measure, plan):
+    app.command()(command)
 
 
 def main() -> None:

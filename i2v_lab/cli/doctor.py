@@ -28,6 +28,10 @@ class Check(NamedTuple):
     remedy: str = ""
 
 
+def _check(name: str, well: bool, found: str, remedy: str) -> Check:
+    return Check(name, "ok", found) if well else Check(name, "warning", found, remedy)
+
+
 def examine(settings: Settings) -> list[Check]:
     """Check everything that making a clip needs. Takes some seconds: torch is loaded and each encoder tried."""
     import psutil
@@ -37,10 +41,8 @@ def examine(settings: Settings) -> list[Check]:
         Check("Python", "ok", f"{platform.python_version()} at {sys.executable}"),
         _packages(),
         *_devices(settings.device),
-        Check("memory", "ok", f"{memory:.1f} GiB of RAM free")
-        if memory > 2
-        else Check(
-            "memory", "warning", f"{memory:.1f} GiB of RAM free", "a 512p closed-form clip takes about 1 GiB; close other programs"
+        _check(
+            "memory", memory > 2, f"{memory:.1f} GiB of RAM free", "a 512p closed-form clip takes about 1 GiB; close other programs"
         ),
         *_ffmpeg(settings),
         _disk(settings.output.directory),
@@ -102,13 +104,10 @@ def _disk(directory: Path) -> Check:
         why = f"{directory} cannot be written: {error.strerror or error}"
         return Check("output folder", "missing", why, "choose another with --output-dir")
     free = shutil.disk_usage(folder).free / GIB
-    state: Literal["ok", "warning"] = "ok" if free > 1 else "warning"
-    return Check("output folder", state, f"{directory.absolute()}, {free:.1f} GiB free", "" if free > 1 else "free some space")
+    return _check("output folder", free > 1, f"{directory.absolute()}, {free:.1f} GiB free", "free some space")
 
 
 def _checkpoints() -> Check:
     found = models.local_checkpoints()
-    if found:
-        return Check("checkpoints", "ok", ", ".join(found))
-    fetch = f"hf download {models.CHECKPOINTS['i2vgen-xl']}"
-    return Check("checkpoints", "warning", "none of I2VGen-XL here (closed-form needs none)", f"{fetch} fetches it")
+    words = ", ".join(found) or "none of I2VGen-XL here (closed-form needs none)"
+    return _check("checkpoints", bool(found), words, f"hf download {models.CHECKPOINTS['i2vgen-xl']} fetches it")

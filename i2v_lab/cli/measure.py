@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from i2v_lab.cli.terminal import out, printable, remark, tell
+from i2v_lab.cli.options import AsJson, with_settings
+from i2v_lab.cli.terminal import remark, show_table, tell, tell_json
 from i2v_lab.errors import I2VLabError, InputError
 from i2v_lab.log import start_log
 
 if TYPE_CHECKING:
     from i2v_lab.metrics import Measured
+    from i2v_lab.settings import Settings
     from i2v_lab.store import Store
 
 
+@with_settings("output_dir")
 def measure(
+    settings: Settings,
     clips: Annotated[list[Path] | None, typer.Argument(metavar="[CLIP]...", help="MP4, WebM or GIF files, from any source")] = None,
     prompt: Annotated[str | None, typer.Option(help="what the clips should show [default: as each clip says]")] = None,
     image: Annotated[
@@ -27,16 +29,13 @@ def measure(
     missing: Annotated[
         bool, typer.Option("--missing", help="measure the runs of the output folder that have no metrics yet")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="answer as JSON on standard output, a line a clip")] = False,
-    output_dir: Annotated[Path | None, typer.Option("--output-dir", help="folder of clips and records [default: results]")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure clips: flicker, motion, sharpness, agreement with the picture and with the prompt."""
-    from i2v_lab.settings import load_settings
     from i2v_lab.store import Store
 
     if bool(clips) == missing:
         raise InputError("expected clips, or --missing; got " + ("both" if clips else "neither"))
-    settings = load_settings(output={"directory": output_dir})
     there = (settings.output.directory / "runs.db").is_file()
     store = Store(settings.output.directory) if there or missing else None  # measuring a clip makes no folder
     if missing and store is not None:
@@ -53,51 +52,41 @@ def _measure(clip: Path, prompt: str | None, image: str | None, store: Store | N
         measured = metrics.measure(clip, prompt=prompt, image=image, store=store)
     except I2VLabError as error:
         if as_json:
-            _write({"clip": str(clip), "error": str(error)})
+            tell_json({"clip": str(clip), "error": str(error)})
         remark(f"error: {error}", "red")
         return 1
     if as_json:
         about = {"frames": measured.frames, "looked_at": measured.looked_at, "height": measured.height, "width": measured.width}
-        _write({"clip": str(clip), **about, "prompt": measured.prompt, "metrics": measured.values, "missing": measured.missing})
+        tell_json({"clip": str(clip), **about, "prompt": measured.prompt, "metrics": measured.values, "missing": measured.missing})
     else:
         _show(clip, measured)
     return 0
 
 
-def _write(answer: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(answer, allow_nan=False) + "\n")
-    sys.stdout.flush()
-
-
 def _show(clip: Path, measured: Measured) -> None:
-    from rich.table import Table
-
     from i2v_lab.metrics import METRICS
 
     looked = "" if measured.looked_at == measured.frames else f", {measured.looked_at} of them measured"
-    tell(f"{printable(str(clip))}: {measured.frames} frames of {measured.height}x{measured.width}{looked}")
+    tell(f"{clip}: {measured.frames} frames of {measured.height}x{measured.width}{looked}")
     if measured.prompt:
-        tell(f"prompt: {printable(measured.prompt)}")
-    table = Table("metric", "value", "unit", "")
-    for name, value in measured.values.items():
-        shown = "-" if value is None else f"{value:.4g}"
-        table.add_row(name, shown, METRICS[name].unit, printable(measured.missing.get(name, METRICS[name].arrow)))
-    out.print(table)
+        tell(f"prompt: {measured.prompt}")
+    show_table(("metric", "value", "unit", ""), (
+        (name, "-" if value is None else f"{value:.4g}", METRICS[name].unit, measured.missing.get(name, METRICS[name].arrow))
+        for name, value in measured.values.items()
+    ))  # fmt: skip
 
 
 def _fill_in(store: Store, as_json: bool) -> int:
     """Measure the runs that have no metrics. Returns the exit code."""
-    from i2v_lab.metrics.side import fill_in, missing
+    from i2v_lab.metrics.fill import fill_in, missing
 
     failed, found = 0, missing(store)
     for record in found:
-        measured = fill_in(record.id, store)
-        failed += measured is None
+        measured = fill_in(record, store, waiting=lambda line: None).metrics
+        failed += not measured
         if as_json:
-            _write(
-                {"run": record.id, "clip": str(store.directory / record.clip), "metrics": measured.metrics if measured else None}
-            )
-        elif measured is None:
+            tell_json({"run": record.id, "clip": str(store.directory / record.clip), "metrics": measured or None})
+        elif not measured:
             remark(f"{record.clip} cannot be measured; the log says why", "yellow")
     remark(f"{len(found) - failed} of {len(found)} clips without metrics were measured")
     return int(failed > 0)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from i2v_lab.cli.terminal import out, printable, remark, tell
+from i2v_lab.cli.options import AsJson, Preset, clip_params, with_settings
+from i2v_lab.cli.terminal import remark, show_table, tell, tell_json
 from i2v_lab.errors import ParamsError
 
 if TYPE_CHECKING:
@@ -26,29 +25,27 @@ ANY_PICTURE = "sample:coffee"
 SHOWN_RUNS = 20  # of --accuracy
 
 
+@with_settings("output_dir", "device")
 def plan(
+    settings: Settings,
     *,
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="a sweep file such as experiments/guidance.yaml")] = None,
-    preset: Annotated[str | None, typer.Option(help="quick, standard, high or extreme; options given win")] = None,
+    preset: Preset = None,
     vram: Annotated[
         list[str] | None, typer.Option(help="for a card with so many GB (10^9 bytes), here or not; 8,12,24 or repeated")
     ] = None,
     card: Annotated[list[str] | None, typer.Option(help="for a known card, such as 'RTX 4090'; may be repeated")] = None,
     tier: Annotated[int | None, typer.Option(help="on this tier of the memory ladder alone, 0 to 6")] = None,
     accuracy: Annotated[bool, typer.Option("--accuracy", help="predicted and measured memory of earlier runs")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="answer as JSON on standard output")] = False,
-    output_dir: Annotated[Path | None, typer.Option("--output-dir", help="folder of clips and records [default: results]")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N [default: auto]")] = None,
+    as_json: AsJson = False,
     **fields: Any,
 ) -> None:
     """Predict the memory and time of a clip, of a sweep's cells, or (with neither) of the presets of I2VGen-XL.
 
     Nothing is loaded and nothing is run. For I2VGen-XL a new shape takes some seconds, the second time milliseconds.
     """
-    from i2v_lab.settings import load_settings
     from i2v_lab.store import Store
 
-    settings = load_settings(output={"directory": output_dir}, device=device)
     store = Store(settings.output.directory) if settings.output.directory.is_dir() else None  # a plan makes no folders
     given = {name: value for name, value in fields.items() if value is not None}
     if accuracy:
@@ -60,7 +57,7 @@ def plan(
             raise ParamsError(f"expected a sweep file or a clip's options, got both: {file} and {', '.join(given) or '--preset'}")
         clips = _of_sweep(file, settings)
     elif given or preset:
-        clips = [("", _params(given, preset, settings))]
+        clips = [("", clip_params({"image": ANY_PICTURE, **given}, preset, settings))]
     else:
         clips = _presets()
         budgets = budgets or _budgets([str(size) for size in TABLE_GB], [])
@@ -85,14 +82,6 @@ def _presets() -> list[tuple[str, ClipParams]]:
 
     presets = models.family("i2vgen-xl").presets
     return [(name, ClipParams(image=ANY_PICTURE, model="i2vgen-xl", dtype="float16", **presets[name])) for name in PUBLISHED_GB]
-
-
-def _params(given: dict[str, Any], preset: str | None, settings: Settings) -> ClipParams:
-    from i2v_lab import models
-    from i2v_lab.clip.params import ClipParams
-
-    given = {"image": ANY_PICTURE, "model": settings.model, **given}
-    return ClipParams(**{**(models.preset(given["model"], preset) if preset else {}), **given})
 
 
 def _of_sweep(file: Path, settings: Settings) -> list[tuple[str, ClipParams]]:
@@ -130,8 +119,7 @@ def _answer(
         plans = [forecaster.plan(params, tier=tier, advise=one or as_json) for forecaster in forecasters]
         rows.append((label, unlimited.plan(params, tier=tier) if budgets else plans[0], plans))
         if as_json:
-            sys.stdout.write(json.dumps(_plain(*rows[-1])) + "\n")
-            sys.stdout.flush()
+            tell_json(_plain(*rows[-1]))
     if as_json:
         return
     _table(rows, budgets)
@@ -157,15 +145,14 @@ def _plain(label: str, whole: Forecast, plans: list[Forecast]) -> dict[str, Any]
 
 
 def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budget]) -> None:
-    from rich.table import Table
-
     from i2v_lab.cost.budget import GB
     from i2v_lab.cost.timing import duration
     from i2v_lab.devices.hardware import GIB
 
     published = rows[0][0] in PUBLISHED_GB
     columns = ["clip", "encode", "denoise", "decode", "peak GiB", "= GB", *(["published GB"] if published else []), "TFLOP"]
-    table = Table(*columns, *(budget.name.removesuffix(" of VRAM") for budget in budgets) if budgets else ("fits", "time"))
+    columns += [budget.name.removesuffix(" of VRAM") for budget in budgets] or ["fits", "time"]
+    table = []
     for label, whole, plans in rows:
         params, peak = whole.params, whole.peak_gib
         name = " ".join(part for part in (label, f"{params.resolution}·{params.num_frames}") if part)
@@ -176,8 +163,8 @@ def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budge
         cells += [_verdict(item) for item in plans]
         if not budgets:
             cells.append("not known" if whole.seconds is None else duration(whole.seconds))
-        table.add_row(*map(printable, cells))
-    out.print(table)
+        table.append(cells)
+    show_table(columns, table)
 
 
 def _verdict(item: Forecast) -> str:
@@ -215,7 +202,7 @@ def _show_accuracy(store: Store | None, as_json: bool) -> None:
         for (model, device), pairs in found.items():
             runs = [{"run": record.id, "tier": record.actual_tier, "predicted_gib": record.predicted_peak_gib, "measured_gib": measured}
                     for record, measured in pairs]  # fmt: skip
-            sys.stdout.write(json.dumps({"model": model, "device_name": device, "runs": runs}) + "\n")
+            tell_json({"model": model, "device_name": device, "runs": runs})
         return
     if not found:
         remark("no run here has both a predicted and a measured peak yet; make one: i2v-lab generate --image sample:coffee")
@@ -229,17 +216,15 @@ def measured_gib(record: RunRecord) -> float | None:
 
 
 def _show_pairs(model: str, device: str, pairs: list[tuple[RunRecord, float]]) -> None:
-    from rich.table import Table
-
     errors = [(record.predicted_peak_gib or 0) / measured - 1 for record, measured in pairs]
     kind = "VRAM allocated" if pairs[0][0].device.startswith("cuda") else "RAM of the process"
     middle, worst = median(map(abs, errors)), max(errors, key=abs)
     tell(f"{model} on {device}, {kind}: {len(pairs)} runs, off by {middle:.1%} (median), {worst:+.1%} (worst)")
-    table = Table("made (UTC)", "clip", "tier", "predicted GiB", "measured GiB", "error")
+    table = []
     for (record, measured), error in list(zip(pairs, errors, strict=True))[-SHOWN_RUNS:]:
         shape = f"{record.params.resolution}·{record.params.num_frames}" if record.params else ""
-        tier = "" if record.actual_tier is None else str(record.actual_tier)
-        table.add_row(
-            f"{record.created:%m-%d %H:%M}", shape, tier, f"{record.predicted_peak_gib:.2f}", f"{measured:.2f}", f"{error:+.1%}"
+        tier = "" if record.actual_tier is None else record.actual_tier
+        table.append(
+            [f"{record.created:%m-%d %H:%M}", shape, tier, f"{record.predicted_peak_gib:.2f}", f"{measured:.2f}", f"{error:+.1%}"]
         )
-    out.print(table)
+    show_table(("made (UTC)", "clip", "tier", "predicted GiB", "measured GiB", "error"), table)

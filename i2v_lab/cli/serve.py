@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from i2v_lab.cli.options import with_settings
 from i2v_lab.cli.terminal import remark, tell
 from i2v_lab.errors import I2VLabError, SettingsError
 
@@ -28,21 +29,16 @@ LOG_VARIABLE = "I2V_SERVE_LOG"  # passes the log file to a start in the backgrou
 KILL_SECONDS = 60.0  # beyond `stop_seconds`
 
 
+@with_settings("port", "host", "output_dir", "device")
 def serve(
-    port: Annotated[int | None, typer.Option(help="port of the page and the API [default: 7860]")] = None,
-    host: Annotated[str | None, typer.Option(help="address to listen on; 0.0.0.0 is all [default: 127.0.0.1]")] = None,
+    settings: Settings,
     background: Annotated[bool, typer.Option("--background", help="return once the page answers")] = False,
     stop: Annotated[
         bool, typer.Option("--stop", help="end the server of this port; its clip is finished or recorded as stopped")
     ] = False,
     no_token: Annotated[bool, typer.Option("--no-token", help="everybody on this machine may use it; only on 127.0.0.1")] = False,
-    output_dir: Annotated[Path | None, typer.Option("--output-dir", help="folder of clips and records [default: results]")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N [default: auto]")] = None,
 ) -> None:
     """Serve the web page and the API on one port: the studio at /, JupyterLab at /lab, the API at /api."""
-    from i2v_lab.settings import load_settings
-
-    settings = load_settings(output={"directory": output_dir}, device=device, server={"port": port, "host": host})
     if stop:
         _stop(settings)
         return
@@ -68,7 +64,7 @@ def serve(
 def _check_installed() -> None:
     import importlib.util
 
-    needed = ("jupyter_server", "voila", "jupyterlab", "fastapi", "fastapi_offline", "python_multipart", "uvicorn")
+    needed = ("jupyter_server", "voila", "jupyterlab", "fastapi", "fastapi_offline", "python_multipart")
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise I2VLabError(f"the server needs {', '.join(missing)}: pip install 'i2v_lab[lab]'")
 
@@ -124,22 +120,22 @@ def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
     from i2v_lab.jobs import environment
     from i2v_lab.log import log_to
     from i2v_lab.server import app
-    from i2v_lab.server.process import ApiProcess
+    from i2v_lab.server.api import make_app
+    from i2v_lab.server.state import ApiState
 
     os.environ.update(environment(settings))  # also for notebooks, which have another current folder
-    api = ApiProcess(settings, path, with_token=bool(token))  # it starts while Jupyter does
+    state = ApiState(settings)
     try:
-        server = app.make(settings, token, log_to(path, "py.warnings"), api)
-        app.write_state(settings, path)
+        server = app.make(settings, token, log_to(path, "py.warnings"), make_app(state, with_token=bool(token)))
+        state.runner.start()
+        app.write_state(settings)
         if not quiet:
             _show(settings, token, path)
             tell("Ctrl-C ends it")
         server.start()
-        if api.process.poll():
-            raise I2VLabError(f"the API ended with {api.process.returncode}; the log has the details: {path}")
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending
-        api.close()
+        state.runner.close()
         app.state_file(settings.server.port).unlink(missing_ok=True)
         log.info("the server has ended")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from i2v_lab.cli.terminal import err, out, printable, remark, tell
-from i2v_lab.errors import SweepError
+from i2v_lab.cli.options import AsJson, with_settings
+from i2v_lab.cli.terminal import err, remark, show_table, tell, tell_json
+from i2v_lab.errors import SweepError, printable
 from i2v_lab.log import start_log
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 SHOWN_CELLS = 40  # of a plan in the terminal
 
 
+@with_settings("output_dir", "device")
 def sweep(
+    settings: Settings,
     files: Annotated[
         list[Path] | None, typer.Argument(metavar="[FILE]...", help="sweep files such as experiments/guidance.yaml")
     ] = None,
@@ -47,20 +49,16 @@ def sweep(
         Path | None, typer.Option(help="make the report with this notebook in place of notebooks/sweep.ipynb")
     ] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="make clips and tables, but no report")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="answer as JSON on standard output, a line a sweep")] = False,
-    output_dir: Annotated[Path | None, typer.Option("--output-dir", help="folder of clips and records [default: results]")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N [default: auto]")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make the clips of a grid of parameters, and a report. Started again, it goes on where it stopped.
 
     Ctrl-C stops after this cell, twice after this step, three times at once.
     """
-    from i2v_lab.settings import load_settings
     from i2v_lab.store import Store
     from i2v_lab.sweep import Sweep, load_sweep, with_options
     from i2v_lab.sweep.loop import retry_states
 
-    settings = load_settings(output={"directory": output_dir}, device=device)
     retry_states(retry)
     if not files and not axis:
         raise SweepError("expected a sweep file such as experiments/guidance.yaml, or --axis and --base; got neither")
@@ -99,23 +97,19 @@ def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_jso
         answer = {"sweep": item.name, "axes": item.axis_names, "states": planned.counts, "to_run": len(planned.to_run(states)),
                   "expected_seconds": seconds, "expected_bytes": size,
                   "can_show": outlook_line(*planned.settings(), item.metric), "cells": cells}  # fmt: skip
-        sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        tell_json(answer)
         return
     tell(f"{item.name}: {planned.summary(states)}")
     if line := outlook_line(*planned.settings(), item.metric):
         tell(f"It can show: {line}")
-    from rich.table import Table
-
-    names = item.axis_names
-    table = Table("cell", *names, "state", "expected s", "MB", "GiB", "tier")
+    names, rows = item.axis_names, []
     for one in planned.cells[:SHOWN_CELLS]:
-        labels = [printable(one.cell.labels[name])[:40] for name in names]
         megabytes = None if one.file_bytes is None else one.file_bytes / 1e6
         expected = ["" if value is None else f"{value:.3g}" for value in (one.seconds, megabytes, one.peak_gib)]
-        expected.append("" if one.tier is None else str(one.tier))
-        state = one.state + (f": {printable(one.reason)}" if one.reason else "")
-        table.add_row(str(one.cell.number), *labels, state, *expected)
-    out.print(table)
+        state = one.state + (f": {one.reason}" if one.reason else "")
+        tier = "" if one.tier is None else one.tier
+        rows.append([one.cell.number, *(printable(one.cell.labels[name])[:40] for name in names), state, *expected, tier])
+    show_table(("cell", *names, "state", "expected s", "MB", "GiB", "tier"), rows)
     if len(planned.cells) > SHOWN_CELLS:
         tell(f"... and {len(planned.cells) - SHOWN_CELLS} more cells; --json shows all")
 
@@ -129,7 +123,7 @@ def _run(
     from i2v_lab.sweep.stop import stop_on_signals
 
     stop = SweepStop()
-    with sweep_screen() as screen, stop_on_signals(stop, say=lambda text: remark(text, "yellow")):
+    with sweep_screen() as screen, stop_on_signals(stop.ask, say=lambda text: remark(text, "yellow")):
         reports = execute(sweeps, store, settings, progress=screen, stop=stop, retry=retry, notebook=notebook, report=with_report)
     codes = [_answer(report, with_report, as_json) for report in reports]
     return 130 if stop.after else max(codes, default=0)
@@ -146,7 +140,7 @@ def _answer(report: Report, with_report: bool, as_json: bool) -> int:
     if as_json:
         answer: dict[str, Any] = {"sweep": report.sweep.name, "id": folder.name, "folder": str(folder), "axes": report.sweep.axis_names,
                                   "counts": counts, "files": [str(path) for path in made], "problem": problem}  # fmt: skip
-        sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        tell_json(answer)
     else:
         counted = ", ".join(f"{count} {status}" for status, count in counts.items())
         failed = sum(counts.get(status, 0) for status in ("failed", "out_of_memory", "stopped"))

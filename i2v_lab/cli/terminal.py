@@ -6,10 +6,9 @@ Texts may come from a clip or a file name, so they pass through `printable` and 
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from i2v_lab.clip.progress import Listeners, Preview, Progress, StopSwitch
+from i2v_lab.errors import printable
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
@@ -33,14 +31,26 @@ out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 WIDE = 120  # columns of a terminal from which on the table of runs says more
 
 
-def printable(text: object) -> str:
-    """A text on one line, in which control characters (colours, cursor movements, line breaks) are spelled out."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(text))
-
-
 def tell(text: object, style: str = "") -> None:
     """One line on standard output: an answer."""
     out.print(printable(text), style=style)
+
+
+def tell_json(answer: object) -> None:
+    """One line of JSON on standard output, in ASCII; a program that reads gets it at once. What is no number (NaN) is null."""
+    strict = json.loads(json.dumps(answer), parse_constant=lambda name: None)
+    sys.stdout.write(json.dumps(strict, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on standard output."""
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*map(printable, row))
+    out.print(table)
 
 
 def remark(text: object, style: str = "") -> None:
@@ -80,15 +90,10 @@ def listening() -> Iterator[Progress]:
 
     The second Ctrl-C interrupts at once, as Python does.
     """
+    from i2v_lab.sweep.stop import stop_on_signals
+
     switch = StopSwitch()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, before[signal.Signals(number)])
-        switch.stop("stopped by Ctrl-C" if number == signal.SIGINT else "stopped by SIGTERM")
-        remark("stopping after this step; once more stops at once", "yellow")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with stop_on_signals(lambda after, reason: switch.stop(reason), ["step"], say=lambda text: remark(text, "yellow")):
         if not sys.stderr.isatty():
             yield switch
             return
@@ -106,9 +111,6 @@ def listening() -> Iterator[Progress]:
             screen = StageBars(bars)
             yield Listeners(switch, screen)
             screen.end()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def show_advice(found: list[Advice]) -> None:
@@ -117,11 +119,9 @@ def show_advice(found: list[Advice]) -> None:
         remark(f"advice: {advice}", "yellow")
 
 
-def record_json(record: RunRecord, directory: Path, **more: Any) -> str:
-    """A record as one JSON object on one line, in ASCII; the clip is an absolute path. `more` follows its fields."""
-    plain = record.model_dump(mode="json")
-    plain["clip"] = str(directory / record.clip) if record.clip else ""
-    return json.dumps({**plain, **more})
+def record_fields(record: RunRecord, directory: Path) -> dict[str, Any]:
+    """A record as JSON has it; the clip is an absolute path."""
+    return {**record.model_dump(mode="json"), "clip": str(directory / record.clip) if record.clip else ""}
 
 
 def show_record(record: RunRecord, directory: Path, *, made_before: bool = False) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from i2v_lab.errors import Message, PictureError
+from i2v_lab.errors import Message, PictureError, printable
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 89_478_485
@@ -52,15 +52,9 @@ _TURNS = (_T.FLIP_LEFT_RIGHT, _T.ROTATE_180, _T.FLIP_TOP_BOTTOM, _T.TRANSPOSE, _
 _UPRIGHT = dict(zip(range(2, 9), _TURNS, strict=True))
 
 
-def printable(given: object, limit: int = 300) -> str:
-    """A text from outside on one line, without control characters, not too long."""
-    text = str(given) if str(given).isprintable() else repr(str(given))
-    return text if len(text) <= limit else f"…{text[-limit:]}"
-
-
 def read_file(path: Path) -> bytes:
     """The bytes of a regular file of sensible size; its kind is checked first, since opening a pipe would wait for ever."""
-    name = printable(path)
+    name = printable(path)[-300:]
     try:
         status = path.stat()
         kind = stat.S_IFMT(status.st_mode)
@@ -85,7 +79,7 @@ def read_file(path: Path) -> bytes:
 
 def decode(data: bytes, path: Path) -> tuple[Image.Image, list[str]]:
     """Mode RGB and the notes, from a file's bytes. Whatever Pillow raises becomes one PictureError."""
-    name, suffix = printable(path), path.suffix.lower()
+    name, suffix = printable(path)[-300:], path.suffix.lower()
     if suffix in _RAW_SUFFIXES:  # many are TIFF, which would open as the thumbnail inside
         raise PictureError(f"{name}: {_EXPECTED}, got a camera's raw file; develop it and save it as JPEG or PNG")
     formats = (*_FORMATS, "TGA") if suffix in (".tga", ".targa") else _FORMATS  # TGA has no signature: noise may look like it
@@ -119,7 +113,7 @@ def decode(data: bytes, path: Path) -> tuple[Image.Image, list[str]]:
     except MemoryError:
         raise PictureError(f"{name}: not enough memory to decode the picture; save a smaller copy") from None
     except Exception as error:  # noqa: BLE001 - decoders meet damaged bytes with every kind of exception
-        reason = printable(" ".join(str(error).split()) or type(error).__name__, 120)
+        reason = printable(" ".join(str(error).split())[:120] or type(error).__name__)
         raise PictureError(f"{name}: expected a whole picture, got a damaged or cut one ({reason}); get a fresh copy") from None
 
 

@@ -20,7 +20,7 @@ import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
 
-from i2v_lab.errors import ClipError, I2VLabError, WriteError
+from i2v_lab.errors import ClipError, I2VLabError, WriteError, printable
 
 # A clip is not trusted: playlists, which can name other files and addresses, are not opened.
 READ = ["-protocol_whitelist", "file,pipe", "-format_whitelist", "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif", "-xerror"]
@@ -142,10 +142,6 @@ def url(path: Path) -> str:
 
 def shown(path: Path) -> str:
     return printable(str(path))
-
-
-def printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def encoders() -> dict[str, bool]:

@@ -82,8 +82,9 @@ def resolution_size(resolution: str) -> tuple[int, int]:
     return int(height), int(width or height)
 
 
-def _about(help: str, *, unit: str = "", step: float | None = None, basic: bool = False) -> dict[str, Any]:
-    return {"description": help, "json_schema_extra": {"unit": unit, "step": step, "basic": basic}}
+def _field(about: str, *, unit: str = "", step: float | None = None, basic: bool = False, **limits: Any) -> Any:
+    """A field: its help, and for controls its unit, its step and whether it is among the first; `limits` as pydantic's Field has them."""
+    return Field(description=about, json_schema_extra={"unit": unit, "step": step, "basic": basic}, **limits)
 
 
 class ClipParams(BaseModel):
@@ -96,45 +97,39 @@ class ClipParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
 
     model: Annotated[
-        str, Field(min_length=1, max_length=500, **_about("closed-form, i2vgen-xl, a checkpoint's folder or a hub id", basic=True))
+        str, _field("closed-form, i2vgen-xl, a checkpoint's folder or a hub id", basic=True, min_length=1, max_length=500)
     ] = "closed-form"
     image: Annotated[
         str,
-        Field(
-            min_length=1,
-            max_length=4096,
-            **_about("the input picture: a file, or a shipped photograph such as sample:coffee", basic=True),
+        _field(
+            "the input picture: a file, or a shipped photograph such as sample:coffee", basic=True, min_length=1, max_length=4096
         ),
     ]
-    prompt: Annotated[str, Field(max_length=2000, **_about("what should happen in the clip", basic=True))] = ""
-    negative_prompt: Annotated[str, Field(max_length=2000, **_about("what should not happen; works through guidance"))] = ""
+    prompt: Annotated[str, _field("what should happen in the clip", basic=True, max_length=2000)] = ""
+    negative_prompt: Annotated[str, _field("what should not happen; works through guidance", max_length=2000)] = ""
     resolution: Annotated[
         str,
         BeforeValidator(parse_resolution),
-        Field(**_about("size of the clip: 256p, 512p, 768p, 1024p (squares) or HEIGHTxWIDTH", unit="px", basic=True)),
+        _field("size of the clip: 256p, 512p, 768p, 1024p (squares) or HEIGHTxWIDTH", unit="px", basic=True),
     ] = "512p"
-    num_frames: Annotated[int, Field(ge=2, le=256, **_about("length of the clip", unit="frames", step=1, basic=True))] = 16
-    fps: Annotated[Fps, Field(**_about("playback rate of the file; 24000/1001 is exact", unit="frames/s", step=1))] = Fraction(8)
+    num_frames: Annotated[int, _field("length of the clip", unit="frames", step=1, basic=True, ge=2, le=256)] = 16
+    fps: Annotated[Fps, _field("playback rate of the file; 24000/1001 is exact", unit="frames/s", step=1)] = Fraction(8)
     condition_fps: Annotated[
         int,
-        Field(
-            ge=1,
-            le=120,
-            **_about("the rate given to the network (diffusers: target_fps); not the playback rate", unit="frames/s", step=1),
+        _field(
+            "the rate given to the network (diffusers: target_fps); not the playback rate", unit="frames/s", step=1, ge=1, le=120
         ),
     ] = 16
-    num_inference_steps: Annotated[int, Field(ge=1, le=1000, **_about("denoising steps", unit="steps", step=1, basic=True))] = 50
+    num_inference_steps: Annotated[int, _field("denoising steps", unit="steps", step=1, basic=True, ge=1, le=1000)] = 50
     guidance_scale: Annotated[
         float,
-        Field(
-            ge=0,
-            le=50,
-            **_about("how hard the prompt pulls; at 1 or below there is no guidance and one pass a step", step=0.5, basic=True),
+        _field(
+            "how hard the prompt pulls; at 1 or below there is no guidance and one pass a step", step=0.5, basic=True, ge=0, le=50
         ),
     ] = 9.0
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1, **_about("decides all that is random", step=1, basic=True))] = 0
-    scheduler: Annotated[Scheduler, Field(**_about("how a denoising step is taken"))] = "ddim"
-    dtype: Annotated[DType, Field(**_about("number format of the network; auto: float16 on CUDA, otherwise float32"))] = "auto"
+    seed: Annotated[int, _field("decides all that is random", step=1, basic=True, ge=0, le=2**63 - 1)] = 0
+    scheduler: Annotated[Scheduler, _field("how a denoising step is taken")] = "ddim"
+    dtype: Annotated[DType, _field("number format of the network; auto: float16 on CUDA, otherwise float32")] = "auto"
 
     def __init__(self, /, **fields: Any) -> None:
         try:

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from i2v_lab.clip.decode import MAX_FILE_BYTES, decode, printable, read_file
-from i2v_lab.errors import PictureError
+from i2v_lab.clip.decode import MAX_FILE_BYTES, decode, read_file
+from i2v_lab.errors import PictureError, printable
 
 __all__ = ["BLURRED_BELOW", "MAX_FILE_BYTES", "SAMPLES", "Picture", "open_picture", "sample_path"]
 
@@ -130,7 +130,7 @@ def sample_path(name: str) -> Path:
         PictureError: no such sample, or scikit-image is not installed.
     """
     if name not in SAMPLES:
-        raise PictureError(f"sample:{printable(name)}: expected one of {', '.join(f'sample:{known}' for known in SAMPLES)}")
+        raise PictureError(f"sample:{printable(name)[-300:]}: expected one of {', '.join(f'sample:{known}' for known in SAMPLES)}")
     found = importlib.util.find_spec("skimage")
     if found is None or found.origin is None:
         raise PictureError(f"sample:{name}: the sample photographs come with scikit-image: pip install scikit-image")
@@ -153,7 +153,7 @@ def open_picture(source: str | os.PathLike[str]) -> Picture:
     if text.startswith("sample:"):
         path = sample_path(text.removeprefix("sample:"))
     elif re.match(r"https?://", text):
-        raise PictureError(f"{printable(text)}: expected a file, got a web address; download the picture first")
+        raise PictureError(f"{printable(text)[-300:]}: expected a file, got a web address; download the picture first")
     else:
         path = Path(text)
     image, notes = decode(data := read_file(path), path)

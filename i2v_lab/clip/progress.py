@@ -25,7 +25,7 @@ class Progress:
         """A stage begins (and the one before it ends).
 
         Args:
-            name: load, encode, denoise, decode or write.
+            name: load, encode, denoise, decode, write or measure.
             total: how many `step` calls will follow in this stage; None where that is not known.
         """
 

@@ -24,17 +24,7 @@ from i2v_lab.clip.ffmpeg import READ, FFmpeg, ask, must_be_file, shown, url
 from i2v_lab.clip.publish import disk_full, partial_file, publish, writing
 from i2v_lab.errors import ClipError, WriteError
 
-__all__ = [
-    "FORMATS",
-    "Frames",
-    "VideoInfo",
-    "check_format",
-    "probe",
-    "read",
-    "read_settings",
-    "retime",
-    "write",
-]
+__all__ = ["FORMATS", "Frames", "VideoInfo", "check_format", "probe", "read", "read_settings", "retime", "write"]
 
 Frames = npt.NDArray[np.uint8]
 """A clip in memory: uint8 RGB, (F, H, W, 3)."""
@@ -51,23 +41,8 @@ _YUV420 = (
 )
 _ENCODE = {
     # A constant quantizer: with CRF, x264 gives a clip of a higher rate worse frames (1.5 dB between 8 and 24 frames/s).
-    "mp4": ["-vf", _YUV420, "-c:v", "libx264", "-preset", "fast", "-qp", "17"],
-    "webm": [
-        "-vf",
-        _YUV420,
-        "-c:v",
-        "libvpx-vp9",
-        "-deadline",
-        "good",
-        "-cpu-used",
-        "4",
-        "-crf",
-        "16",
-        "-b:v",
-        "0",
-        "-row-mt",
-        "1",
-    ],
+    "mp4": ["-vf", _YUV420, *"-c:v libx264 -preset fast -qp 17".split()],
+    "webm": ["-vf", _YUV420, *"-c:v libvpx-vp9 -deadline good -cpu-used 4 -crf 16 -b:v 0 -row-mt 1".split()],
     "gif": ["-filter_complex", "[0:v]split[a][b];[a]palettegen[p];[b][p]paletteuse"],
 }
 _MUX = {"mp4": ["-movflags", "+faststart"], "webm": [], "gif": ["-loop", "0"]}
@@ -215,13 +190,16 @@ def probe(path: Path) -> VideoInfo:
     text = ask(path, [*streams, "-f", "framecrc", "-"]).decode("ascii", "replace")
     heads = dict(re.findall(r"^#(\w+ \d): (.+)$", text, re.MULTILINE))
     packets = [[field.strip() for field in line.split(",")] for line in text.splitlines() if line[:2] in ("0,", "1,")]
-    durations = [int(fields[3]) for fields in packets if fields[0] == "0"]
+    shown_at, durations = ([int(fields[place]) for fields in packets if fields[0] == "0"] for place in (2, 3))
     frames = sum(fields[0] == "1" for fields in packets)
     try:
         codec, size, base = heads["codec_id 0"], heads["dimensions 1"].split("x"), Fraction(heads["tb 0"])
-        # Times in whole milliseconds are less exact than the rate that such a file states.
-        stated = codec in ("vp8", "vp9", "av1")
-        fps = 1 / Fraction(heads["tb 1"]) if stated else len(durations) / (sum(durations) * base)
+        fps = len(durations) / (sum(durations) * base)
+        if codec in ("vp8", "vp9", "av1"):
+            # Times in whole milliseconds are less exact than the rate that such a file states; but below 5 frames a second
+            # FFmpeg sometimes states another one.
+            stated, apart = 1 / Fraction(heads["tb 1"]), (max(shown_at) - min(shown_at)) * base
+            fps = stated if abs((len(shown_at) - 1) / stated - apart) <= 2 * base else (len(shown_at) - 1) / apart
         width, height = int(size[0]), int(size[1])
     except (KeyError, ValueError, ZeroDivisionError, IndexError):
         raise ClipError(f"{shown(path)}: expected a clip with frames that last some time, found none") from None
@@ -311,7 +289,8 @@ def _encode(frames: Iterable[npt.NDArray[np.uint8]], partial: Path, fps: Fractio
     shape = _check_frame(first, 0, None)
     rows, columns = (0, 0) if format == "gif" else (shape[0] % 2, shape[1] % 2)
     height, width = shape[0] + rows, shape[1] + columns
-    arguments = ["-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-framerate", str(fps), "-i", "pipe:0"]
+    # -r and not -framerate: of a rate above 101 FFmpeg would take the nearest usual one.
+    arguments = ["-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0"]
     arguments += [*_comment_input(partial, comment), *_ENCODE[format], *_MUX[format], "-f", format, url(partial)]
     count = 0
     with FFmpeg(arguments, WriteError, stdin=subprocess.PIPE) as ffmpeg:

@@ -5,7 +5,6 @@ GB are 10^9 bytes, as vendors and file managers count; GiB are 2^30 bytes, as to
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from types import MappingProxyType
 
 import psutil
 
-from i2v_lab.devices.hardware import GIB, machine
+from i2v_lab.devices.hardware import GIB, gpu, machine
 from i2v_lab.errors import ParamsError
 
 GB = 10**9
@@ -57,9 +56,11 @@ class Budget:
         """
         if not device.startswith("cuda"):
             return cls(max(0, _available_ram() + _own_ram() - RAM_MARGIN), "free RAM")
-        free = _free_vram(int(device.partition(":")[2] or 0))
+        found = gpu(int(device.partition(":")[2] or 0), free=True)
         # A missing device must not be reported as a full one.
-        return cls(_less_margin(free), f"free VRAM of {device}" + ("" if free else " (there is no such device here)"))
+        return cls(
+            _less_margin(found[2] if found else 0), f"free VRAM of {device}" + ("" if found else " (there is no such device here)")
+        )
 
     @classmethod
     def vram(cls, gigabytes: float) -> Budget:
@@ -83,27 +84,6 @@ class Budget:
 
 def _less_margin(size: int) -> int:
     return max(0, int(size * (1 - VRAM_SHARE)) - VRAM_MARGIN)
-
-
-def _free_vram(index: int) -> int:
-    """Bytes free on a CUDA device, and what torch holds of it in this process; 0 without a device."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():  # it counts as CUDA_VISIBLE_DEVICES says, and the driver does not
-        if index >= torch.cuda.device_count():
-            return 0
-        return int(torch.cuda.mem_get_info(index)[0] + torch.cuda.memory_reserved(index))
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return 0  # no driver
-    try:
-        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(index)).free)
-    except pynvml.NVMLError:
-        return 0
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def _own_ram() -> int:

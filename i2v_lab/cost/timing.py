@@ -1,14 +1,13 @@
 """Seconds of a clip before it runs, from earlier runs on this device.
 
 A clip's stages cost FLOPs. A device does so many of them a second, and another number for a VAE than for a network. These
-rates are fitted to earlier runs, with a constant only if that explains much more.
+rates, and a constant, are fitted to earlier runs.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from i2v_lab.models.base import StageCost
 from i2v_lab.store import Store
 
 SHAPES_MAX = 12  # different shapes of earlier runs that rates are fitted to, the newest ones
-CONSTANT_GAIN = 0.7  # the fit has a constant if that brings the error below this share of the error without
+PULL = 0.01  # how much the fit is drawn to one rate for all stages, beside a run's relative error
 
 Stages = tuple[StageCost, ...]
 Row = tuple[str, int, int, float, str]  # resolution, frames, steps, guidance, scheduler
@@ -87,7 +86,7 @@ def duration(seconds: float) -> str:
 def fit(flops: npt.NDArray[np.float64], seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Seconds and seconds a FLOP, none negative, that make the mean squared relative error smallest.
 
-    With n runs at most (n + 1) / 2 rates are fitted; a stage without its own rate has that of all together.
+    What the runs do not tell apart is drawn towards one rate for all stages and no constant.
 
     Args:
         flops: (n, stages). seconds: (n,), above 0.
@@ -95,35 +94,10 @@ def fit(flops: npt.NDArray[np.float64], seconds: npt.NDArray[np.float64]) -> npt
     Returns:
         (1 + stages,): the constant, then seconds a FLOP of each stage.
     """
-    count, stages = flops.shape
-    one = np.zeros(1 + stages)
-    one[1:] = _solve(flops.sum(1, keepdims=True), seconds)[0]
-    best, error = one, _error(flops, seconds, one)
-    limit = (count + 1) // 2
-    for with_constant in (False, True):
-        for size in range(1, min(stages, limit - with_constant) + 1):
-            for chosen in combinations(range(stages), size):
-                rest = [stage for stage in range(stages) if stage not in chosen]
-                # Stages without their own rate are added to the first that has one: left out, they would take no time.
-                columns = [flops[:, stage] + (flops[:, rest].sum(1) if stage == chosen[0] else 0) for stage in chosen]
-                solved = _solve(np.stack([*([np.ones(count)] if with_constant else []), *columns], 1), seconds)
-                trial = np.zeros(1 + stages)
-                trial[0] = solved[0] if with_constant else 0
-                own = solved[int(with_constant) :]
-                trial[[1 + stage for stage in chosen]] = own
-                trial[[1 + stage for stage in rest]] = own[0]
-                found = _error(flops, seconds, trial)
-                if (trial >= 0).all() and found < error * CONSTANT_GAIN:
-                    best, error = trial, found
-    return best
+    from scipy.optimize import nnls
 
-
-def _solve(columns: npt.NDArray[np.float64], seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    scale = columns.max(0)  # FLOPs and a constant are 12 powers of ten apart
-    scale[scale == 0] = 1
-    found: npt.NDArray[np.float64] = np.linalg.lstsq(columns / scale / seconds[:, None], np.ones(len(seconds)), rcond=None)[0]
-    return found / scale
-
-
-def _error(flops: npt.NDArray[np.float64], seconds: npt.NDArray[np.float64], trial: npt.NDArray[np.float64]) -> float:
-    return float((((trial[0] + flops @ trial[1:]) / seconds - 1) ** 2).mean())
+    unit = np.array([np.median(seconds), *[np.median(seconds / flops.sum(1))] * flops.shape[1]])
+    columns = np.column_stack([np.ones(len(flops)), flops]) * unit / seconds[:, None]  # without units, about 1
+    pull = PULL * np.eye(len(unit))
+    found = nnls(np.concatenate([columns, pull]), np.concatenate([np.ones(len(flops)), pull[1:].sum(0)]))[0]
+    return np.asarray(found * unit)

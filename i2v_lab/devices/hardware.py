@@ -25,8 +25,8 @@ def machine(device: str = "auto") -> dict[str, str | float | None]:
         host: its name. device_name: of the GPU, or else of the CPU. ram_gib: all memory that processes here may use.
         vram_gib: all memory of the GPU; None without one.
     """
-    gpu = None if device == "cpu" else _gpu(int(device.partition(":")[2] or 0))
-    name, vram_bytes = gpu or (_cpu_name(), None)
+    found = None if device == "cpu" else gpu(int(device.partition(":")[2] or 0))
+    name, vram_bytes = found[:2] if found else (_cpu_name(), None)
     return {
         "host": socket.gethostname(),
         "device_name": name,
@@ -35,14 +35,20 @@ def machine(device: str = "auto") -> dict[str, str | float | None]:
     }
 
 
-def _gpu(index: int) -> tuple[str, int] | None:
-    """Name and bytes of memory of a CUDA device; None where there is none."""
+def gpu(index: int, *, free: bool = False) -> tuple[str, int, int] | None:
+    """Name, bytes of memory, and bytes free of a CUDA device; None where there is none.
+
+    Args:
+        free: whether to look at what is free, with what torch holds in this process; that wakes the device.
+    """
     torch = sys.modules.get("torch")
-    if torch is not None:  # it knows best: a CPU build cannot use the GPU that the driver shows
+    # It knows best: a CPU build cannot use the GPU that the driver shows, and CUDA_VISIBLE_DEVICES counts.
+    if torch is not None:
         if not torch.cuda.is_available() or index >= torch.cuda.device_count():
             return None
-        properties = torch.cuda.get_device_properties(index)
-        return str(properties.name), int(properties.total_memory)
+        known = torch.cuda.get_device_properties(index)
+        left = torch.cuda.mem_get_info(index)[0] + torch.cuda.memory_reserved(index) if free else 0
+        return str(known.name), int(known.total_memory), int(left)
     import pynvml
 
     try:
@@ -52,7 +58,8 @@ def _gpu(index: int) -> tuple[str, int] | None:
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         name = pynvml.nvmlDeviceGetName(handle)
-        return name if isinstance(name, str) else name.decode(), int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        return name if isinstance(name, str) else name.decode(), int(memory.total), int(memory.free)
     except pynvml.NVMLError:
         return None
     finally:

@@ -18,7 +18,8 @@ from i2v_lab.clip.record import RunRecord
 from i2v_lab.errors import I2VLabError
 from i2v_lab.settings import ENV_PREFIX, Settings
 from i2v_lab.store import Store
-from i2v_lab.store.jobs import Job, Jobs, JobState, StopAfter, forecast, lives, may_take, result_of
+from i2v_lab.store.jobs import Job, Jobs, JobState, StopAfter, forecast, result_of
+from i2v_lab.store.processes import lives, may_take
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +81,6 @@ class JobRunner:
 
     def start(self) -> None:
         """Begin to look at the queue, in a thread."""
-        try:
-            self.jobs.take_over()
-        except Exception:
-            log.exception("the jobs of an older version could not be taken over")
         self._thread.start()
 
     def close(self) -> None:

@@ -29,7 +29,8 @@ from i2v_lab.log import start_log
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
-from i2v_lab.store.jobs import Job, Jobs, JobState, own_name, result_of
+from i2v_lab.store.jobs import Job, Jobs, JobState, result_of
+from i2v_lab.store.processes import own_name
 from i2v_lab.sweep import SweepProgress, SweepStatus, run_sweep
 from i2v_lab.sweep.file import parse_sweep
 

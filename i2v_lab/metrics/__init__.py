@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from i2v_lab.clip import video
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import open_picture
+from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import ClipError, I2VLabError, ParamsError, PictureError
 from i2v_lab.metrics.registry import METRICS, Metric
 
@@ -102,8 +103,8 @@ def measure(
     return measure_frames(sampled, crop=crop, prompt=words, model=model)
 
 
-def measure_run(record: RunRecord, store: Store) -> Measured:
-    """Measure the clip of a run that is done, with the picture and prompt of its record.
+def measure_run(record: RunRecord, store: Store, progress: Progress | None = None) -> Measured:
+    """Measure the clip of a run that is done, with the picture and prompt of its record. `progress` as in `measure_frames`.
 
     Raises:
         ClipError: the run has no clip, or the file is gone or damaged.
@@ -115,7 +116,8 @@ def measure_run(record: RunRecord, store: Store) -> Measured:
     params = record.params
     sampled = read_evenly(store.directory / record.clip, (params.num_frames, params.height * params.width))
     crop = _crop_of(params, record.image_sha256, store, store.clips)
-    return measure_frames(_unpadded(sampled, params.height, params.width), crop=crop, prompt=params.prompt)
+    sampled = _unpadded(sampled, params.height, params.width)
+    return measure_frames(sampled, crop=crop, prompt=params.prompt, progress=progress)
 
 
 def _inside(path: Path) -> tuple[ClipParams | None, str]:
@@ -152,7 +154,12 @@ def _crop_of(params: ClipParams, sha256: str, store: Store | None, folder: Path)
 
 
 def measure_frames(
-    frames: SampledFrames | Frames, *, crop: Frames | str = "no picture was given", prompt: str | None = None, model: Any = None
+    frames: SampledFrames | Frames,
+    *,
+    crop: Frames | str = "no picture was given",
+    prompt: str | None = None,
+    model: Any = None,
+    progress: Progress | None = None,
 ) -> Measured:
     """Measure frames.
 
@@ -161,6 +168,7 @@ def measure_frames(
         crop: what the clip was made from, uint8 RGB (H, W, 3); or why it is missing.
         prompt: what the clip should show; None: not known.
         model: as in `measure`.
+        progress: hears a step after each optical flow, and may raise Stop.
     """
     import numpy as np
 
@@ -169,7 +177,7 @@ def measure_frames(
     sampled = whole(frames) if isinstance(frames, np.ndarray) else frames
     found = _Found()
     _measure_pixels(found, sampled, crop)
-    _measure_motion(found, sampled, prompt)
+    _measure_motion(found, sampled, prompt, progress or Progress())
     if model is not None:
         _measure_subject(found, sampled, model)
     ordered = {name: found.values[name] for name in METRICS if name in found.values}
@@ -233,7 +241,7 @@ _FLOW = ("motion", "motion_top5", "motion_relative", "motion_top5_relative", "sc
          "warping_error")  # fmt: skip
 
 
-def _measure_motion(found: _Found, sampled: SampledFrames, prompt: str | None) -> None:
+def _measure_motion(found: _Found, sampled: SampledFrames, prompt: str | None, progress: Progress) -> None:
     from i2v_lab.metrics import flow
     from i2v_lab.metrics import prompt as words
 
@@ -245,7 +253,7 @@ def _measure_motion(found: _Found, sampled: SampledFrames, prompt: str | None) -
     elif short < flow.SHORTEST:
         reason = f"optical flow needs sides of {flow.SHORTEST} px, got {short}"
     if not reason:
-        clip = flow.ClipFlow(sampled, flow.shrink(sampled.frames))
+        clip = flow.ClipFlow(sampled, flow.shrink(sampled.frames), flow.Estimator(progress))
         if min(clip.grey[0].shape) < flow.SHORTEST:
             reason = f"too narrow for optical flow: {sampled.frames.shape[2]}x{sampled.frames.shape[1]}"
     if reason:

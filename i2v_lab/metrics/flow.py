@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
 from i2v_lab.metrics.frames import SampledFrames
 from i2v_lab.metrics.pixels import pairs, ssim
@@ -53,7 +54,8 @@ class Estimator:
     `back` is the quick one (OpenCV's preset FAST, about four times as fast), good enough to check the other (MEDIUM).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress or Progress()
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._quick = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
@@ -64,6 +66,7 @@ class Estimator:
         return self._calc(self._quick, after, now, guess)
 
     def _calc(self, dis: Any, one: GreyFrame, other: GreyFrame, guess: Array | None) -> Array:
+        self._progress.step()
         return np.asarray(dis.calc(cv2.equalizeHist(one), cv2.equalizeHist(other), None if guess is None else guess.copy()))
 
 

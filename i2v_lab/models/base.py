@@ -113,6 +113,24 @@ class VideoModel(Protocol):
         """
 
 
+class Weightless:
+    """What families without weights share: they compute on the CPU, in float32, on tier 0 alone."""
+
+    device = "cpu"
+    dtype = "float32"
+    tier = 0
+
+    @classmethod
+    def tiers(cls, device: str) -> tuple[int, ...]:
+        """See VideoModel.tiers."""
+        return (0,)
+
+    def use_tier(self, number: int) -> None:
+        """See VideoModel.use_tier."""
+        if number != 0:
+            raise ValueError(f"tier: {type(self).__name__} has tier 0 alone, got {number}")
+
+
 def check_size(params: ClipParams, multiple: int, name: str) -> None:
     """Raise UnsupportedParams, with the nearest size, unless height and width are multiples of `multiple`."""
     height, width = params.height, params.width

@@ -11,10 +11,10 @@ from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
-from i2v_lab.models.base import StageCost, VideoModel, check_size
+from i2v_lab.models.base import StageCost, VideoModel, Weightless, check_size
 
 
-class FakeModel:
+class FakeModel(Weightless):
     """Deterministic and instant, for tests: the crop, brightened a little more with each frame. No diffusion."""
 
     name: ClassVar[str] = "fake"
@@ -27,9 +27,6 @@ class FakeModel:
     }
 
     fingerprint = "fake-1"
-    device = "cpu"
-    dtype = "float32"
-    tier = 0
 
     @classmethod
     def check(cls, params: ClipParams) -> None:
@@ -38,10 +35,6 @@ class FakeModel:
     @classmethod
     def advice(cls, params: ClipParams) -> list[Advice]:
         return []
-
-    @classmethod
-    def tiers(cls, device: str) -> tuple[int, ...]:
-        return (0,)
 
     @classmethod
     def cost(
@@ -55,10 +48,6 @@ class FakeModel:
             StageCost("denoise", 0, 2 * frame, 0),
             StageCost("decode", 0, 2 * frame + 5 * params.num_frames * frame, frame * params.num_frames),
         )
-
-    def use_tier(self, number: int) -> None:
-        if number != 0:
-            raise ValueError(f"the fake model has tier 0 alone, got {number}")
 
     def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         progress.stage("encode")

@@ -1,15 +1,16 @@
-"""The report of a sweep: the grid of clips, its video, plots, findings in sentences, and the notebook that shows them."""
+"""The report of a sweep: the grid of clips, its video, plots, findings in sentences, and the notebook that shows them.
 
-from i2v_lab.report.cost_plots import cost_plots
-from i2v_lab.report.html_file import export_html
-from i2v_lab.report.metric_plots import metric_plots
-from i2v_lab.report.mosaic import grid_video
-from i2v_lab.report.pareto import pareto_clips, pareto_plot
-from i2v_lab.report.player.page import ClipGrid, clip_grid
-from i2v_lab.report.sentences import Findings, findings
-from i2v_lab.statistics import cheapest
+Each name is imported when it is first used: the player, which pages share, needs no plots.
+"""
 
-__all__ = [
-    "ClipGrid", "Findings", "cheapest", "clip_grid", "cost_plots", "export_html", "findings", "grid_video", "metric_plots",
-    "pareto_clips", "pareto_plot",
-]  # fmt: skip
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    "cost_plots": ["cost_plots"],
+    "html_file": ["export_html"],
+    "metric_plots": ["metric_plots"],
+    "mosaic": ["grid_video"],
+    "pareto": ["pareto_clips", "pareto_plot"],
+    "player.page": ["ClipGrid", "clip_grid"],
+    "sentences": ["Findings", "findings"],
+})  # fmt: skip

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
-from i2v_lab.errors import InputError, WriteError
+from i2v_lab.clip.publish import partial_file, writing
+from i2v_lab.errors import InputError
 
 # nbconvert's template without what it fetches from the network, and with the dark theme where the reader prefers it.
 _TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
@@ -59,26 +57,7 @@ def export_html(notebook: Path, html: Path) -> Path:
     exporter.exclude_input = True
     exporter.embed_images = True
     page, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": notebook.stem, "path": str(notebook.parent)}})
-    _replace(html, page)
+    with partial_file(html.parent, html.stem, "html") as partial, writing(html.parent):
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(html)
     return html
-
-
-def _replace(path: Path, text: str) -> None:
-    """Replace a file in one instant: a reader finds the old one or the new one, whole."""
-    partial = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            partial = file.name
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
-    except OSError as error:
-        if partial:
-            with suppress(OSError):
-                Path(partial).unlink()
-        raise WriteError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another folder with --output-dir"
-        ) from None

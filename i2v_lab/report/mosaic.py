@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -29,6 +30,7 @@ WIDTH_MAX = 1920  # pixels
 HEIGHT_AIM, HEIGHT_MAX = 2160, 8192  # clips get smaller down to CLIP_MIN to stay below the first; beyond the second: an error
 CLIP_MIN = 96  # pixels: in narrower clips nothing can be seen, unless they were made so
 HEAD_MIN = 110  # pixels: the least width of a label
+STRETCH_BYTES = 256 * 2**20  # of frames that are made at once
 GAP = 12
 TEXT, SMALL = 18, 14  # pixels
 BACK, FRONT, MUTED, BAD, PANEL = "#ffffff", "#1b1f24", "#57606a", "#a40e26", "#f0f2f5"
@@ -112,15 +114,11 @@ def grid_video(
     _remove_stale(path)
     # In the same folder, so that it replaces the old file in one instant. The dot and the process's number mark it as temporary.
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent) as folder:
-        decoded = [_decode(info, place, Path(folder)) for info, place in zip(infos, layout.places, strict=True)]
-        still = _draw(layout, infos)
-        frames = _frames(still, layout, decoded, infos, rate)
-        made = video.write(frames, Path(folder), stem="grid", fps=rate, format=path.suffix[1:].lower())
+        made = video.write(_frames(layout, infos, rate), Path(folder), stem="grid", fps=rate, format=path.suffix[1:].lower())
         try:
             made.path.replace(path)
         except OSError as error:
             raise WriteError(f"{path}: cannot be replaced ({error.strerror or error}); close what has it open") from None
-        del decoded
     return path
 
 
@@ -264,7 +262,7 @@ def _draw(layout: VideoLayout, infos: Sequence[video.VideoInfo | str]) -> npt.ND
             draw.rectangle(edges, fill=PANEL, outline=BAD)
             for box in reason_boxes(place, info):
                 _write(draw, box)
-    return np.asarray(image).copy()
+    return np.asarray(image)
 
 
 def _write(draw: ImageDraw.ImageDraw, box: TextBox) -> None:
@@ -293,40 +291,34 @@ def reason_boxes(place: Place, reason: str) -> list[TextBox]:
     ]
 
 
-def _decode(info: video.VideoInfo | str, place: Place, folder: Path) -> npt.NDArray[np.uint8] | None:
-    """The clip at its size in the grid: uint8 RGB, (F, H, W, 3), on disk; None where there is none.
-
-    It is on disk so that memory does not grow with the clips: together they are as large as the frames of the video.
-    """
-    if isinstance(info, str):
-        return None
+def _decode(info: video.VideoInfo, place: Place, first: int, last: int) -> npt.NDArray[np.uint8]:
+    """The frames `first` to `last` of a clip at its size in the grid: uint8 RGB, (F, H, W, 3)."""
     width, height = _fitted(info, place)
-    raw = folder / f"{place.cell.row}-{place.cell.column}.raw"
-    scale = (
-        f"scale={width}:{height}:flags=accurate_rnd+full_chroma_int+full_chroma_inp+{'area' if width < info.width else 'bicubic'}"
-    )
-    plain = ["-c:v", "rawvideo", "-pix_fmt", "rgb24", "-f", "rawvideo", ffmpeg.url(raw)]
-    ffmpeg.ask(info.path, ["-map", "0:v:0", "-vf", scale, "-fps_mode", "passthrough", *plain])
-    return np.memmap(raw, np.uint8, "r", shape=(info.frames, height, width, 3))
+    kernel = "area" if width < info.width else "bicubic"
+    filters = (f"select='between(n,{first},{last})',"
+               f"scale={width}:{height}:flags=accurate_rnd+full_chroma_int+full_chroma_inp+{kernel}")  # fmt: skip
+    plain = ["-frames:v", str(last - first + 1), "-c:v", "rawvideo", "-pix_fmt", "rgb24", "-f", "rawvideo", "-"]
+    data = ffmpeg.ask(info.path, ["-map", "0:v:0", "-vf", filters, "-fps_mode", "passthrough", *plain])
+    return np.frombuffer(data, np.uint8).reshape(-1, height, width, 3)
 
 
-def _frames(
-    still: npt.NDArray[np.uint8],
-    layout: VideoLayout,
-    decoded: Sequence[npt.NDArray[np.uint8] | None],
-    infos: Sequence[video.VideoInfo | str],
-    rate: Fraction,
-) -> Iterator[npt.NDArray[np.uint8]]:
-    """The frames of the video, one at a time: uint8 RGB, (height, width, 3)."""
-    seconds = max((info.frames / info.fps for info in infos if isinstance(info, video.VideoInfo)), default=2 / rate)
-    for number in range(max(1, -(-(seconds * rate).numerator // (seconds * rate).denominator))):
-        moment = (number + Fraction(1, 2)) / rate  # the middle of the frame: at its border two frames would be right
-        frame = still.copy()
-        for place, clip, info in zip(layout.places, decoded, infos, strict=True):
-            if clip is None or isinstance(info, str):
-                continue
-            picture = clip[min(int(moment * info.fps), info.frames - 1)]  # (H, W, 3)
-            top = place.top + (place.height - picture.shape[0]) // 2
-            left = place.left + (place.width - picture.shape[1]) // 2
-            frame[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
-        yield frame
+def _frames(layout: VideoLayout, infos: Sequence[video.VideoInfo | str], rate: Fraction) -> Iterator[npt.NDArray[np.uint8]]:
+    """The frames of the video, one at a time: uint8 RGB, (height, width, 3).
+
+    A stretch of them is made at once, clip by clip, so that neither memory nor the disk holds the frames of all clips.
+    """
+    still = _draw(layout, infos)
+    clips = [(place, info) for place, info in zip(layout.places, infos, strict=True) if isinstance(info, video.VideoInfo)]
+    total = max(1, math.ceil(max((info.frames / info.fps for _, info in clips), default=2 / rate) * rate))
+    stretch = max(1, STRETCH_BYTES // still.nbytes)
+    for start in range(0, total, stretch):
+        # The middle of each frame: at its border two frames of a clip would be right.
+        moments = [(number + Fraction(1, 2)) / rate for number in range(start, min(start + stretch, total))]
+        frames = np.repeat(still[None], len(moments), axis=0)  # (F, height, width, 3)
+        for place, info in clips:
+            wanted = [min(int(moment * info.fps), info.frames - 1) for moment in moments]
+            pictures = _decode(info, place, wanted[0], wanted[-1])  # (F, H, W, 3)
+            height, width = pictures.shape[1:3]
+            top, left = place.top + (place.height - height) // 2, place.left + (place.width - width) // 2
+            frames[:, top : top + height, left : left + width] = pictures[np.array(wanted) - wanted[0]]
+        yield from frames

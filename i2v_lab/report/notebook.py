@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
+import ast
 import logging
 import os
-import signal
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from i2v_lab.clip.progress import Progress
-from i2v_lab.errors import I2VLabError, SweepError
+from i2v_lab.errors import I2VLabError, SweepError, meant
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, SweepStop, run_sweep
@@ -25,6 +24,7 @@ log = logging.getLogger(__name__)
 
 REPORT, HTML = "report.ipynb", "report.html"
 PARAMETERS = ("sweep", "output_dir", "retry", "device")  # of the notebook, all of them texts
+SOCKET_MAX = 80  # characters of a socket's folder; the whole path of a socket holds 107
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def execute(
     notebook: Path | None = None,
     report: bool = True,
 ) -> list[Report]:
-    """Run each sweep in this process, and make its report: all notebooks are executed in one kernel.
+    """Run each sweep in this process, and make its report by executing the notebook in a kernel.
 
     Args:
         progress, stop, retry: as for run_sweep. Once `stop` is asked, no further sweep begins.
@@ -94,24 +94,25 @@ def execute(
     sweeps = [sweep.with_default_model(settings.model) for sweep in sweeps]
     for sweep in sweeps:
         sweep.cells()  # an error in the last sweep is reported before the first one runs
+    book = (notebook or template()) if report else None
+    if book:
+        _check(book)
     reports: list[Report] = []
-    with ExitStack() as held:
-        make_report = held.enter_context(_one_kernel_in_a_thread(notebook or template())) if report else None
-        for sweep in sweeps:
-            if stop.after:
-                break
-            result = run_sweep(sweep, store, settings=settings, progress=progress, stop=stop, retry=retry)
-            problem = make_report(result.folder, parameters(sweep, store, "none", settings.device)) if make_report else ""
-            html = _export(result.folder) if make_report else None
-            reports.append(Report(sweep, result.folder, result.counts, result.stopped, html, problem))
+    for sweep in sweeps:
+        if stop.after:
+            break
+        result = run_sweep(sweep, store, settings=settings, progress=progress, stop=stop, retry=retry)
+        problem, html = "", None
+        if book:
+            problem = _papermill(book, result.folder / REPORT, parameters(sweep, store, "none", settings.device))
+            html = _export(result.folder)
+        reports.append(Report(sweep, result.folder, result.counts, result.stopped, html, problem))
     return reports
 
 
 def _check(path: Path) -> None:
     """Raises SweepError where the notebook does not take the parameters."""
     import nbformat
-
-    from i2v_lab.report.engine import check_parameters
 
     try:
         check_parameters(nbformat.read(path, as_version=4), dict.fromkeys(PARAMETERS, ""))  # type: ignore[no-untyped-call]
@@ -121,51 +122,77 @@ def _check(path: Path) -> None:
         raise SweepError(f"{path}: {error}") from None
 
 
-@contextmanager
-def _one_kernel_in_a_thread(path: Path) -> Iterator[Callable[[Path, dict[str, str]], str]]:
-    """A function that executes the notebook with these parameters for the sweep of a folder, and returns what failed of it.
+def check_parameters(notebook: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what papermill would only warn of.
 
-    All notebooks have one kernel, and run in one thread beside the main one, whose signals nbclient would take. After an
-    error or Ctrl-C a notebook that is still executed ends; it is saved as far as it came.
+    Args:
+        notebook: an nbformat node. given: the values that are passed.
+
+    Returns:
+        The parameters of the notebook and their defaults, as they are written in its cell tagged `parameters`.
+
+    Raises:
+        SweepError: no such cell, something but literals in it, an unknown name, a value of another type.
     """
-    from i2v_lab.report.engine import one_kernel
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if not cells:
+        raise SweepError(
+            "the notebook has no cell tagged `parameters`: papermill would overwrite what is passed by the values of the notebook"
+        )
+    known = _literals(cells[0].source)
+    for name, value in given.items():
+        if name not in known:
+            raise SweepError(f"the notebook has no parameter {name}; {meant(name, known)}")
+        if type(value) is not type(known[name]) and not (isinstance(known[name], float) and type(value) is int):
+            expected, got = type(known[name]).__name__, type(value).__name__
+            raise SweepError(f"notebook parameter {name}: expected {expected} such as {known[name]!r}, got {got} {value!r}")
+    return known
 
-    _check(path)
-    held = ExitStack()
-    with ThreadPoolExecutor(1, "notebooks") as thread:
-        kernel = thread.submit(held.enter_context, one_kernel()).result()
+
+def _literals(source: str) -> dict[str, Any]:
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError as error:
+        raise SweepError(f"the notebook's parameters are not valid Python: {error.msg} in line {error.lineno}") from None
+    known = {}
+    for statement in statements:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        value = getattr(statement, "value", None)
         try:
-            yield lambda folder, given: thread.submit(_papermill, path, folder / REPORT, given).result()
-        except BaseException:
-            if kernel.pid:
-                with suppress(ProcessLookupError):
-                    os.kill(kernel.pid, signal.SIGKILL)
-            raise
-        finally:
-            thread.submit(held.close)
-            thread.submit(_close_loop)
-
-
-def _close_loop() -> None:
-    with suppress(RuntimeError):
-        asyncio.get_event_loop().close()  # nbclient made it for this thread, and leaves it open
+            if len(targets) != 1 or not isinstance(targets[0], ast.Name) or value is None:
+                raise ValueError
+            known[targets[0].id] = ast.literal_eval(value)
+        except ValueError:
+            raise SweepError("the notebook's cell of parameters: expected literals such as retry = '', got "
+                             f"{ast.unparse(statement)!r}: move it to the next cell") from None  # fmt: skip
+    return known
 
 
 def _papermill(path: Path, output: Path, given: dict[str, str]) -> str:
-    """Execute one notebook. Returns what failed of it, "" where nothing did; it is saved either way."""
-    with warnings.catch_warnings():
+    """Execute one notebook in a kernel of its own. Returns what failed of it, "" where nothing did; it is saved either way."""
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="i2v-") as private:
         warnings.simplefilter("ignore")  # libraries of Jupyter announce changes to come; they are not the user's
         import papermill
+        from jupyter_client.manager import AsyncKernelManager
         from nbclient.exceptions import DeadKernelError
         from papermill.exceptions import PapermillExecutionError
+        from traitlets.config import Config
 
-        from i2v_lab.report import engine
+        class Kernel(AsyncKernelManager):
+            """A kernel in which no file of the current folder takes the place of a package."""
 
+            async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+                await super().start_kernel(**options, env={**os.environ, "PYTHONSAFEPATH": "1"})
+
+        # Sockets in a folder that only this user can open, in place of ports; the names of sockets are short.
+        transport = "ipc" if os.name == "posix" and len(private) < SOCKET_MAX else "tcp"
+        options = {"config": Config(KernelManager={"transport": transport, "connection_file": f"{private}/kernel.json"}),
+                   "kernel_manager_class": Kernel, "extra_arguments": ["--InteractiveShellApp.ignore_cwd=True"],
+                   "shutdown_kernel": "immediate", "store_widget_state": False, "progress_bar": False}  # fmt: skip
         logging.getLogger("papermill").setLevel(logging.ERROR)
-        papermill.engines.papermill_engines.register(engine.NAME, engine.SweepEngine)  # also where the entry point is not installed
         problem = ""
         try:
-            papermill.execute_notebook(path, output, given, engine_name=engine.NAME, progress_bar=False, store_widget_state=False)
+            papermill.execute_notebook(path, output, given, **options)
         except PapermillExecutionError as error:
             problem = f"{error.ename}: {error.evalue}"
             log.error("notebook %s failed: %s", output, error)

@@ -29,7 +29,7 @@ def run_in_cell(sweep: Sweep, store: Store, *, settings: Settings | None = None,
     Args: as run_sweep.
     """
     stop = SweepStop()
-    with stop_on_signals(stop, ["step"], interrupted="the kernel was interrupted"):
+    with stop_on_signals(stop.ask, ["step"], interrupted="the kernel was interrupted"):
         return run_sweep(sweep, store, settings=settings, progress=SweepDisplay(), stop=stop, retry=retry)
 
 

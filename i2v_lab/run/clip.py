@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.record import RunRecord, new_id
-from i2v_lab.metrics.side import measure_later
+from i2v_lab.metrics.fill import fill_in
 from i2v_lab.models.base import VideoModel
 from i2v_lab.run.make import carried_record, clip_stem, make, portable
 from i2v_lab.settings import Settings, load_settings
@@ -54,8 +55,8 @@ def run_clip(
             comes back is that of a clip made before.
 
     Returns:
-        The record. Its status is done, or says what went wrong: failed, out_of_memory or stopped, with `reason`.
-        Metrics come into it a moment later, in the store: the clip is measured on the side (`metrics.side.wait` waits).
+        The record. Its status is done, or says what went wrong: failed, out_of_memory or stopped, with `reason`. It has
+        metrics, unless a Stop came while they were computed or the log says why not: see `metrics.fill`.
 
     Raises:
         StoreError: the record could not be written. KeyboardInterrupt: after it was recorded as stopped.
@@ -72,18 +73,18 @@ def run_clip(
         kept.save(record)  # "running": a process that dies from here on, of a model too large say, leaves a trace
         kept.keep_picture(picture.path, picture.sha256)
 
-    made = make(
-        params, kept.clips, model, progress=progress, settings=settings, tier=tier, sweep=sweep, id=id, known=known, began=began,
-        history=kept,
-    )  # fmt: skip
-    if made.record.id != id:
-        log.info("run %s made this clip before: %s", made.record.id, made.record.clip)
-        return made.record
-    record = kept.adopt(made.record, made.clip or next(iter(retimed), None))
-    log.info("run %s: %s %s", record.id, record.status, record.reason or record.clip)
-    if made.interrupted:
-        raise KeyboardInterrupt
-    return measure_later(record, kept)
+    with ExitStack() as turns:  # held until it is measured
+        made = make(
+            params, kept.clips, model, progress=progress, settings=settings, tier=tier, sweep=sweep, id=id, known=known, began=began,
+            history=kept, turns=turns,
+        )  # fmt: skip
+        record = made.record
+        if record.id == id:
+            record = kept.adopt(record, made.clip or next(iter(retimed), None))
+        log.info("run %s: %s %s", record.id, record.status, record.reason or record.clip)
+        if made.interrupted:
+            raise KeyboardInterrupt
+        return fill_in(record, kept, progress)
 
 
 def _made_before(record: RunRecord, store: Store, settings: Settings, retimed: list[Path]) -> RunRecord | None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,22 +24,12 @@ from i2v_lab.cost import Forecaster
 from i2v_lab.devices.hardware import machine, versions
 from i2v_lab.devices.meter import Meter
 from i2v_lab.devices.turns import turn
-from i2v_lab.errors import (
-    BadFrames,
-    I2VLabError,
-    OutOfMemory,
-    ParamsError,
-    PictureError,
-    Stop,
-)
+from i2v_lab.errors import BadFrames, I2VLabError, OutOfMemory, ParamsError, PictureError, Stop
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.memory.ladder import climb, is_out_of_memory
 from i2v_lab.models.memory.tiers import TIERS, changes_pixels, pixel_changes
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 _NO_MEMORY = "the machine ran out of memory; choose a smaller resolution or fewer frames"
@@ -73,6 +63,7 @@ def make(
     known: Callable[[RunRecord], RunRecord | None] = lambda record: None,
     began: Callable[[RunRecord, Picture], None] = lambda record, picture: None,
     history: Store | None = None,
+    turns: ExitStack | None = None,
 ) -> Made:
     """Make a clip and its record, without a store: in this process or another one, on this machine or another one.
 
@@ -83,6 +74,7 @@ def make(
         known: called with the record once its key is known: a record that it returns is the answer, and nothing is made.
         began: called before anything is loaded.
         history: whose runs correct the prediction of memory; None: by the configs alone.
+        turns: holds the device's turn, until the caller closes it; None: the turn ends with this call.
 
     Returns:
         What it came to; no error of the run is raised. What `known` and `began` raise that is no I2VLabError is.
@@ -93,12 +85,12 @@ def make(
     run = _Run(params, settings, meter, Listeners(meter, progress or Progress()), record)
     interrupted = False
     try:
-        with meter, ExitStack() as held:
+        with ExitStack() as own, meter:
             run.prepare(model)
             if found := run.known_by(known):
                 return Made(found)
             with meter.paused():
-                waited = held.enter_context(turn((run.record.device,), "a clip", run.progress.waiting))
+                waited = (turns or own).enter_context(turn((run.record.device,), "a clip", run.progress.waiting))
             if waited:
                 run.progress.stage("load")  # screens showed the wait
             run.choose_tier(history)

@@ -6,22 +6,14 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from i2v_lab import models
 from i2v_lab.clip import video
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import open_picture
-from i2v_lab.errors import (
-    ClipError,
-    ModelError,
-    ParamsError,
-    PictureError,
-)
+from i2v_lab.errors import ClipError, ModelError, ParamsError, PictureError
 from i2v_lab.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 
 def restore(

@@ -1,12 +1,10 @@
 """The web page and the API on one port: `i2v-lab serve`.
 
-Two processes. Jupyter Server listens on the port: the studio at `/` (rendered by Voilà), JupyterLab at `/lab`. The API, a
-FastAPI application, has a process of its own on a private Unix socket; Jupyter Server checks the token and passes `/api/...`
-on to it. So a page that keeps Jupyter busy does not hold up the API, and the other way round.
+Jupyter Server listens on the port: the studio at `/` (rendered by Voilà), JupyterLab at `/lab`. It checks the token, and hands
+`/api/...` to the API, a FastAPI application in the same process. What takes long happens in threads or in other processes.
 
     app.py       the Jupyter server, configured by code; ports and state files
-    front.py     what is added to it: the token for every request, the way to the API
-    process.py   the API's process: how it is started, kept running and ended
+    front.py     what is added to it: the token for every request, the calls of the API
     api.py       the calls of the API
     state.py     what the calls share: settings, store, job runner, limits
     body.py      reads requests: JSON, forms, pictures

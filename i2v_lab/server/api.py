@@ -4,17 +4,14 @@
 
 import importlib.metadata
 import json
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import anyio
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
-from fastapi import Path as PathParam
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyQuery, HTTPBearer
@@ -22,26 +19,24 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
 
 from i2v_lab import models
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import I2VLabError, StoreError
 from i2v_lab.jobs import DIED, JobStatus
-from i2v_lab.server.body import ApiError, keep_file, keep_image, read_form, read_json, read_texts, refused, to_params, without_paths
+from i2v_lab.server.body import ApiError, check_once, keep_bytes, keep_image, read, read_form, refused, to_params, without_paths
 from i2v_lab.server.schemas import (
-    ID_PATTERN,
     PREDICT_NAMES,
     ErrorAnswer,
     Health,
     JobAnswer,
     JobList,
-    Limits,
     ListQuery,
     ModelAnswer,
     ModelsAnswer,
@@ -49,15 +44,13 @@ from i2v_lab.server.schemas import (
     PredictAnswer,
     PredictQuery,
     clip_request,
-    limits_of,
+    known_models,
     plan_request,
     predict_request,
 )
 from i2v_lab.server.state import ApiState, job_answer
 
 STOPPED = "stopped by a client"
-LOOK_SECONDS = 5.0  # between two looks for checkpoints
-THREADS, SWITCH_SECONDS = 4, 0.001  # threads share Python's lock with the event loop: few of them, and short turns
 _JSON, _FORM = "application/json", "multipart/form-data"
 _FAULTS = {
     400: "The request cannot be read.", 403: "No token, or a request from another site.", 404: "There is no such clip.",
@@ -73,34 +66,8 @@ _FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-class Api:
-    """The ASGI application. It is built again when a checkpoint comes or goes: its name is a value that a request may have."""
-
-    def __init__(self, state: ApiState, *, with_token: bool) -> None:
-        self.state, self.with_token = state, with_token
-        self._limits: Limits | None = None
-        self._app: FastAPI | None = None
-        self._looked = 0.0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        prefix = dict(scope["headers"]).get(b"x-forwarded-prefix", b"").decode("latin-1")
-        app = await self._current()
-        await app({**scope, "root_path": prefix}, receive, send)
-
-    async def _current(self) -> FastAPI:
-        if self._app is None:
-            sys.setswitchinterval(SWITCH_SECONDS)
-            anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-        if self._app is None or time.monotonic() - self._looked > LOOK_SECONDS:
-            self._looked = time.monotonic()
-            limits = await run_in_threadpool(limits_of, self.state.settings)
-            if self._app is None or limits != self._limits:
-                self._limits, self._app = limits, make_app(self.state, limits, with_token=self.with_token)
-        return self._app
-
-
-def make_app(state: ApiState, limits: Limits, *, with_token: bool) -> FastAPI:
-    """The application for these limits.
+def make_app(state: ApiState, *, with_token: bool) -> FastAPI:
+    """The ASGI application.
 
     Args:
         with_token: say in the description that the calls need a token. It is checked by the server in front.
@@ -116,11 +83,11 @@ def make_app(state: ApiState, limits: Limits, *, with_token: bool) -> FastAPI:
     faults = _faults(400, 405, 422, *((403,) if with_token else ()))
     calls = APIRouter(dependencies=[Depends(_each_once), *security], responses=faults, generate_unique_id_function=_call_name)
     asked: dict[str, type[BaseModel]] = {
-        "predict": _add_predict(calls, state, limits),
+        "predict": _add_predict(calls, state),
         "list_clips": ListQuery,
-        "plan_clip": _add_plan(calls, state, limits),
+        "plan_clip": _add_plan(calls, state),
     }
-    _add_clips(calls, state, limits)
+    _add_clips(calls, state)
     _add_clip(calls, state)
     _add_clip_file(calls, state)
     _add_models(calls, state)
@@ -154,9 +121,7 @@ def _faults(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _each_once(request: Request) -> None:
     """A parameter of the query may be given once."""
-    names = [name for name, _ in request.query_params.multi_items()]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ApiError(422, twice[:60], f"expected it once, got it {names.count(twice)} times")
+    check_once([name for name, _ in request.query_params.multi_items()])
 
 
 def _kind(request: Request) -> str:
@@ -176,8 +141,8 @@ def _answer(status: JobStatus, request: Request) -> JobAnswer:
 # The calls
 
 
-def _add_predict(calls: APIRouter, state: ApiState, limits: Limits) -> type[BaseModel]:
-    model = predict_request(limits)
+def _add_predict(calls: APIRouter, state: ApiState) -> type[BaseModel]:
+    model = predict_request(state.settings)
 
     @calls.post(
         "/api/predict", summary="Make a clip, and answer when it is done", responses=_faults(409, 413, 415, 429, 503, 507),
@@ -186,9 +151,9 @@ def _add_predict(calls: APIRouter, state: ApiState, limits: Limits) -> type[Base
     async def predict(sent: model, asked: Annotated[PredictQuery, Query()], request: Request) -> PredictAnswer:  # type: ignore[valid-type]
         began = time.monotonic()
         picture, *rest = sent.data  # type: ignore[attr-defined]
-        values = {"model": limits.default_model, **dict(zip(PREDICT_NAMES[1:], rest, strict=True))}
+        values = {"model": state.settings.model, **dict(zip(PREDICT_NAMES[1:], rest, strict=True))}
         values["image"] = await state.with_picture(partial(keep_image, picture.data, "data.0.data", state.store))
-        job = await run_in_threadpool(lambda: state.submit(to_params(values, limits)))
+        job = await run_in_threadpool(lambda: state.submit(to_params(values)))
         async for status in state.follow(job.id):
             last = status
         found = _answer(last, request)
@@ -200,8 +165,8 @@ def _add_predict(calls: APIRouter, state: ApiState, limits: Limits) -> type[Base
     return model
 
 
-def _add_clips(calls: APIRouter, state: ApiState, limits: Limits) -> None:
-    model = clip_request(limits)
+def _add_clips(calls: APIRouter, state: ApiState) -> None:
+    model = clip_request(state.settings)
     schema = model.model_json_schema()
     file = {"type": "string", "format": "binary", "description": "the picture's file"}
     form = {**schema, "title": "ClipForm", "properties": {**schema["properties"], "image": file}}
@@ -212,21 +177,23 @@ def _add_clips(calls: APIRouter, state: ApiState, limits: Limits) -> None:
         dependencies=[Depends(state.check_room)], openapi_extra={"requestBody": {"required": True, "content": body}},
     )  # fmt: skip
     async def create_clip(request: Request, response: Response) -> JobAnswer:
-        values: dict[str, Any]
+        sent: Any
         if _kind(request) == _JSON:
-            values = dict(await run_in_threadpool(read_json, model, await request.body()))
-            keep = partial(keep_image, values["image"], "image", state.store)
+            sent = await request.body()
         elif _kind(request) == _FORM:
-            texts, data, name = await read_form(request, state.settings.server.body_mib * 2**20)
-            # Checked before the picture is decoded; where it is a file, a sample is checked in its place.
-            values = dict(read_texts(model, {"image": "sample:coffee", **texts}))
-            keep = partial(keep_file, data, name, state.store)
-            if "image" in texts:
-                keep = partial(keep_image, values["image"], "image", state.store)
+            sent = await read_form(request, state.settings.server.body_mib * 2**20)
         else:
             raise ApiError(415, "Content-Type", f"expected {_JSON} or {_FORM}")
+        file = sent.get("image") if isinstance(sent, dict) else None
+        if isinstance(file, UploadFile):  # checked before the picture is decoded, with a sample in its place
+            values = dict(read(model, {**sent, "image": "sample:coffee"}))
+            kind = Path(file.filename or "").suffix.lower().removeprefix(".")
+            keep = partial(keep_bytes, await file.read(), kind, "image", state.store)
+        else:
+            values = dict(await run_in_threadpool(read, model, sent))
+            keep = partial(keep_image, values["image"], "image", state.store)
         values["image"] = await state.with_picture(keep)
-        job = await run_in_threadpool(lambda: state.submit(to_params(values, limits)))
+        job = await run_in_threadpool(lambda: state.submit(to_params(values)))
         response.headers["Location"] = f"{request.scope['root_path']}/api/clips/{job.id}"
         return _answer(await run_in_threadpool(state.find, job.id), request)
 
@@ -236,17 +203,8 @@ def _add_clips(calls: APIRouter, state: ApiState, limits: Limits) -> None:
         return JobList(clips=[_answer(state.runner.status(job.id) or JobStatus(job), request) for job in jobs])
 
 
-def _finder(state: ApiState) -> Callable[[str], JobStatus]:
-    """What finds the job that the path names."""
-
-    def find(id: Annotated[str, PathParam(json_schema_extra={"pattern": ID_PATTERN})]) -> JobStatus:
-        return state.find(id)
-
-    return find
-
-
 def _add_clip(calls: APIRouter, state: ApiState) -> None:
-    Found = Annotated[JobStatus, Depends(_finder(state))]  # noqa: N806
+    Found = Annotated[JobStatus, Depends(state.find)]  # noqa: N806
     LastEvent = Annotated[str, Header(description="the last event that was received; it is not sent again")]  # noqa: N806
 
     @calls.get("/api/clips/{id}", summary="Say how far a clip is", responses=_faults(404))
@@ -289,7 +247,7 @@ def _add_clip(calls: APIRouter, state: ApiState) -> None:
 
 
 def _add_clip_file(calls: APIRouter, state: ApiState) -> None:
-    Found = Annotated[JobStatus, Depends(_finder(state))]  # noqa: N806
+    Found = Annotated[JobStatus, Depends(state.find)]  # noqa: N806
     files = StaticFiles(directory=state.store.directory, check_dir=False)
 
     @calls.head("/api/clips/{id}/clip.mp4", include_in_schema=False)
@@ -313,13 +271,13 @@ def _add_clip_file(calls: APIRouter, state: ApiState) -> None:
         return response
 
 
-def _add_plan(calls: APIRouter, state: ApiState, limits: Limits) -> type[BaseModel]:
-    model = plan_request(limits)
+def _add_plan(calls: APIRouter, state: ApiState) -> type[BaseModel]:
+    model = plan_request(state.settings)
 
     @calls.get("/api/plan", summary="Say what a clip would take")
     async def plan_clip(asked: Annotated[model, Query()]) -> PlanAnswer:  # type: ignore[valid-type]
         values = {**dict(asked), "image": "sample:coffee"}
-        params: ClipParams = await run_in_threadpool(to_params, values, limits, check=False)
+        params: ClipParams = await run_in_threadpool(to_params, values, check=False)
         try:
             return PlanAnswer(**await state.plan(params))
         except I2VLabError as error:
@@ -331,14 +289,14 @@ def _add_plan(calls: APIRouter, state: ApiState, limits: Limits) -> type[BaseMod
 def _add_models(calls: APIRouter, state: ApiState) -> None:
     @calls.get("/api/models", summary="List the models")
     def list_models() -> ModelsAnswer:
-        limits, found = limits_of(state.settings), []
-        for name, value in limits.models.items():
+        known, found = known_models(state.settings), []
+        for name, value in known.items():
             kind = models.find(value)[0]
             found.append(ModelAnswer(
                 name=name, about=kind.about, licence=kind.licence, native_size=kind.native_size, size_multiple=kind.size_multiple,
                 presets={preset: dict(fields) for preset, fields in kind.presets.items()},
             ))  # fmt: skip
-        return ModelsAnswer(default=limits.default_model, models=found)
+        return ModelsAnswer(default=next(iter(known)), models=found)
 
 
 # Errors

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import logging
 import os
 import secrets
 import shutil
 import socket
+import sys
 import warnings
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from i2v_lab.devices.turns import lock_folder
 from i2v_lab.errors import I2VLabError
-from i2v_lab.server.process import ApiProcess
 from i2v_lab.settings import Settings
+from i2v_lab.store.processes import lives, own_name
 
 log = logging.getLogger(__name__)
 
 STUDIO = Path("notebooks") / "studio.ipynb"
 MESSAGE_BYTES = 300 * 2**20  # of a message from the browser to a kernel: an uploaded picture; tornado's own limit is 10 MiB
 CULL_SECONDS = 1800  # a kernel whose page was closed is ended after so long
-LOOK_SECONDS = 1.0  # between two looks whether the API's process runs
+SWITCH_SECONDS = 0.001  # the threads of the API share Python's lock with the event loop: short turns
 
 
 def is_loopback(host: str) -> bool:
@@ -39,25 +41,14 @@ def is_loopback(host: str) -> bool:
 def check_port(host: str, port: int) -> None:
     """Raise I2VLabError, naming the process, where the port is taken."""
     try:
-        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
-        raise I2VLabError(
-            f"--host: expected an address of this machine, got {host!r}; 127.0.0.1 is for this machine alone"
-        ) from None
-    for family, kind, protocol, _, address in places:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                probe.bind(address)
-                probe.listen(1)
-            except PermissionError:
-                raise I2VLabError(f"port {port} may not be used by this user: choose one of 1024 or more with --port") from None
-            except OSError as error:
-                if error.errno == 98 or "in use" in str(error).lower():
-                    raise I2VLabError(f"port {port} is taken{_by_whom(port)}: end that, or choose another with --port") from None
-                raise I2VLabError(f"{host} cannot be listened on: {error.strerror}") from None
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except PermissionError:
+        raise I2VLabError(f"port {port} may not be used by this user: choose one of 1024 or more with --port") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise I2VLabError(f"port {port} is taken{_by_whom(port)}: end that, or choose another with --port") from None
+        raise I2VLabError(f"--host: expected an address of this machine, got {host!r} ({error.strerror}); 127.0.0.1 is for this "
+                          "machine alone") from None  # fmt: skip
 
 
 def _by_whom(port: int) -> str:
@@ -79,16 +70,13 @@ def _by_whom(port: int) -> str:
 
 def state_file(port: int) -> Path:
     """Where a server notes that it runs. It holds no secret."""
-    return lock_folder() / f"server-{port}.json"
+    return lock_folder() / f"server-{port}"
 
 
-def write_state(settings: Settings, log_file: Path | None) -> None:
+def write_state(settings: Settings) -> None:
     """Note that this process serves."""
-    import psutil
-
-    about = {"pid": os.getpid(), "began": psutil.Process().create_time(), "host": settings.server.host, "log": str(log_file or "")}
     part = state_file(settings.server.port).with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(about), encoding="utf-8")
+    part.write_text(own_name(), encoding="utf-8")
     part.replace(state_file(settings.server.port))
 
 
@@ -96,13 +84,9 @@ def find_server(port: int) -> Any:
     """The psutil.Process of the server of this user on a port; None where there is none."""
     import psutil
 
-    try:
-        about = json.loads(state_file(port).read_text(encoding="utf-8"))
-        process = psutil.Process(int(about["pid"]))
-        same = abs(process.create_time() - float(about["began"])) < 1
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        return None
+    with suppress(OSError, ValueError, psutil.Error):
+        name = state_file(port).read_text(encoding="utf-8")
+        return psutil.Process(int(name.split(":")[1])) if lives(name) else None
 
 
 # The server
@@ -142,18 +126,17 @@ def use_output_folder(directory: Path, request: Any, notebook: Any, cwd: str) ->
             cell.source = cell.source.replace('output_dir="../results"', f"output_dir={str(directory)!r}")
 
 
-def make(settings: Settings, token: str, handler: logging.Handler, api: ApiProcess) -> Any:
+def make(settings: Settings, token: str, handler: logging.Handler, api: Any) -> Any:
     """The ServerApp, ready to start.
 
     Args:
         settings: of absolute folders.
         token: "" lets everybody in who reaches the address.
         handler: where Jupyter's log goes.
-        api: the process that calls of the API are passed on to.
+        api: the ASGI application that answers the calls of the API.
     """
     from jupyter_server.auth.identity import PasswordIdentityProvider
     from jupyter_server.serverapp import JupyterServerAuthWarning, ServerApp
-    from tornado.ioloop import PeriodicCallback
 
     from i2v_lab.server import front
 
@@ -173,12 +156,8 @@ def make(settings: Settings, token: str, handler: logging.Handler, api: ApiProce
         logger.addHandler(handler)
         logger.propagate = False
 
-    def look() -> None:
-        if not api.keep_running():
-            app.stop()
-
-    front.add_to(app.web_app, api.socket, studio_notebook(root), settings.server.body_mib)
-    app.io_loop.add_callback(PeriodicCallback(look, LOOK_SECONDS * 1000).start)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    front.add_to(app.web_app, api, studio_notebook(root), settings.server.body_mib)
     return app
 
 

@@ -1,4 +1,4 @@
-"""What is added to the Jupyter server: the token for every request, and the way to the API's process."""
+"""What is added to the Jupyter server: the token for every request, and the API."""
 
 from __future__ import annotations
 
@@ -6,45 +6,37 @@ import asyncio
 import hmac
 import json
 import re
-from collections.abc import AsyncIterator
+from contextlib import suppress
 from http.client import responses
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-import httpx
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
+from starlette.types import ASGIApp, Message
 from tornado import iostream, web
 from tornado.routing import Matcher, Rule
 
 DRAIN_BYTES = 2**30  # of a body that is too large: read and thrown away, so that the client reads the answer
 PARTS = 16  # of a body, of 64 KiB each, that wait until the API takes them
 CALLS = r"(?:predict|clips|models|plan|openapi\.json|docs)(?:/.*)?"  # below /api/
-# Headers of one connection, and what this server sets itself.
-_OWN = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-authorization", "proxy-authenticate"}
-_KEPT_BACK = {*_OWN, "authorization", "cookie", "expect", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-prefix"}
 _SWAGGER = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 
 
-def add_to(web_app: Any, socket: Path, studio: str, body_mib: int) -> None:
+def add_to(web_app: Any, api: ASGIApp, studio: str, body_mib: int) -> None:
     """Add the API and the studio to a Jupyter server, and refuse every other request without the token.
 
     Args:
         web_app: its tornado application, with the handlers of all extensions.
-        socket: of the API's process.
+        api: the application that answers the calls.
         studio: the notebook that Voilà renders at /, as a path below the server's root folder.
         body_mib: the largest body, MiB.
     """
     base = re.escape(web_app.settings["base_url"].rstrip("/"))
-    client = httpx.AsyncClient(
-        transport=httpx.AsyncHTTPTransport(verify=False, uds=str(socket), limits=httpx.Limits(max_connections=None)),
-        timeout=None,  # noqa: S113 - a clip may take hours
-    )  # fmt: skip
-    api = {"client": client, "limit": body_mib * 2**20}
+    calls = {"api": api, "limit": body_mib * 2**20}
     web_app.add_handlers(".*$", [
-        (f"{base}/api/health", ApiProxy, {**api, "open_to_all": True}),
-        (f"{base}/api/{CALLS}", ApiProxy, api),
+        (f"{base}/api/health", ApiCall, {**calls, "open_to_all": True}),
+        (f"{base}/api/{CALLS}", ApiCall, calls),
         Rule(WithoutToken(web_app), Refused),
         (f"{base}/?", Redirect, {"target": f"voila/render/{studio}"}),
         (f"{base}/docs", Redirect, {"target": "api/docs"}),
@@ -101,23 +93,23 @@ class Refusal(web.HTTPError):
 
 
 @web.stream_request_body
-class ApiProxy(JupyterHandler):  # type: ignore[misc]
-    """Passes a call on to the API: the body as it comes, the answer as it comes, and the news that the client is gone.
+class ApiCall(JupyterHandler):  # type: ignore[misc]
+    """A call of the API, between tornado and ASGI: the body as it comes, the answer as it comes; cancelled if the client is gone.
 
     A call that is refused is answered after its body was read: a client that still sends would not read the answer.
     """
 
-    def initialize(self, client: httpx.AsyncClient, limit: int, open_to_all: bool = False) -> None:
-        self.client, self.limit, self.open_to_all = client, limit, open_to_all
-        self.size, self.parts = 0, asyncio.Queue[bytes](PARTS)
-        self.passing: asyncio.Task[None] | None = None
+    def initialize(self, api: ASGIApp, limit: int, open_to_all: bool = False) -> None:
+        self.api, self.limit, self.open_to_all = api, limit, open_to_all
+        self.size, self.parts = 0, asyncio.Queue[Message](PARTS)
+        self.answering: asyncio.Task[None] | None = None
 
     async def prepare(self, *, _redirect_to_login: bool = False) -> None:
         self.refusal = await self._refusal()
         # A client without the token may not send more than one that has it.
         self.request.connection.set_max_body_size(self.limit if self.refusal else DRAIN_BYTES)
         if self.refusal is None:
-            self.passing = asyncio.create_task(self._pass_on())
+            self.answering = asyncio.create_task(self._answer())
 
     async def _refusal(self) -> web.HTTPError | None:
         if not self.open_to_all and not has_token(self):
@@ -144,67 +136,56 @@ class ApiProxy(JupyterHandler):  # type: ignore[misc]
 
     async def data_received(self, chunk: bytes) -> None:
         self.size += len(chunk)
-        if self.passing is None or self.passing.done():
+        if self.answering is None or self.answering.done():
             return
         if self.size > self.limit:
             self.refusal = Refusal(413, "body", f"expected at most {self.limit // 2**20} MiB; make the picture smaller")
             self.on_connection_close()
-        else:  # no more is read from the client than the API takes
-            put = asyncio.create_task(self.parts.put(chunk))
-            await asyncio.wait({put, self.passing}, return_when=asyncio.FIRST_COMPLETED)
-            put.cancel()
+        else:
+            await self._hand_over(chunk, more=True)
+
+    async def _hand_over(self, part: bytes, *, more: bool) -> None:
+        """Give a part of the body to the API. No more is read from the client than the API takes."""
+        assert self.answering  # noqa: S101 - it was not refused
+        put = asyncio.create_task(self.parts.put({"type": "http.request", "body": part, "more_body": more}))
+        await asyncio.wait({put, self.answering}, return_when=asyncio.FIRST_COMPLETED)
+        put.cancel()
 
     @allow_unauthenticated  # type: ignore[untyped-decorator]  # `prepare` has asked for the token
     async def get(self, *_: str) -> None:
         if self.refusal:
             raise self.refusal
-        assert self.passing  # noqa: S101 - it was not refused
-        try:
-            await self.data_received(b"")
-            await self.passing
-        except httpx.HTTPError:
-            self.set_header("Retry-After", "1")
-            raise Refusal(503, "", "the API has just ended and is started again; try again in a second") from None
-        except (asyncio.CancelledError, iostream.StreamClosedError):
-            return  # the client is gone
+        assert self.answering  # noqa: S101 - it was not refused
+        await self._hand_over(b"", more=False)
+        with suppress(asyncio.CancelledError, iostream.StreamClosedError):  # the client is gone
+            await self.answering
 
     head = post = put = patch = delete = options = get
 
     def on_connection_close(self) -> None:
-        """End the call to the API. Once: a second time would interrupt the closing of the connection to it."""
-        if self.passing and not self.passing.cancelling():
-            self.passing.cancel()
+        if self.answering:
+            self.answering.cancel()
 
-    async def _pass_on(self) -> None:
+    async def _answer(self) -> None:
         request = self.request
-        query = urlencode([(name, value) for name, value in parse_qsl(request.query, keep_blank_values=True) if name != "token"])
-        target = f"{request.path}?{query}" if "token=" in request.query else request.uri
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.get_all()
-                   if name.lower() not in _KEPT_BACK]  # fmt: skip
-        headers += [(b"X-Forwarded-Proto", request.protocol.encode()), (b"X-Forwarded-Prefix", self.base_url.rstrip("/").encode())]
-        has_body = {"Content-Length", "Transfer-Encoding"} & set(request.headers)
-        call = self.client.build_request(
-            request.method, "http://api", headers=headers, content=self._body() if has_body else None,
-            extensions={"target": str(target).encode("latin-1")},
-        )  # fmt: skip
-        answer = await self.client.send(call, stream=True)
-        try:
-            self.set_status(answer.status_code)
-            for name, value in answer.headers.items():
-                if name not in _OWN:
-                    self.set_header(name, value)
-            if "content-type" not in answer.headers:
-                self.clear_header("Content-Type")
-            await self.flush()  # of server-sent events the headers come at once
-            async for part in answer.aiter_raw():
-                self.write(part)
-                await self.flush()
-        finally:
-            await answer.aclose()
+        query = [(name, value) for name, value in parse_qsl(request.query, keep_blank_values=True) if name != "token"]
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": request.method, "scheme": request.protocol,
+            "path": unquote(request.path), "raw_path": request.path.encode(), "root_path": self.base_url.rstrip("/"),
+            "query_string": (urlencode(query) if "token=" in request.query else request.query).encode(),
+            "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.get_all()],
+        }  # fmt: skip
+        await self.api(scope, self.parts.get, self._send)
 
-    async def _body(self) -> AsyncIterator[bytes]:
-        while part := await self.parts.get():
-            yield part
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.set_status(message["status"])
+            self.clear_header("Content-Type")
+            for name, value in message["headers"]:
+                self.set_header(name.decode("latin-1"), value.decode("latin-1"))
+        else:
+            self.write(message.get("body", b""))
+        await self.flush()  # of server-sent events the headers come at once
 
     def set_default_headers(self) -> None:
         super().set_default_headers()

@@ -2,28 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-LOOK_SECONDS = 2.0
-
-
-def follow_parent() -> None:
-    """End this process with its parent, also where that is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(LOOK_SECONDS)
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def work_out(plain: Mapping[str, Any], device: str, directory: Path) -> dict[str, Any]:

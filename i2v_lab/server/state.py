@@ -7,19 +7,18 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import anyio
+import anyio.to_process
+from fastapi import Path as PathParam
 from starlette.concurrency import run_in_threadpool
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.jobs import JobRunner, JobStatus, forecast
 from i2v_lab.server.body import ApiError, shown_params, without_paths
-from i2v_lab.server.plans import follow_parent, work_out
-from i2v_lab.server.schemas import JobAnswer, Result, moment
+from i2v_lab.server.plans import work_out
+from i2v_lab.server.schemas import ID_PATTERN, JobAnswer, Result, moment
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job, QueueFull
@@ -37,7 +36,7 @@ class ApiState:
         self.store = Store(settings.output.directory)
         self.runner = JobRunner(self.store, settings)
         self.pictures = anyio.CapacityLimiter(PICTURES_AT_ONCE)
-        self._planners: ProcessPoolExecutor | None = None
+        self.plans = anyio.CapacityLimiter(1)
 
     async def with_picture(self, call: Callable[[], T]) -> T:
         """The result of a call that decodes a picture; it runs in a thread, few at a time."""
@@ -65,7 +64,7 @@ class ApiState:
         message = f"the queue is full ({self.settings.server.queue_limit} clips wait); try again in {wait} s"
         return ApiError(429, "queue", message, {"Retry-After": wait})
 
-    def find(self, id: str) -> JobStatus:
+    def find(self, id: Annotated[str, PathParam(json_schema_extra={"pattern": ID_PATTERN})]) -> JobStatus:
         """The status of a clip's job, or 404."""
         found = self.runner.status(id)
         if found is None or found.job.kind != "clip":
@@ -96,20 +95,11 @@ class ApiState:
 
     async def plan(self, params: ClipParams) -> dict[str, Any]:
         """What a clip would take. It is computed in a process of its own: here it would hold up all other answers."""
-        if self._planners is None:
-            self._planners = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=follow_parent)
-        call = partial(work_out, params.plain(), self.settings.device, self.store.directory)
+        asked = params.plain(), self.settings.device, self.store.directory
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._planners, call)
-        except BrokenExecutor:  # killed: the next call starts another
-            self._planners = None
+            return await anyio.to_process.run_sync(work_out, *asked, cancellable=True, limiter=self.plans)
+        except anyio.BrokenWorkerProcess:  # killed: the next call starts another
             raise ApiError(422, "resolution", "the plan took more memory than there is; ask for a smaller clip") from None
-
-    def close(self) -> None:
-        """End the other processes."""
-        if self._planners:
-            self._planners.shutdown(wait=False, cancel_futures=True)
-        self.runner.close()
 
 
 def job_answer(status: JobStatus, prefix: str) -> JobAnswer:

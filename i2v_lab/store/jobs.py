@@ -7,12 +7,9 @@ ask and those that work share this table alone: each may be killed at any moment
 from __future__ import annotations
 
 import json
-import os
-import socket
 import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol, get_args
 
@@ -20,12 +17,12 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord, new_id
 from i2v_lab.settings import Settings
 from i2v_lab.store.database import Database
+from i2v_lab.store.processes import may_take, own_name
 
 JobState = Literal["waiting", "running", "done", "failed", "out_of_memory", "stopped"]
 JobKind = Literal["clip", "sweep"]
 StopAfter = Literal["step", "cell"]
 STATES: tuple[JobState, ...] = get_args(JobState)
-OLD_DATABASE = "jobs.db"  # the queue's own file, before the table moved into the one database
 RATED_JOBS = 20  # the newest done jobs, from which the time of the next is predicted
 FIXED_STEPS = 5  # what encoding, decoding and writing cost, in denoising steps; roughly
 
@@ -43,13 +40,13 @@ class Job:
         force: make the clip even where it was made before.
         work: of a clip: how much there is to compute, pixels x frames x steps.
         expected: seconds for the whole, as predicted; None: not known.
-        owner: the process that asked; see `own_name`. Its worker makes the job; once it has ended, any worker does.
+        owner: the process that asked; see `processes.own_name`. Its worker makes the job; once it has ended, any worker does.
         stage, step, steps: where the clip is; `steps` is None where it is not known.
         status: as JSON, while it runs: note (what it waits for), with its code and values (see errors.Message). Of a clip also
             stages (seconds of those that ended) and previews (how many were written), of a sweep the fields of its SweepStatus.
         stop: why it should end; "" while nobody asked. stop_after: this step, or this cell.
         watched: until when somebody looks at previews.
-        worker: the process that makes it; see `own_name`.
+        worker: the process that makes it; see `processes.own_name`.
         result: as JSON, once it is done. Of a clip: run, clip, seconds, peak_gib, file_bytes, frames_sha256, made_before.
             Of a sweep: sweep, counts, ran.
     """
@@ -279,21 +276,6 @@ class Jobs:
         found = self.database.read(lambda connection: connection.execute(query, (id,)).fetchone())
         return bytes(found[0]) if found else b""
 
-    def take_over(self) -> None:
-        """Move the jobs of a version before, which had a file of their own, into this table; once."""
-        old = self.database.directory / OLD_DATABASE
-        if not old.is_file():
-            return
-        kept = (
-            "id, state, reason, params, work, created, started, finished, stage, step, steps, stage_started, stop, worker, result"
-        )
-        with closing(sqlite3.connect(old)) as connection:
-            rows = connection.execute(f"SELECT {kept} FROM jobs ORDER BY number").fetchall()  # noqa: S608
-        places = ", ".join("?" * len(kept.split()))
-        insert = f"INSERT OR IGNORE INTO jobs ({kept}) VALUES ({places})"  # noqa: S608
-        self.database.write(lambda connection: connection.executemany(insert, rows))
-        old.replace(old.with_suffix(".db.old"))
-
 
 def _select(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Job]:
     return [Job(*row) for row in connection.execute(f"SELECT {_COLUMNS} FROM jobs {where}", values)]  # noqa: S608
@@ -335,36 +317,3 @@ def result_of(record: RunRecord, job_id: str) -> str:
         "run": record.id, "clip": record.clip, "seconds": record.seconds.get("total", 0.0), "peak_gib": peak,
         "file_bytes": record.file_bytes, "frames_sha256": record.frames_sha256, "made_before": record.id != job_id,
     })  # fmt: skip
-
-
-# Processes
-
-
-def own_name(pid: int | None = None) -> str:
-    """A process (this one by default), as no other is called: host, number, and when it began, since numbers come again."""
-    import psutil
-
-    pid = pid or os.getpid()
-    return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time()}"
-
-
-def lives(process_name: str) -> bool:
-    """Whether the process of this name is still there; one of another host is taken to be."""
-    import psutil
-
-    host, _, rest = process_name.partition(":")
-    pid, _, began = rest.partition(":")
-    if host != socket.gethostname():
-        return True
-    try:
-        process = psutil.Process(int(pid))
-        return abs(process.create_time() - float(began)) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.AccessDenied:
-        return True
-    except (psutil.Error, ValueError):
-        return False
-
-
-def may_take(job_owner: str, owner: str) -> bool:
-    """Whether a worker of `owner` may take a waiting job: its own, and those of processes that have ended or that are elsewhere."""
-    return job_owner == owner or job_owner.partition(":")[0] != socket.gethostname() or not lives(job_owner)

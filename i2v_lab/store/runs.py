@@ -21,6 +21,7 @@ from i2v_lab.clip.record import COLUMNS, RunRecord, Status, from_row, json_text,
 from i2v_lab.errors import PROCESS_ENDED, StoreError
 from i2v_lab.store import sweeps
 from i2v_lab.store.database import Database
+from i2v_lab.store.processes import is_there
 from i2v_lab.store.sweeps import Member, SweepId
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ __all__ = ["RunRecord", "Status", "Store", "new_id"]
 T = TypeVar("T")
 
 CHUNK_ROWS = 1024  # rows taken from SQLite at a time; more fall out of the cache
-CLOCK_SLACK_SECONDS = 5.0  # between a process's start, by the clock at boot, and a record's time
 
 _NAMES = ", ".join(f'"{column.name}"' for column in COLUMNS)
 # An update in place: REPLACE would delete and insert, in every index.
@@ -85,7 +85,7 @@ class Store:
         find = "SELECT id, pid, created FROM runs WHERE status = 'running' AND host = ?"
         mark = "UPDATE runs SET status = 'failed', reason = ?, finished = ? WHERE id = ? AND status = 'running'"
         running = self.database.read(lambda connection: connection.execute(find, (host,)).fetchall())
-        dead = [id for id, pid, created in running if not _lives(pid, created)]
+        dead = [id for id, pid, created in running if not is_there(pid, datetime.fromisoformat(created).timestamp())]
         if not dead:
             return 0
         reason, now = PROCESS_ENDED, stamp(datetime.now(UTC))
@@ -223,13 +223,16 @@ class Store:
             raise StoreError(f"expected a sha256 of 64 hex digits, got {sha256[:80]!r}")
         return next(iter(sorted(self.pictures.glob(f"{sha256}*"))), None)
 
-    def records(self, *, sweep: str | None = None, status: Status | None = None, limit: int | None = None) -> list[RunRecord]:
+    def records(
+        self, *, sweep: str | None = None, status: Status | None = None, measured: bool = True, limit: int | None = None
+    ) -> list[RunRecord]:
         """Runs in the order they were created; with `limit`, the newest so many.
 
         Args:
             sweep, status: only runs of these.
+            measured: False: only runs without metrics.
         """
-        where, values = _where(sweep, status)
+        where, values = _where(sweep, status, None if measured else "{}")
         found = self._select(f"{where} ORDER BY created DESC, id DESC LIMIT ?", (*values, -1 if limit is None else limit))
         return found[::-1]
 
@@ -269,8 +272,8 @@ class Store:
         return [from_row(row) for row in self._rows(where, values)]
 
 
-def _where(sweep: str | None, status: str | None) -> tuple[str, tuple[str, ...]]:
-    given = {"sweep = ?": sweep, "status = ?": status}
+def _where(sweep: str | None, status: str | None, metrics: str | None = None) -> tuple[str, tuple[str, ...]]:
+    given = {"sweep = ?": sweep, "status = ?": status, "metrics = ?": metrics}
     parts = {part: value for part, value in given.items() if value is not None}
     return f"WHERE {' AND '.join(parts)}" if parts else "", tuple(parts.values())
 
@@ -278,19 +281,3 @@ def _where(sweep: str | None, status: str | None) -> tuple[str, tuple[str, ...]]
 def _chunks(cursor: sqlite3.Cursor) -> Iterator[list[tuple[Any, ...]]]:
     while rows := cursor.fetchmany(CHUNK_ROWS):
         yield rows
-
-
-def _lives(pid: Any, created: Any) -> bool:
-    """Whether the process that made a record at this time is still there."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        # Numbers of processes come again, soon so in containers: one that began after the record is another process.
-        return process.create_time() <= datetime.fromisoformat(created).timestamp() + CLOCK_SLACK_SECONDS
-    except psutil.AccessDenied:
-        return True
-    except (psutil.Error, ValueError, TypeError, OverflowError):
-        return False

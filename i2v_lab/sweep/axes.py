@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.errors import SweepError
+from i2v_lab.errors import SweepError, short
 
 MOST_VALUES = 10_000  # of one axis
 
@@ -49,7 +49,7 @@ def expand(field: str, given: Any, base: Mapping[str, Any]) -> tuple[list[Any], 
         if isinstance(value, str) and is_number(field) and ".." in value:
             values += numbers(value, field)
         elif value is None or isinstance(value, (dict, list, tuple)):
-            raise SweepError(f"{field}: expected values such as [6, 9, 12] or 6..16 step 2, got {_short(value)} among them")
+            raise SweepError(f"{field}: expected values such as [6, 9, 12] or 6..16 step 2, got {short(value)} among them")
         else:
             values.append(value)
     if not values:
@@ -68,7 +68,7 @@ def numbers(text: str, field: str) -> list[int | float]:
         SweepError: not of that form, a step of 0 or in the wrong direction, a count below 2.
     """
     if not (match := _RANGE.fullmatch(text)):
-        raise SweepError(f"{field}: expected a range such as 6..16 step 2 or 1..10 count 4, got {_short(text)}")
+        raise SweepError(f"{field}: expected a range such as 6..16 step 2 or 1..10 count 4, got {short(text)}")
     first, last, third = (Fraction(match[group]) for group in (1, 2, 4))
     if match[3] == "step":
         if third == 0 or (last - first) / third < 0:
@@ -78,7 +78,7 @@ def numbers(text: str, field: str) -> list[int | float]:
         count, step = (last - first) // third + 1, third
     else:
         if third.denominator != 1 or third < 2:
-            raise SweepError(f"{field}: expected a whole count of at least 2, got {match[4]} in {_short(text)}")
+            raise SweepError(f"{field}: expected a whole count of at least 2, got {match[4]} in {short(text)}")
         if first == last:
             raise SweepError(f"{field}: {match[4]} numbers from {match[1]} to {match[2]} are all the same; write {match[1]}")
         count, step = int(third), (last - first) / (third - 1)
@@ -102,7 +102,7 @@ def _split(field: str, text: str) -> list[Any]:
         return [text]
     parts = [part.strip() for part in text.split(",")]
     if "" in parts:
-        raise SweepError(f"{field}: expected values between the commas, got {_short(text)}")
+        raise SweepError(f"{field}: expected values between the commas, got {short(text)}")
     return parts
 
 
@@ -111,17 +111,17 @@ def _arrow(field: str, given: Any) -> tuple[str, list[str]] | None:
     if not isinstance(given, str) or "->" not in given:
         return None
     if not (match := _REPLACE.fullmatch(given)):
-        raise SweepError(f"{field}: expected WORD -> [OTHER, ...], got {_short(given)}")
+        raise SweepError(f"{field}: expected WORD -> [OTHER, ...], got {short(given)}")
     right = match[2]
     if right.startswith("[") != right.endswith("]"):
-        raise SweepError(f"{field}: expected WORD -> [OTHER, ...], got {_short(given)}: a bracket is missing")
+        raise SweepError(f"{field}: expected WORD -> [OTHER, ...], got {short(given)}: a bracket is missing")
     # A base loader keeps every word as the text that was written (yes, 12).
     try:
         words = yaml.load(right if right.startswith("[") else f"[{right}]", yaml.BaseLoader)  # noqa: S506
     except yaml.YAMLError:
         words = []
     if not words or not all(isinstance(word, str) for word in words):
-        raise SweepError(f"{field}: expected words to replace {match[1]!r}, such as [running, jumping], got {_short(right)}")
+        raise SweepError(f"{field}: expected words to replace {match[1]!r}, such as [running, jumping], got {short(right)}")
     return match[1], words
 
 
@@ -129,11 +129,6 @@ def _replaced(field: str, search: str, words: list[str], base: Mapping[str, Any]
     """The prompts of a search-and-replace. The word itself comes first, as in other tools (prompt S/R), unless it is listed."""
     sentence = str(base.get(field, ""))
     if search not in sentence:
-        raise SweepError(f"{field}: expected {search!r}, the word to replace, in the {field} of base, got {_short(sentence)}")
+        raise SweepError(f"{field}: expected {search!r}, the word to replace, in the {field} of base, got {short(sentence)}")
     words = words if search in words else [search, *words]
     return [sentence.replace(search, word) for word in words], words
-
-
-def _short(value: Any, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}…"

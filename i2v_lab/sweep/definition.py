@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
@@ -17,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.errors import ParamsError, SweepError, explain
+from i2v_lab.errors import ParamsError, SweepError, explain, meant
 from i2v_lab.metrics.registry import METRICS
 from i2v_lab.sweep.axes import expand
 from i2v_lab.sweep.condition import condition
@@ -95,8 +94,7 @@ class Sweep(BaseModel):
     @classmethod
     def _known_metric(cls, metric: str) -> str:
         if metric and metric not in METRICS:
-            near = difflib.get_close_matches(metric, METRICS, n=1)
-            raise ValueError(f"expected {near[0] if near else 'one of ' + ', '.join(METRICS)}, got {metric!r}")
+            raise ValueError(f"expected a metric, got {metric!r}; {meant(metric, METRICS)}")
         return metric
 
     def _check(self) -> None:
@@ -227,9 +225,7 @@ class Sweep(BaseModel):
 
 def _known(place: str, name: str, known: Iterable[str]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(str(name), list(known), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        raise SweepError(f"{place}: {name}: unknown {'axis' if place != 'base' else 'name'}; {hint}")
+        raise SweepError(f"{place}: {name}: unknown {'axis' if place != 'base' else 'name'}; {meant(name, known)}")
 
 
 def _list_errors(wrong: Counter[str], total: int) -> str:

@@ -16,7 +16,7 @@ from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.devices.turns import turn
 from i2v_lab.errors import Stop, StoreError, SweepError
-from i2v_lab.metrics import side
+from i2v_lab.metrics.fill import fill_in, missing
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 FOLDER = "sweeps"
 TABLE_SECONDS = 10.0  # at least between two writes of the table
 TABLE_SHARE = 100  # and this many times what the last write took, so that the table costs at most 1 % of the time
-MEASURE_SECONDS = 120.0  # at most, for clips that are not measured when the last one is made; they are measured later
 RETRY = {"failed": ("failed", "out_of_memory", "stopped"), "out_of_memory": ("out_of_memory",), "stopped": ("stopped",),
          "none": ("none",)}  # fmt: skip
 
@@ -156,9 +155,9 @@ def run_sweep(
                     watch.begin(*_outlook(planned, folder, states))
                 run.use(planned)
                 run.make(todo)
-            run.wait_for_metrics()
         else:
             run.use(planned)
+        run.fill_in_metrics(planned)
     except Stop as reason:
         stopped = str(reason)
     finally:
@@ -243,11 +242,13 @@ class _SweepRun:
             if self.on_cell:
                 self.on_cell(cells[number], record)
 
-    def wait_for_metrics(self) -> None:
-        """The last clips are still being measured beside this process: the table of the sweep has them too."""
-        deadline = time.monotonic() + MEASURE_SECONDS
-        while (left := side.wait(self.store, 0.2)) and time.monotonic() < deadline:
-            self.watch.waiting(f"measuring the last {left} clips")
+    def fill_in_metrics(self, planned: SweepPlan) -> None:
+        """Measure the clips that were made before and not measured: their run was stopped, or the CPU was busy."""
+        own = {item.run for item in planned.cells}
+        for record in missing(self.store):
+            if record.id in own:
+                self.watch.stop.check()
+                fill_in(record, self.store, self.watch)
 
     def write_table(self) -> None:
         """Write table.csv and table.parquet; a reader finds a whole file at any time."""

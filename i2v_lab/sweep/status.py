@@ -92,7 +92,7 @@ class CellProgress(Progress):
         self._set(ran=status.ran + 1, done=status.done + ok, failed=status.failed + (not ok), stage="", step=0)
 
     def waiting(self, line: str) -> None:
-        """Another process has the device, or clips are measured. Raises Stop where one was asked for."""
+        """Another process has the device. Raises Stop where one was asked for."""
         self._set(note=line)
         self.stop.check(between_cells=True)
         self.listener.waiting(line)

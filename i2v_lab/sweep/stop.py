@@ -79,7 +79,7 @@ def ask_to_stop(folder: Path, after: Literal["cell", "step"]) -> None:
 
 @contextmanager
 def stop_on_signals(
-    stop: SweepStop,
+    ask: Callable[[Literal["cell", "step"], str], None],
     stages: Sequence[Literal["cell", "step"]] = ("cell", "step"),
     say: Callable[[str], None] = lambda text: None,
     interrupted: str = "stopped by Ctrl-C",
@@ -89,6 +89,7 @@ def stop_on_signals(
     SIGTERM asks to stop after this step. In a thread other than the main one, which gets no signals, nothing is done.
 
     Args:
+        ask: is told after what to stop, and why.
         say: gets a line for the user.
         interrupted: the reason that Ctrl-C gives.
     """
@@ -102,7 +103,7 @@ def stop_on_signals(
         else:
             after = "step"
             left.clear()
-        stop.ask(after, interrupted if number == signal.SIGINT else "stopped by SIGTERM")
+        ask(after, interrupted if number == signal.SIGINT else "stopped by SIGTERM")
         what = f"stops after this {left[0]}" if left else "stops at once"
         say(f"stopping after this {after}; once more {what}")
 

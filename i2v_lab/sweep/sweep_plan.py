@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from i2v_lab import models
@@ -25,7 +25,6 @@ from i2v_lab.sweep.definition import Cell, Sweep
 if TYPE_CHECKING:
     import pandas as pd
 
-K = TypeVar("K")
 T = TypeVar("T")
 State = Literal["done", "to do", "cannot run", "failed", "out_of_memory", "stopped"]
 TWO_PASSES = ("heun", "kdpm2", "kdpm2-a")  # schedulers that run the network twice per step
@@ -139,9 +138,7 @@ class SweepPlan:
     def _repr_html_(self) -> str:
         import html
 
-        table = self.table.replace("", None).dropna(
-            axis="columns", how="all"
-        )  # nothing expected yet, nothing in the way: no column
+        table = self.table.replace("", None).dropna(axis="columns", how="all")  # nothing is expected yet: no column
         shown = table.to_html(index=False, max_rows=60, na_rep="", float_format=lambda value: f"{value:.3g}", escape=True)
         return f"<p>{html.escape(self.summary())}</p>{shown}"
 
@@ -159,7 +156,7 @@ def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | No
     settings = settings or load_settings()
     store = store or Store(settings.output.directory)
     sweep = sweep.with_default_model(settings.model)
-    look = _Look(settings)
+    look = _Look(store, settings)
     cells = sweep.cells()
     keys, faults = {}, {}
     for cell in cells:
@@ -172,7 +169,6 @@ def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | No
     done = {(key, run.params.fps): run.id for key, found in made.items() for run in found if run.params}
     known = [sweep_id] if sweep_id else [found.id for found in store.find_sweeps(sweep.name)[:1]]
     before = store.cell_states(known[0]) if known else {}
-    guess, planner = _Guess(store), _Forecast(store, settings)
     planned = []
     for cell in cells:
         key = keys.get(cell.number, "")
@@ -185,14 +181,14 @@ def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | No
             state, reason, run = "cannot run", faults[cell.number], ""
         else:
             state, reason, run = "to do", "", ""
-        found = planner.of(cell.params)
+        found = look.forecast(cell.params)
         if found and state == "to do" and not found.fits:
             state, reason = "cannot run", found.sentence()
         elif found and key and state == "to do" and changes_pixels(found.tier or 0, cell.params.height, cell.params.width):
             key = look.key(cell.params, found.tier or 0)  # the key of the clip on that tier, which may be made already
             if again := store.find_done(key, ending, cell.params.fps):
                 state, run = "done", again.id
-        item = Planned(cell, key, cast(State, state), reason, run, file_bytes=guess.of(cell.params, look.where(cell.params)))
+        item = Planned(cell, key, cast(State, state), reason, run, file_bytes=look.file_bytes(cell.params))
         seconds = found.seconds if found else None
         if key and state == "to do":
             seconds = 0.0 if key in made else seconds  # at another fps, the frames are used again
@@ -207,20 +203,30 @@ def params_json(params: ClipParams) -> str:
     return params.model_dump_json()
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What a key needs of a picture; its pixels are not kept."""
+def work(params: ClipParams) -> float:
+    """The amount of computation, without a unit: passes x frames x pixels, and the writing of the frames."""
+    passes = params.num_inference_steps * (2 if params.guidance_scale > 1 else 1) * (2 if params.scheduler in TWO_PASSES else 1)
+    return float(params.height * params.width * params.num_frames * (passes + 2))
 
-    sha256: str
 
-
-@dataclass
 class _Look:
-    """Opens each picture once and finds each model once, for all cells that share them."""
+    """Looks at each picture, model and shape once, for all cells that share them."""
 
-    settings: Settings
-    pictures: dict[str, _Seen | I2VLabError] = field(default_factory=dict)
-    identities: dict[tuple[str, str], models.Identity | I2VLabError | None] = field(default_factory=dict)
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store, self.settings = store, settings
+        self.forecaster = Forecaster(device=settings.device, store=store)
+        self.known: dict[Any, Any] = {}
+
+    def _once(self, key: Any, find: Callable[[], T]) -> T:
+        """What was found for the key, or the error that came, raised again."""
+        if key not in self.known:
+            try:
+                self.known[key] = find()
+            except I2VLabError as error:
+                self.known[key] = error
+        if isinstance(found := self.known[key], I2VLabError):
+            raise found
+        return cast(T, found)
 
     def key(self, params: ClipParams, tier: int = 0) -> str:
         """The key of the clip on a tier of the memory ladder; "" where it is known only with the model.
@@ -228,103 +234,41 @@ class _Look:
         Raises:
             I2VLabError: the cell cannot run; why.
         """
-        picture = self.picture(params.image)
+        sha256 = self._once(("picture", params.image), lambda: open_picture(params.image).sha256)  # its pixels are not kept
         models.find(params.model)[0].check(params)
         identity = self.identity(params)
-        return clip_key(params, picture.sha256, identity, pixel_changes(tier, params.height, params.width)) if identity else ""
-
-    def picture(self, image: str) -> _Seen:
-        return self._once(self.pictures, image, lambda: _Seen(open_picture(image).sha256))
+        return clip_key(params, sha256, identity, pixel_changes(tier, params.height, params.width)) if identity else ""
 
     def identity(self, params: ClipParams) -> models.Identity | None:
         model, dtype = params.model, params.dtype
-        return self._once(self.identities, (model, dtype), lambda: models.open(model, self.settings.device, dtype).identity_here)
-
-    def _once(self, known: dict[K, T | I2VLabError], key: K, find: Callable[[], T]) -> T:
-        """What was found for the key, or the error that came, raised again."""
-        if key not in known:
-            try:
-                known[key] = find()
-            except I2VLabError as error:
-                known[key] = error
-        found = known[key]
-        if isinstance(found, I2VLabError):
-            raise found
-        return found
+        return self._once(("model", model, dtype), lambda: models.open(model, self.settings.device, dtype).identity_here)
 
     def where(self, params: ClipParams) -> tuple[str, str]:
         """(model family, device) of a cell; the device of the settings where the model is not known."""
-        found = self.identities.get((params.model, params.dtype))
-        if isinstance(found, models.Identity):
-            return found.name, found.device
+        with suppress(I2VLabError):
+            if found := self.identity(params):
+                return found.name, found.device
         device = self.settings.device
         return "", ("cuda:0" if machine()["vram_gib"] else "cpu") if device == "auto" else device
 
-
-def work(params: ClipParams) -> float:
-    """The amount of computation, without a unit: passes x frames x pixels, and the writing of the frames."""
-    return _work(params.resolution, params.num_frames, params.num_inference_steps, params.guidance_scale, params.scheduler)
-
-
-def _work(resolution: str, frames: int, steps: int, guidance: float, scheduler: str) -> float:
-    height, width = resolution_size(resolution)
-    passes = steps * (2 if guidance > 1 else 1) * (2 if scheduler in TWO_PASSES else 1)
-    return float(height * width * frames * (passes + 2))
-
-
-class _Forecast:
-    """The forecast of each cell; cells of one shape share it."""
-
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self.planner = Forecaster(device=settings.device, store=store)
-        self.plans: dict[tuple[Any, ...], Forecast | None] = {}
-
-    def of(self, params: ClipParams) -> Forecast | None:
+    def forecast(self, params: ClipParams) -> Forecast | None:
         """None where nothing can be predicted; the search for the model says why."""
         shape = (params.model, params.dtype, params.image, *row_of(params)[:3], params.guidance_scale > 1, params.scheduler)
-        if shape not in self.plans:
-            try:
-                self.plans[shape] = self.planner.plan(params)
-            except I2VLabError:
-                self.plans[shape] = None
-        return self.plans[shape]
+        with suppress(I2VLabError):
+            return self._once(("forecast", *shape), lambda: self.forecaster.plan(params))
+        return None
 
+    def file_bytes(self, params: ClipParams) -> float | None:
+        """The size of the clip, by the bytes a pixel of earlier runs of this size and length, or of all; None without a run."""
+        found = self._once(("bytes", where := self.where(params)), lambda: self._measured(*where))
+        rates = found.get((params.resolution, params.num_frames)) or [rate for same in found.values() for rate in same]
+        return statistics.median(rates) * params.height * params.width * params.num_frames if rates else None
 
-class _Guess:
-    """The expected size of clips, from runs of the same model on the same device."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.measured: dict[tuple[str, str], dict[tuple[Any, ...], list[float]]] = {}
-        self.answers: dict[tuple[Any, ...], float | None] = {}
-
-    def of(self, params: ClipParams, where: tuple[str, str]) -> float | None:
-        """Bytes: the median of runs of this shape, or that of the nearest shape, scaled by the pixels."""
-        shape = (params.resolution, params.num_frames, params.num_inference_steps, params.guidance_scale > 1, params.scheduler)
-        if (where, shape) not in self.answers:
-            self.answers[where, shape] = self._answer(params, where, shape)
-        return self.answers[where, shape]
-
-    def _answer(self, params: ClipParams, where: tuple[str, str], shape: tuple[Any, ...]) -> float | None:
-        known = self._known(where)
-        if not known:
-            return None
-        wanted = work(params)
-        nearest = shape if shape in known else min(known, key=lambda other: abs(math.log(self._work(other) / wanted)))
-        height, width = resolution_size(nearest[0])
-        return statistics.median(known[nearest]) * params.height * params.width * params.num_frames / (height * width * nearest[1])
-
-    @staticmethod
-    def _work(shape: tuple[Any, ...]) -> float:
-        resolution, frames, steps, guided, scheduler = shape
-        return _work(resolution, frames, steps, 2.0 if guided else 1.0, scheduler)
-
-    def _known(self, where: tuple[str, str]) -> dict[tuple[Any, ...], list[float]]:
-        if where not in self.measured:
-            found: dict[tuple[Any, ...], list[float]] = {}
-            name, device = where
-            rows = self.store.timings(name, str(machine(device)["device_name"])) if name else []
-            for resolution, frames, steps, guidance, scheduler, _, size in rows:
-                found.setdefault((resolution, frames, steps, guidance > 1, scheduler), []).append(size or 0)
-            self.measured[where] = found
-        return self.measured[where]
+    def _measured(self, name: str, device: str) -> dict[tuple[str, int], list[float]]:
+        """{(resolution, frames): bytes a pixel} of the runs of a model on a device."""
+        found: dict[tuple[str, int], list[float]] = {}
+        rows = self.store.timings(name, str(machine(device)["device_name"])) if name else []
+        for resolution, frames, *_, size in rows:
+            height, width = resolution_size(resolution)
+            found.setdefault((resolution, frames), []).append((size or 0) / (height * width * frames))
+        return found

@@ -17,7 +17,6 @@ import numpy as np
 from i2v_lab import measure
 from i2v_lab.clip import video
 from i2v_lab.clip.picture import open_picture
-from i2v_lab.metrics import side
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, run_sweep
@@ -49,23 +48,18 @@ def one_clip(folder: Path) -> None:
     print(f"{'all metrics of 16 frames of 512p, CPU':<60} {(cpu() - before) / ROUNDS:8.2f} s")
 
 
-def on_the_side(folder: Path, name: str, size: dict[str, object]) -> None:
-    """The same sweep with and without measuring, in turn: a machine that others use is not the same for long."""
-    took: dict[bool, list[float]] = {True: [], False: []}
-    for number in range(ROUNDS + 1):
-        for on in (True, False):
-            side.ON = on
-            sweep = Sweep(name="bench", base={**BASE, **size}, seeds=list(range(CLIPS)))
-            store = Store(folder / f"{name}-{on}-{number}")
-            began = time.perf_counter()
-            run_sweep(sweep, store, settings=Settings())
-            if number:  # the first time the model and the other process are loaded
-                took[on].append(time.perf_counter() - began)
-            if on and side.missing(store):
-                print("not all were measured")
-    ratios = sorted(one / other for one, other in zip(took[True], took[False], strict=True))
-    print(f"{f'run_sweep, {CLIPS} clips, {name}: measured / not measured':<60} {min(took[True]):8.2f} s / {min(took[False]):.2f} s, "
-          f"ratio {min(took[True]) / min(took[False]):.3f} (each round: {', '.join(f'{ratio:.2f}' for ratio in ratios)})")  # fmt: skip
+def share(folder: Path, name: str, size: dict[str, object]) -> None:
+    """What of a sweep's time is measuring: the sweep's wall seconds, less those of its clips."""
+    sweep = Sweep(name="bench", base={**BASE, **size}, seeds=list(range(CLIPS)))
+    for number in range(2):  # the first time the model is loaded
+        store = Store(folder / f"{name}-{number}")
+        began = time.perf_counter()
+        run_sweep(sweep, store, settings=Settings())
+        took = time.perf_counter() - began
+    clips = store.runs()["seconds_total"].sum()
+    print(
+        f"{f'run_sweep, {CLIPS} clips, {name}: all, clips alone':<60} {took:8.2f} s {clips:8.2f} s, {1 - clips / took:.0%} is not clips"
+    )
 
 
 def main() -> None:
@@ -74,14 +68,12 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     import torch
 
-    torch.set_num_threads(1)  # so that a second core is free, as beside a GPU
-    print(
-        f"{cores} cores, load {os.getloadavg()[0]:.1f}; clips are made with one thread. A sweep ends when its last clip is measured."
-    )
+    torch.set_num_threads(1)
+    print(f"{cores} cores, load {os.getloadavg()[0]:.1f}; clips are made with one thread")
     with tempfile.TemporaryDirectory() as folder:
         one_clip(Path(folder))
         for name, size in SIZES.items():
-            on_the_side(Path(folder), name, size)
+            share(Path(folder), name, size)
 
 
 if __name__ == "__main__":

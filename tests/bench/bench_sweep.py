@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from i2v_lab.clip.record import RunRecord, new_id
-from i2v_lab.metrics import side
 from i2v_lab.report import notebook
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings
@@ -34,7 +33,7 @@ def twelve_cells(folder: Path) -> None:
     """The same twelve clips by several ways. The two that are close are run in turn, five times each.
 
     Of the two the fastest tries are compared, and the seconds of the CPU too: on a machine that others use, these are steadier.
-    Both ways measure the clips beside the next one, and wait for the last.
+    Both ways measure each clip after it is made.
     """
     settings = Settings()
     sweep = Sweep(name="bench", base=BASE, axes={"guidance_scale": "3..12 step 3"}, seeds=[0, 1, 2])
@@ -44,7 +43,6 @@ def twelve_cells(folder: Path) -> None:
     def loop(store: Store) -> None:
         for cell in cells:
             run_clip(cell.params, None, store, settings=settings)
-        side.wait(store)
 
     def a_notebook_a_cell() -> None:
         import papermill
@@ -53,7 +51,7 @@ def twelve_cells(folder: Path) -> None:
             given = notebook.parameters(Sweep(name="cell", base=cell.params.plain()), kernels)
             papermill.execute_notebook(SMALL, None, given, engine_name="i2v-lab", progress_bar=False)  # a kernel each
 
-    loop(Store(folder / "warm"))  # torch and the model are loaded, and the process that measures
+    loop(Store(folder / "warm"))  # torch and the model are loaded
     run_sweep(sweep, whole, settings=settings)
     wall: dict[str, list[float]] = {"loop": [], "sweep": []}
     cpu: dict[str, list[float]] = {"loop": [], "sweep": []}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from playwright.sync_api import Locator, Page
 
 from browser.servers import Server
@@ -117,3 +119,18 @@ def in_voila(server: Server, page: Page, path: str) -> StudioPage:
     """The studio of a notebook that Voilà shows."""
     server.open_voila(page, path)
     return StudioPage(page).ready()
+
+
+@contextmanager
+def workers_held(above: int) -> Iterator[None]:
+    """Hold the processes that make clips, all below process `above`: on any machine, the clip of now is still being made."""
+    below = psutil.Process(above).children(recursive=True)
+    workers = [process for process in below if "i2v_lab.jobs.worker" in process.cmdline()]
+    assert workers
+    for process in workers:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in workers:
+            process.resume()

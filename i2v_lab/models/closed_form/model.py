@@ -34,7 +34,7 @@ from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import Message, UnsupportedParams
-from i2v_lab.models.base import StageCost, VideoModel
+from i2v_lab.models.base import StageCost, VideoModel, Weightless
 from i2v_lab.models.closed_form.canvas import FINE, Canvas, grid_size
 from i2v_lab.models.closed_form.cost import cost
 from i2v_lab.models.closed_form.mixture import Mixture, NoiseLevels
@@ -74,7 +74,7 @@ def log_probabilities(prompt: str) -> torch.Tensor:
     return torch.log((1 - LEAK) * named / named.sum() + LEAK * uniform if named.any() else uniform)
 
 
-class ClosedForm:
+class ClosedForm(Weightless):
     """The closed-form model as a VideoModel. It computes on the CPU, in float64 where exactness needs it."""
 
     name: ClassVar[str] = "closed-form"
@@ -92,9 +92,6 @@ class ClosedForm:
     }
 
     fingerprint = REVISION
-    device = "cpu"
-    dtype = "float32"
-    tier = 0
 
     def __init__(self) -> None:
         # Here and not in `generate`, so that the second which diffusers takes to import counts as loading.
@@ -114,21 +111,12 @@ class ClosedForm:
                        "name one, such as: camera panning left, zoom in, ocean waves, 镜头向左平移")]  # fmt: skip
 
     @classmethod
-    def tiers(cls, device: str) -> tuple[int, ...]:
-        return (0,)
-
-    @classmethod
     def cost(
         cls, params: ClipParams, *, checkpoint: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
     ) -> tuple[StageCost, ...]:
         """See VideoModel.cost."""
         cls.check(params)
         return cost(params)
-
-    def use_tier(self, number: int) -> None:
-        """See VideoModel.use_tier. There is one."""
-        if number != 0:
-            raise ValueError(f"tier: closed-form has tier 0 alone, got {number}")
 
     def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         """See VideoModel.generate."""

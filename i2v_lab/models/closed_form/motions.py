@@ -1,4 +1,4 @@
-"""The motions of the closed-form model: one table of what moves, how fast, and which words name it.
+"""The motions of the closed-form model: what moves, and how; how fast, and which words name it, is in vocabulary.toml.
 
 A motion is a camera movement, something that happens in the scene, or one of each. Both are displacement functions:
 given the position of a pixel of the clip and the time, they return the position in the picture that it is taken from. At time 0 every
@@ -13,10 +13,12 @@ Camera movements move the camera: a pan to the left makes the scene move to the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,29 +128,15 @@ class Part:
     beyond: bool = False
 
 
-def _speeds(slow: float, normal: float, fast: float) -> dict[str, float]:
-    return {"slow": slow, "normal": normal, "fast": fast}
-
-
-SPEED_WORDS = {
-    "slow": r"\bslow(ly)?\b|\bgentl[ey]\b|\bgently\b|\bslight(ly)?\b|\bsubtl[ey]\b|\bsoft(ly)?\b|\bcalm(ly)?\b|缓慢|慢慢|缓缓|轻轻|轻微|微微|慢速",
-    "fast": r"\bfast\b|\bquick(ly)?\b|\brapid(ly)?\b|\bswift(ly)?\b|\bstrong(ly)?\b|\bviolent(ly)?\b|\bhard\b|快速|迅速|飞快|剧烈|强烈|猛烈",
-}
-DIRECTION_WORDS = {
-    "left": r"\bleft(wards?)?\b|左",
-    "right": r"\bright(wards?)?\b|右",
-    "up": r"\bup(wards?)?\b|\bupper\b|上",
-    "down": r"\bdown(wards?)?\b|\blower\b|下",
-}
-# A clause needs one of these before its directions are read as a pan: "a man on the left" is no movement.
-PAN_WORDS = (
-    r"\bpan(s|ned|ning)?\b|\btrack(s|ed|ing)?\b|\btruck(s|ing)?\b|\bslid(e|es|ing)\b|\bpedestal\b|\bcrane(s|d)?\b|\bscroll(s|ing)?\b"
-    r"|\b(camera|view|shot)\b.*\b(mov(e|es|ing)|travel(s|l?ing)?|fl(y|ies|ying)|drift(s|ing)?|glid(e|es|ing)|go(es|ing)?)\b"
-    r"|平移|横移|移动|左移|右移|上移|下移|左摇|右摇|摇摄|(镜头|相机|摄像机|画面).*向[左右上下]"
-)
-ROTATE_WORDS = r"\brotat\w+|\bspin(s|ning)?\b|\broll(s|ing)?\b|clockwise|旋转|转动|时针"
-COUNTERCLOCKWISE_WORDS = r"(counter|anti)[ -]?clockwise|逆时针"
-CLOCKWISE_WORDS = r"(?<!counter)(?<!anti)(?<!counter[ -])(?<!anti[ -])clockwise|顺时针"
+_VOCABULARY: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("vocabulary.toml").read_text("utf-8"))
+_WARPS: Mapping[str, Warp] = {
+    "zoom in": partial(zoom, inwards=1.0), "zoom out": partial(zoom, inwards=-1.0),
+    "rotate clockwise": partial(rotate, clockwise=1.0), "rotate counterclockwise": partial(rotate, clockwise=-1.0),
+    "tilt up": partial(tilt, up=1.0), "tilt down": partial(tilt, up=-1.0),
+    "dolly in": partial(dolly, inwards=1.0), "dolly out": partial(dolly, inwards=-1.0),
+    "shake": shake, "ripple": ripple, "sway": sway, "pulse": pulse,
+}  # fmt: skip
+_GAINS: Mapping[str, Gain] = {"brighten": brighten, "fade": brighten, "flicker": flicker}
 PANS = {
     "left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1),
     "up left": (-1, -1), "up right": (1, -1), "down left": (-1, 1), "down right": (1, 1),
@@ -158,47 +146,16 @@ PANS = {
 def _pan(name: str) -> Part:
     right, down = PANS[name]
     length = float(np.hypot(right, down))
-    return Part(f"pan {name}", _speeds(0.09, 0.20, 0.36), warp=partial(pan, right=right / length, down=down / length))
+    return Part(f"pan {name}", _VOCABULARY["pan"]["speeds"], warp=partial(pan, right=right / length, down=down / length))
 
 
-CAMERAS = (
-    *(_pan(name) for name in PANS),
-    Part("zoom in", _speeds(0.12, 0.28, 0.50), warp=partial(zoom, inwards=1.0), words=(
-        r"\bzoom(s|ed|ing)?[ -]*(\w+ )?in(to|wards?)?\b|\bpush(es|ing)?[ -]in\b|\bclose[ -]?up shot\b|\bmov(e|es|ing) closer\b"
-        r"|拉近|推近|推进|放大|变焦推")),
-    Part("zoom out", _speeds(0.12, 0.28, 0.50), warp=partial(zoom, inwards=-1.0), beyond=True, words=(
-        r"\bzoom(s|ed|ing)?[ -]*(\w+ )?out(wards?)?\b|\bpull(s|ing)?[ -](out|back)\b|\bmov(e|es|ing) (further )?away\b|拉远|推远|缩小|拉开|变焦拉")),
-    Part("rotate clockwise", _speeds(0.08, 0.20, 0.36), warp=partial(rotate, clockwise=1.0), beyond=True),
-    Part("rotate counterclockwise", _speeds(0.08, 0.20, 0.36), warp=partial(rotate, clockwise=-1.0), beyond=True),
-    Part("tilt up", _speeds(0.07, 0.14, 0.24), warp=partial(tilt, up=1.0),
-         words=r"\btilt(s|ed|ing)?\b(?!.*\bdown).*\bup|\bup\w* tilt|上摇|仰拍|仰起|抬起镜头"),
-    Part("tilt down", _speeds(0.07, 0.14, 0.24), warp=partial(tilt, up=-1.0),
-         words=r"\btilt(s|ed|ing)?\b(?!.*\bup).*\bdown|\bdown\w* tilt|下摇|俯拍|俯下"),
-    Part("dolly in", _speeds(0.12, 0.28, 0.50), warp=partial(dolly, inwards=1.0), words=(
-        r"\bdoll(y|ies|ying)\b(?!.*\b(out|back)).*(in\b|forward|$)|\b(camera|view|shot)\b.*\bforwards?\b|向前(移动|推|走|飞)|前移|前进")),
-    Part("dolly out", _speeds(0.12, 0.28, 0.50), warp=partial(dolly, inwards=-1.0), beyond=True, words=(
-        r"\bdoll(y|ies|ying)\b.*\b(out|back\w*)\b|\b(camera|view|shot)\b.*\bbackwards?\b|向后(移动|退|拉|走|飞)|后移|后退")),
-    Part("shake", _speeds(0.010, 0.022, 0.040), warp=shake,
-         words=r"\bshak(e|es|ing|y)\b|\bhand[ -]?held\b|\bjitter\w*\b|\bearthquake\b|抖动|晃动|手持|颤动"),
-    Part("still", {"normal": 0.0},
-         words=r"\b(static|motionless|stationary|still|fixed|frozen|tripod|unmoving)\b|\bno camera (movement|motion)\b|静止|固定|不动|定格"),
-)  # fmt: skip
+def _parts(kind: str) -> Iterator[Part]:
+    for name, about in _VOCABULARY[kind].items():
+        yield Part(name, warp=_WARPS.get(name, still), gain=_GAINS.get(name), **about)
 
-SCENES = (
-    Part("none", {"normal": 0.0}),
-    Part("ripple", _speeds(0.004, 0.008, 0.014), warp=ripple, words=(
-        r"\bwater\b|\bwav(e|es|y)\b|\bocean\b|\bseas?\b|\blake\b|\briver\b|\brippl\w+\b|\bstream(s|ing)?\b|水|浪|大海|海面|湖|河流|涟漪|波纹")),
-    Part("sway", _speeds(0.010, 0.022, 0.040), warp=sway, words=(
-        r"\bwind(y|s)?\b|\bsway(s|ing)?\b|\bbreez\w+\b|\bflutter\w*\b|\bblow(s|ing|n)?\b|\brustl\w+\b|风|摇曳|摇摆|飘动|飘扬")),
-    Part("pulse", _speeds(0.04, 0.08, 0.14), warp=pulse, words=(
-        r"\bbreath(e|es|ing)?\b|\bpuls(e|es|ing|ating)\b|\bheartbeat\b|\bthrob\w*\b|呼吸|脉动|搏动|跳动|起伏")),
-    Part("brighten", _speeds(0.25, 0.45, 0.75), gain=brighten, words=(
-        r"\bbrighten(s|ing)?\b|\b(brighter|lighter)\b|\bsunrise\b|\bdawn\b|\blights? up\b|变亮|日出|天亮|亮起")),
-    Part("fade", _speeds(-0.35, -0.7, -1.2), gain=brighten, words=(
-        r"\bfad(e|es|ing)\b|\bdarken(s|ing)?\b|\bdarker\b|\bdusk\b|\bsunset\b|\bdim(s|ming)?\b|变暗|日落|渐暗|天黑|变黑")),
-    Part("flicker", _speeds(0.12, 0.25, 0.42), gain=flicker, words=(
-        r"\bflicker\w*\b|\bcandle(s|light)?\b|\bstrob\w+\b|\bflash(es|ing)?\b|闪烁|烛光|闪光|闪动")),
-)  # fmt: skip
+
+CAMERAS = (*map(_pan, PANS), *_parts("cameras"))
+SCENES = tuple(_parts("scenes"))
 
 
 @dataclass(frozen=True)
@@ -273,23 +230,28 @@ def understand(prompt: str) -> Understood:
     text = _DENIED.sub(" ", prompt.lower())
     cameras: set[str] = set()
     for clause in filter(str.strip, _CLAUSES.split(text)):
-        found = {part.name for part in CAMERAS if part.words and re.search(part.words, clause.strip())}
-        cameras |= found or _rotations(clause) or _pans(clause)
-    scenes = {part.name for part in SCENES if part.words and re.search(part.words, text)}
-    speeds = [name for name, words in SPEED_WORDS.items() if re.search(words, text)]
-    return Understood(frozenset(cameras), frozenset(scenes), speeds[0] if len(speeds) == 1 else None)
+        cameras |= _named(_CAMERA_WORDS, clause.strip()) or _rotations(clause) or _pans(clause)
+    speeds = _named(_VOCABULARY["speed_words"], text)
+    return Understood(frozenset(cameras), frozenset(_named(_SCENE_WORDS, text)), speeds.pop() if len(speeds) == 1 else None)
+
+
+_CAMERA_WORDS, _SCENE_WORDS = ({part.name: part.words for part in parts if part.words} for parts in (CAMERAS, SCENES))
+
+
+def _named(words: Mapping[str, str], text: str) -> set[str]:
+    """The names whose words are in the text."""
+    return {name for name, pattern in words.items() if re.search(pattern, text)}
 
 
 def _rotations(clause: str) -> set[str]:
-    if not re.search(ROTATE_WORDS, clause):
+    if not re.search(_VOCABULARY["rotate"]["words"], clause):
         return set()
-    words = {"rotate clockwise": CLOCKWISE_WORDS, "rotate counterclockwise": COUNTERCLOCKWISE_WORDS}
-    return {name for name, pattern in words.items() if re.search(pattern, clause)} or set(words)  # no sense named: both
+    return _named(_VOCABULARY["rotation_words"], clause) or set(_VOCABULARY["rotation_words"])  # no sense named: both
 
 
 def _pans(clause: str) -> set[str]:
-    if not re.search(PAN_WORDS, clause):
+    if not re.search(_VOCABULARY["pan"]["words"], clause):
         return set()
-    named = {name for name, words in DIRECTION_WORDS.items() if re.search(words, clause)}
+    named = _named(_VOCABULARY["direction_words"], clause)
     diagonals = {f"{vertical} {side}" for vertical, side in product(("up", "down"), ("left", "right")) if {vertical, side} <= named}
     return {f"pan {name}" for name in diagonals or named}

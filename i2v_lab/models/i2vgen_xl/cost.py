@@ -31,37 +31,9 @@ from i2v_lab.models.memory import tiers, tracker
 from i2v_lab.models.memory.cost_cache import PartCost, kept
 from i2v_lab.models.memory.tracker import Tracker
 
-# The published checkpoint, part by part. An empty config for the UNet: the class's defaults are the real thing.
-CONFIGS: Mapping[str, Mapping[str, Any]] = {
-    "unet": {},
-    "vae": {
-        "block_out_channels": (128, 256, 512, 512),
-        "layers_per_block": 2,
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "sample_size": 768,
-    },
-    "text_encoder": {
-        "vocab_size": 49408,
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "hidden_act": "gelu",
-        "projection_dim": 512,
-    },
-    "image_encoder": {
-        "hidden_size": 1280,
-        "intermediate_size": 5120,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 16,
-        "patch_size": 14,
-        "image_size": 224,
-        "hidden_act": "gelu",
-        "projection_dim": 1024,
-    },
-}
 Configs = Mapping[str, Mapping[str, Any]]
+CONFIGS: Configs = json.loads(Path(__file__).with_name("configs.json").read_text("utf-8"))
+"""The published checkpoint, part by part. An empty config for the UNet: the class's defaults are the real thing."""
 
 # float32 latents that are alive while the UNet runs, beside those it is given: the first noise, and what a scheduler
 # remembers of the steps before.
@@ -80,17 +52,15 @@ def find_configs(checkpoint: str, loaded: VideoModel | None = None) -> Configs:
     """The configs of the four networks: of the loaded model, of the checkpoint if it is here, or the published ones."""
     if loaded is not None:
         return {part: _plain(getattr(loaded, part).config) for part in CONFIGS}
-    folder = Path(checkpoint).expanduser()
-    if not checkpoint or not folder.is_dir():
-        if not checkpoint:
-            return CONFIGS
-        from huggingface_hub import try_to_load_from_cache
+    if not checkpoint:
+        return CONFIGS
+    if (folder := Path(checkpoint).expanduser()).is_dir():
+        return {part: read_json(folder / part / "config.json") for part in CONFIGS}
+    from huggingface_hub import try_to_load_from_cache
 
-        found = [try_to_load_from_cache(checkpoint, f"{part}/config.json") for part in CONFIGS]
-        if not all(isinstance(path, str) for path in found):
-            return CONFIGS
-        return {part: read_json(Path(str(path))) for part, path in zip(CONFIGS, found, strict=True)}
-    return {part: read_json(folder / part / "config.json") for part in CONFIGS}
+    found = {part: try_to_load_from_cache(checkpoint, f"{part}/config.json") for part in CONFIGS}
+    here = {part: read_json(Path(path)) for part, path in found.items() if isinstance(path, str)}
+    return here if len(here) == len(CONFIGS) else CONFIGS
 
 
 def _plain(config: Any) -> dict[str, Any]:

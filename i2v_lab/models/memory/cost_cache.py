@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import logging
@@ -50,19 +49,12 @@ def forget() -> None:
     _memory.clear()
 
 
-@functools.cache
-def _home() -> Path | None:
-    with suppress(RuntimeError):  # a user without a home
-        return Path.home()
-    return None
-
-
 def folder() -> Path | None:
     """Where results are kept: $XDG_CACHE_HOME/i2v_lab/costs, or that below ~/.cache; None for a user without a home."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    home = _home()
-    base = Path(given) if Path(given).is_absolute() else home and home / ".cache"
-    return base / "i2v_lab" / "costs" if base else None
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    with suppress(RuntimeError):  # a user without a home
+        return (given if given.is_absolute() else Path.home() / ".cache") / "i2v_lab" / "costs"
+    return None
 
 
 def _read(name: str) -> PartCost | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import ImageFont
 
-from i2v_lab.clip import ffmpeg
+from i2v_lab.errors import printable
 
 # Fonts of common systems with Chinese, Japanese and Korean letters, which DejaVu lacks.
 _WIDE_FONTS = re.compile(r"CJK|WenQuanYi|YaHei|PingFang|SimHei|Heiti|Droid Sans Fallback|Source Han|Arial Unicode|Hiragino|Malgun")
@@ -56,7 +56,7 @@ def drawable(text: str) -> str:
     """The text as it can be drawn: characters that no font here has, or that cannot be printed, as \\u8d70."""
     lacking = _lacking(font_file(text), text)
     escaped = "".join(ascii(letter)[1:-1] if letter in lacking else letter for letter in text)
-    return ffmpeg.printable(" ".join(escaped.split()))
+    return printable(" ".join(escaped.split()))
 
 
 def wrap(text: str, width: int, size: int) -> list[str]:

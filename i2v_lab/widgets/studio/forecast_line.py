@@ -47,7 +47,7 @@ def job_progress(status: JobStatus, strings: Strings) -> str:
     return f'<div class="i2vs-progress">{shown}<div class="i2vs-below">{note}{left}</div></div>'
 
 
-STAGES = ("load", "encode", "denoise", "decode", "write")
+STAGES = ("load", "encode", "denoise", "decode", "write", "measure")
 
 
 def _stages(status: JobStatus, ended: dict[str, float], strings: Strings) -> str:

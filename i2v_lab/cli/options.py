@@ -1,0 +1,112 @@
+"""Options that several commands share: those of the settings, and one for each field of ClipParams."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from i2v_lab.clip.params import ClipParams
+    from i2v_lab.settings import Settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="answer as JSON on standard output")]
+Force = Annotated[bool, typer.Option("--force", help="make it again even where the same clip was made before")]
+Preset = Annotated[str | None, typer.Option(help="quick, standard, high or extreme; options given win")]
+Tier = Annotated[int | None, typer.Option(min=0, max=6, help=(
+    "tier of the memory ladder to begin on, whatever the plan says (docs/models.md) [default: the first on which it fits]"
+))]  # fmt: skip
+
+_SETTINGS: dict[str, tuple[str, Any]] = {  # {option: (the setting, its type and help)}
+    "output_dir": ("output.directory", Annotated[Path | None, typer.Option(help="folder of clips and records [default: results]")]),
+    "format": ("output.format", Annotated[str | None, typer.Option(help="mp4, webm or gif [default: mp4]")]),
+    "prefix": ("output.prefix", Annotated[str | None, typer.Option(help="what the clip's name begins with")]),
+    "device": (".device", Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N [default: auto]")]),
+    "port": ("server.port", Annotated[int | None, typer.Option(help="port of the page and the API [default: 7860]")]),
+    "host": ("server.host", Annotated[str | None, typer.Option(help="address to listen on; 0.0.0.0 is all [default: 127.0.0.1]")]),
+}  # fmt: skip
+
+
+def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command these options of the settings, and its argument `settings` what all sources of settings come to.
+
+    A command that takes `**fields` gets an option for every field of ClipParams too.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            options = {name: given.pop(name) for name in names}
+            command(settings=settings_of(**options), **given)
+
+        hints = get_type_hints(command, localns={"Settings": object}, include_extras=True)
+        own = [
+            item.replace(annotation=hints[name])
+            for name, item in inspect.signature(command).parameters.items()
+            if name != "settings"
+        ]
+        fields = _fields() if own and own[-1].kind is inspect.Parameter.VAR_KEYWORD else []
+        shown = [*fields, *own[: -1 if fields else None], *(_parameter(name, _SETTINGS[name][1]) for name in names)]
+        run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+        run.__annotations__ = {item.name: item.annotation for item in shown}
+        return run
+
+    return decorate
+
+
+def settings_of(**options: Any) -> Settings:
+    """The settings, of which the command line said `options` (None: it did not)."""
+    from i2v_lab.settings import load_settings
+
+    given: dict[str, dict[str, Any]] = {}
+    for name, value in options.items():
+        group, _, key = _SETTINGS[name][0].partition(".")
+        given.setdefault(group, {})[key] = value
+    return load_settings(**given.pop("", {}), **given)
+
+
+def clip_params(fields: dict[str, Any], preset: str | None, settings: Settings) -> ClipParams:
+    """Params from the options given, above the preset, above the defaults."""
+    from i2v_lab import models
+    from i2v_lab.clip.params import ClipParams
+
+    given = {"model": settings.model, **{name: value for name, value in fields.items() if value is not None}}
+    return ClipParams(**{**(models.preset(given["model"], preset) if preset else {}), **given})
+
+
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _fields() -> list[inspect.Parameter]:
+    """An option for every field of ClipParams."""
+    from i2v_lab.clip.params import ClipParams
+
+    return [_parameter(name, _option(name, about)) for name, about in ClipParams.model_json_schema()["properties"].items()]
+
+
+def _option(name: str, about: dict[str, Any]) -> Any:
+    """The option of one field of ClipParams: help with unit, range and default, out of its JSON schema.
+
+    Values are taken as text: ClipParams reads them, and names all that is wrong in one line.
+    """
+    limits = {**about, **about.get("anyOf", [{}])[0]}
+    help = str(about["description"])
+    if "enum" in about:
+        help += f"; one of {', '.join(about['enum'])}"
+    if "minimum" in limits:
+        help += f", {limits['minimum']} " + (f"to {limits['maximum']}" if limits["maximum"] < 2**31 else "or more")
+    if "maxLength" in about and "minLength" not in about:  # a path needs no such remark
+        help += f", up to {about['maxLength']} characters"
+    if about.get("unit"):
+        help += f" ({about['unit']})"
+    if "default" not in about:
+        help += " [required]"
+    elif about["default"] != "":
+        help += f" [default: {about['default']}]"
+    kind = {"integer": "<int>", "number": "<number>"}.get(about.get("type", ""), "<text>")
+    return Annotated[str | None, typer.Option(f"--{name.replace('_', '-')}", help=help, metavar=kind, show_default=False)]

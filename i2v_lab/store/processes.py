@@ -1,0 +1,44 @@
+"""Which process it was, and whether it is still there: numbers of processes come again, soon so in containers."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+CLOCK_SLACK_SECONDS = 5.0  # between a process's start, by the clock at boot, and a time that it noted
+
+
+def own_name(pid: int | None = None) -> str:
+    """A process (this one by default), as no other is called: host, number, and when it began."""
+    import psutil
+
+    pid = pid or os.getpid()
+    return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time()}"
+
+
+def lives(process_name: str) -> bool:
+    """Whether the process of this name is still there; one of another host is taken to be."""
+    host, _, rest = process_name.partition(":")
+    pid, _, began = rest.partition(":")
+    try:
+        return host != socket.gethostname() or is_there(int(pid), float(began))
+    except ValueError:
+        return False
+
+
+def is_there(pid: int, seen: float) -> bool:
+    """Whether the process of this number that was there at this time, in seconds since 1970, still is."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= seen + CLOCK_SLACK_SECONDS
+    except psutil.AccessDenied:
+        return True
+    except (psutil.Error, ValueError, TypeError, OverflowError):
+        return False
+
+
+def may_take(job_owner: str, owner: str) -> bool:
+    """Whether a worker of `owner` may take a waiting job: its own, and those of processes that have ended or that are elsewhere."""
+    return job_owner == owner or job_owner.partition(":")[0] != socket.gethostname() or not lives(job_owner)
