@@ -152,7 +152,7 @@ def test_what_a_sweep_can_show_is_said_before_it_runs(tmp_path):
     plan = plan_sweep(sweep.with_default_model("fake"), Store(tmp_path))
     line = outlook_line(*plan.settings(), sweep.metric)
     assert line == "guidance_scale, 5 settings, 3 seeds: changes above 2.2 standard deviations; 6 seeds: 1.5 (of motion)"
-    with pytest.raises(SweepError, match="metric: expected motion, got 'motoin'"):
+    with pytest.raises(SweepError, match="got 'motoin'; did you mean motion"):
         Sweep(metric="motoin")
 
 
