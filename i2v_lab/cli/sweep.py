@@ -38,6 +38,7 @@ def sweep(
     ] = None,
     base: Annotated[list[str] | None, typer.Option(help="set a parameter of all cells: prompt='zoom in slowly'")] = None,
     name: Annotated[str | None, typer.Option(help="name of the sweep, where no file gives one")] = None,
+    seeds: Annotated[int | None, typer.Option(help="how many seeds in all; clips that are there are not made again")] = None,
     metric: Annotated[str, typer.Option(help="the metric that is asked about: the report's findings weigh it most")] = "",
     retry: Annotated[
         str,
@@ -57,6 +58,7 @@ def sweep(
     """
     from i2v_lab.store import Store
     from i2v_lab.sweep import Sweep, load_sweep, with_options
+    from i2v_lab.sweep.file import with_seeds
     from i2v_lab.sweep.loop import retry_states
 
     retry_states(retry)
@@ -68,6 +70,7 @@ def sweep(
         )
     found = [load_sweep(file) for file in files] if files else [Sweep(name=name or "sweep")]
     sweeps = [with_options(item, axis or (), base or ()).with_default_model(settings.model) for item in found]
+    sweeps = [with_seeds(item, seeds) for item in sweeps] if seeds is not None else sweeps
     sweeps = [Sweep(**{**dict(item), "metric": metric}) for item in sweeps] if metric else sweeps
     for item in sweeps:
         item.cells()  # an error in the last file is reported before the first one runs
