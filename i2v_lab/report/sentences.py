@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _AXES_OF = {"size": ("resolution", "width", "height"), "codec": ("format",)}
+_LISTED = 12  # pairs in a sentence
 _UNEVEN = 3.0  # times: less does no harm
 # Reports that claim something wrong where shuffles are not exact: experiments/check_statistics.py.
 _MORE_WRONG = {"numbers": "12 %", "categories": "20 %", "smooth": "8 to 36 %"}
@@ -263,6 +264,8 @@ class Report:
             return "; no two settings can be told apart alone"
         if sum(map(len, sure.values())) == len(effect.pairs):
             return "; each setting can be told from each"
+        if sum(map(len, sure.values())) > _LISTED:
+            return f"; {sum(map(len, sure.values()))} of {len(effect.pairs)} pairs of settings can be told apart"
         return "; told apart: " + "; ".join(f"{texts[before]} from {listed(after)}" for before, after in sure.items())
 
     def _size(self, effect: Effect) -> tuple[float, float]:

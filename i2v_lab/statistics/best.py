@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from i2v_lab.errors import InputError
 from i2v_lab.statistics.columns import Numbers, amounts_of, clip_seconds, metric_column, more_is_better, peak_memory, plain
-from i2v_lab.statistics.intervals import by_seed, clipped, interval, pooled
+from i2v_lab.statistics.intervals import by_seed, interval, metric_interval, pooled
 from i2v_lab.statistics.shuffles import half_width
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def settings(table: pd.DataFrame, axes: Sequence[str], quality: str, cost: str =
         ends = [math.nan] * 6
         if compared[place] and common.any():
             means = [by_seed(kept[place, :, which], seeds) for which in (0, 1)]
-            quality_ends = clipped(column, *interval(means[0], spreads[0]))
+            quality_ends = metric_interval(column, means[0], spreads[0])
             ends = [float(means[0].mean()), *quality_ends, float(means[1].mean()), *interval(means[1], spreads[1])]
         many = len({seed for (_, seed), own in zip(blocks, there[place], strict=True) if own})
         missing = sum(own == value for own in values) - int(there[place].sum())

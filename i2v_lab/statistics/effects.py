@@ -33,6 +33,10 @@ from i2v_lab.statistics.shuffles import (
     usable,
 )
 
+MOST_CROSSED = 200  # combinations of two axes: with more they are not tested for crossing
+MOST_NUMBERS = 4_000_000  # held for the shuffles of one effect: long axes get fewer shuffles
+FEWEST_DRAWS = 200
+MOST_PAIRS = 15  # levels whose pairs are compared
 OTHERS = 0.25  # the weight of a metric that was not asked about, where one was
 
 
@@ -164,6 +168,11 @@ def _tests(found: Design, metrics: list[int], skip: Mapping[str, Collection[str]
     if not y.size:
         return
     rng = np.random.default_rng(0)
+    sizes = y.shape[: len(found.axes)]
+    crossed = [pair for pair in combinations([axis for axis, size in enumerate(sizes) if size > 1], 2)
+               if sizes[pair[0]] * sizes[pair[1]] <= MOST_CROSSED]  # fmt: skip
+    cells = max([*sizes, *(sizes[one] * sizes[other] for one, other in crossed)])
+    draws = min(draws, max(FEWEST_DRAWS, MOST_NUMBERS // (cells * len(metrics))))
     tables = [main_table(y, axis) for axis in range(len(found.axes))]
     orders = shuffles(tables, draws, rng)
 
@@ -184,7 +193,7 @@ def _tests(found: Design, metrics: list[int], skip: Mapping[str, Collection[str]
         if y.shape[axis] > 1:
             use = np.isfinite(tables[axis]).all(-1).sum(0) > 1
             yield from test((axis,), tables[axis][:, use], orders[axis][:, use])
-    for one, other in combinations([axis for axis in range(len(found.axes)) if y.shape[axis] > 1], 2):
+    for one, other in crossed:
         table = y.mean(tuple(axis for axis in range(len(found.axes)) if axis not in (one, other)))
         use = np.isfinite(table).all((0, 1, 3))  # complete blocks only
         if use.any():
@@ -216,7 +225,7 @@ def _described(found: Design, test: _Test, p: Mapping[int, float]) -> Iterator[E
     smooth = (
         is_smooth(rest, test.orders[:, complete]) if blocks > 1 and cells > 3 and len(test.axes) == 1 and test.ordered[0] else False
     )
-    uneven = unevenness(rest, test.orders[:, complete]) if len(test.axes) == 1 else np.ones(len(test.metrics))
+    uneven = unevenness(rest) if len(test.axes) == 1 else np.ones(len(test.metrics))
     for place, metric in enumerate(test.metrics):
         own = rest[..., place]
         errors = np.sqrt((own**2).sum() / max((cells - 1) * (blocks - 1), 1)) if blocks > 1 else np.nan
@@ -255,7 +264,7 @@ def _described(found: Design, test: _Test, p: Mapping[int, float]) -> Iterator[E
 
 def _pairs(table: Numbers) -> list[tuple[Pair, ...]]:
     """Every two levels, for each metric of the table (levels, blocks, metrics), complete."""
-    if table.shape[1] < 2:
+    if table.shape[1] < 2 or len(table) > MOST_PAIRS:
         return [() for _ in range(table.shape[2])]
     half, means = half_width(table), table.mean(1)
     found = []

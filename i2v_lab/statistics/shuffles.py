@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import permutations, product
 from math import factorial
 
@@ -165,11 +166,10 @@ def half_width(table: Numbers, level: float = LEVEL) -> Numbers:
     return quantile * error(np.zeros((levels, metrics)))
 
 
-def unevenness(rest: Numbers, orders: Orders) -> Numbers:
+def unevenness(rest: Numbers) -> Numbers:
     """The largest standard deviation of a level over the smallest (at most 100), a number a metric; 1 where chance explains it.
 
-    A block's mean holds a part of each level's deviation, so the mean squares of residuals are more even than the variances are;
-    that is taken back. The largest mean square is compared with that of shuffled residuals, at 1 %.
+    By Cochran's (1941) C: the largest sum of squares of a level over that of all, against normal noise, at 1 %.
 
     Args:
         rest: residuals (levels, blocks, metrics): block and level means are taken off.
@@ -177,16 +177,21 @@ def unevenness(rest: Numbers, orders: Orders) -> Numbers:
     levels, blocks, metrics = rest.shape
     if levels < 3 or blocks < 2:
         return np.ones(metrics)
-    squares = np.zeros((len(orders), levels, metrics))
-    for block in range(blocks):
-        squares += rest[orders[:, block], block] ** 2
-    largest = squares.max(1)
-    chance = (largest >= largest[0] * (1 - ROUNDING)).mean(0)
-    own = squares[0]
+    own = (rest**2).sum(1)
+    # A block's mean holds a part of each level's deviation: the mean squares are more even than the variances are.
     variance = (own - own.sum(0) / (levels * (levels - 1))) / (1 - 2 / levels)
     top = variance.max(0)
     ratio = np.sqrt(top / np.maximum(variance.min(0), top / 100**2 + 1e-300))
-    return np.where((chance <= 0.01) & (top > 0), ratio, 1.0)
+    return np.where(own.max(0) > _cochran(levels, blocks) * own.sum(0), ratio, 1.0)
+
+
+@cache
+def _cochran(levels: int, blocks: int) -> float:
+    """The C of residuals of normal noise, the highest 1 %."""
+    rest = np.random.default_rng(0).standard_normal((1000, levels, blocks))
+    rest = rest - rest.mean(1, keepdims=True) - rest.mean(2, keepdims=True) + rest.mean((1, 2), keepdims=True)
+    own = (rest**2).sum(2)
+    return float(np.quantile(own.max(1) / own.sum(1), 0.99))
 
 
 def is_smooth(rest: Numbers, orders: Orders) -> bool:
