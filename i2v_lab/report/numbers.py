@@ -7,12 +7,20 @@ from collections.abc import Sequence
 
 from i2v_lab.metrics import METRICS
 
+_DIGITS = 4  # of a number, at most
+
 
 def title(metric: str) -> str:
     """What a metric is called, from its name or its column."""
     known = METRICS.get(metric.removeprefix("metric_"))
     found = known.title if known else metric.removeprefix("metric_")
     return found[:1].upper() + found[1:] + (" (proxy)" if known and known.proxy else "")
+
+
+def in_line(metric: str) -> str:
+    """Its title within a sentence."""
+    found = title(metric)
+    return found[:1].lower() + found[1:]
 
 
 def number(value: float, *, sign: bool = False) -> str:
@@ -26,7 +34,8 @@ def to_digits(value: float, half: float, *, sign: bool = False) -> str:
     if math.isnan(half) or half <= 0:
         return number(value, sign=sign)
     places = max(0, 1 - math.floor(math.log10(half)))
-    return f"{value:{'+' if sign else ''}.{min(places, 9)}f}"
+    whole = math.floor(math.log10(abs(value))) + 1 if value else 1
+    return f"{value:{'+' if sign else ''}.{max(0, min(places, _DIGITS - whole))}f}"
 
 
 def span_text(change: float, low: float, high: float) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from i2v_lab import statistics
 from i2v_lab.metrics import METRICS
 from i2v_lab.metrics.visible import visible_from
-from i2v_lab.report.numbers import listed, number, p_text, span_text, title, to_digits
+from i2v_lab.report.numbers import in_line, listed, number, p_text, span_text, title, to_digits
 from i2v_lab.report.player.grid import plain_values, value_order, value_texts
 from i2v_lab.report.style import shown_axes, shown_metrics
 from i2v_lab.statistics import Design, Effect
@@ -114,7 +114,7 @@ class Report:
         if not tested:
             return f"{many} One seed: differences may be chance. Run more seeds to find out."
         scope = "with other seeds and pictures like these" if self.found.pictures > 1 else "with other seeds, for this picture"
-        asked = f" The sweep asks about {title(self.asked).lower()}; other metrics are exploratory." if self.asked else ""
+        asked = f" The sweep asks about {in_line(self.asked)}; other metrics are exploratory." if self.asked else ""
         return (
             f"{many} A finding would hold {scope}: the chance that any of them is wrong is at most 5 % for the whole report, by "
             f"shuffling the values of each axis within {'pictures and seeds' if self.found.pictures > 1 else 'seeds'}. The intervals of "
@@ -200,10 +200,12 @@ class Report:
         head = f"{title(effect.metric)} {'rises' if effect.change > 0 else 'falls'} with {self._axis(name)}"
         change = f"{span_text(effect.change, effect.low, effect.high)}{unit}"
         if effect.shape == "bend":
-            head = f"{title(effect.metric)} is {'highest' if effect.change > 0 else 'lowest'} in the middle of {self._axis(name)}"
-            line = f"the middle of a curve through the {len(values)} settings is {change} from its ends"
+            head = f"{title(effect.metric)} changes along {self._axis(name)}, not in a straight line"
+            line = f"the middle of a curve through the {len(values)} settings, in order, lies {change} from its ends"
         else:
-            line = f"a straight line through the {len(values)} settings changes by {change}" if len(values) > 2 else change
+            line = (
+                f"a straight line through the {len(values)} settings, in order, changes by {change}" if len(values) > 2 else change
+            )
         return f"{head}: {', '.join(shown)}{unit}; {line}{self._apart(effect)}"
 
     def _differing(self, effect: Effect) -> str:
@@ -240,7 +242,7 @@ class Report:
             f"; the change grows by {span_text(effect.change, effect.low, effect.high)}" if not math.isnan(effect.change) else ""
         )
         return (
-            f"What {one} does to {title(effect.metric).lower()} depends on {other}: from {first} to {last} it changes by "
+            f"What {one} does to {in_line(effect.metric)} depends on {other}: from {first} to {last} it changes by "
             f"{' and by '.join(parts)}{self._unit(effect.metric)}{extra}"
         )
 
@@ -295,7 +297,7 @@ class Report:
             why.append(f"seeds spread {times} as much in one setting as in another")
         if effect.smooth:
             why.append("a seed's luck is alike at neighbouring values")
-        if not why:
+        if not why or effect.firm:
             return ""
         rate = _MORE_WRONG["smooth" if effect.smooth else "categories" if effect.shape == "differ" else "numbers"]
         return f" Less sure than the rest: {listed(why)}; of such reports {rate} claim something wrong, not 5 %."
@@ -304,7 +306,7 @@ class Report:
         if not small:
             return []
         parts = [
-            f"{title(effect.metric).lower()} along {' and '.join(effect.axes)} (at most {number(self._size(effect)[1])}"
+            f"{in_line(effect.metric)} along {' and '.join(effect.axes)} (at most {number(self._size(effect)[1])}"
             f"{self._unit(effect.metric)}; visible from {number(self._visible(effect))})"
             for effect in small
         ]
@@ -314,7 +316,7 @@ class Report:
         by_axes: dict[tuple[str, ...], list[str]] = {}
         for column, names in self.skip.items():
             if names:
-                by_axes.setdefault(tuple(sorted(names)), []).append(title(column).lower())
+                by_axes.setdefault(tuple(sorted(names)), []).append(in_line(column))
         return [f"Not comparable over {listed(axes)}, so not tested: {listed(names)}." for axes, names in by_axes.items()]
 
     def _unseen(self, effects: Sequence[Effect]) -> list[str]:
@@ -325,7 +327,7 @@ class Report:
             equal = [effect for effect in own if np.ptp(effect.means) == 0 and effect.spread == 0]
             rest = [effect for effect in own if effect not in equal]
             if equal:
-                lines.append(f"Equal along {axis.name}: {listed([title(effect.metric).lower() for effect in equal])}.")
+                lines.append(f"Equal along {axis.name}: {listed([in_line(effect.metric) for effect in equal])}.")
             if not rest:
                 continue
             settings, blocks = len(rest[0].values[0]), len(self.found.blocks)
@@ -337,7 +339,7 @@ class Report:
             sizes = []
             for effect in rest:
                 size = least_found(settings, blocks, effect.metric == f"metric_{self.asked}") * effect.spread
-                sizes.append(f"{title(effect.metric).lower()} ({number(size)}{self._unit(effect.metric)})")
+                sizes.append(f"{in_line(effect.metric)} ({number(size)}{self._unit(effect.metric)})")
             parts.append(f"along {axis.name} in {listed(sizes)}")
         if parts:
             lines.append(
