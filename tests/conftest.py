@@ -146,14 +146,19 @@ def inside(
             monkeypatch.delenv(name)
         for name, value in {"XDG_CONFIG_HOME": str(tmp_path / "config"), **(env or {})}.items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setenv("PYTHONSAFEPATH", os.environ.get("PYTHONSAFEPATH", ""))
+        monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["i2v-lab", *map(str, words)])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         log, code = logging.getLogger("i2v_lab"), 0
         try:
             main()
         except SystemExit as end:
             code = int(end.code or 0)
         finally:
+            for number, before in handlers.items():
+                signal.signal(number, before)
             for handler in log.handlers[:]:
                 log.removeHandler(handler)
                 handler.close()

@@ -88,10 +88,10 @@ def test_two_files_load_the_model_once_and_their_notebooks_run_no_file_of_the_fo
     models.unload()
     sweeps = [Sweep(name=name, base={**BASE, "prompt": name, "model": "fake"}) for name in ("left", "right")]
     reports = notebook.execute(sweeps, Store(tmp_path / "results"), Settings(), notebook=BOOKS / "which_kernel.ipynb")
-    assert [(report.counts, report.problem) for report in reports] == [({"done": 1}, "")] * 2
+    assert [(report.result.counts, report.problem) for report in reports] == [({"done": 1}, "")] * 2
     assert loads == ["fake"]
     for report in reports:
-        book = nbformat.read(report.folder / "report.ipynb", as_version=4)
+        book = nbformat.read(report.result.folder / "report.ipynb", as_version=4)
         assert book.cells[-1].outputs[0].text.startswith("0 made in process ")  # it found the clips made
     assert sorted(here.iterdir()) == before
     assert not list(temporary.iterdir())  # sockets and connection files are gone
@@ -147,7 +147,7 @@ def test_a_notebook_that_fails_is_saved_and_the_next_one_goes_on(tmp_path: Path)
     reports = notebook.execute(sweeps, store, Settings(), notebook=BOOKS / "broken.ipynb")
     for report in reports:
         assert report.problem == "RuntimeError: on purpose"
-        book = nbformat.read(report.folder / "report.ipynb", as_version=4)
+        book = nbformat.read(report.result.folder / "report.ipynb", as_version=4)
         texts = [output.get("text", "") for cell in book.cells for output in cell.get("outputs", [])]
         assert "before the fault\n" in texts
         assert "never\n" not in texts
@@ -158,9 +158,9 @@ def test_a_notebook_that_fails_is_saved_and_the_next_one_goes_on(tmp_path: Path)
 def test_a_sweep_without_one_clip_has_a_report_too(tmp_path: Path) -> None:
     sweep = Sweep(name="none", base={**BASE, "model": "fake", "image": "gone.png"}, seeds=[1, 2])
     (report,) = notebook.execute([sweep], Store(tmp_path / "results"), Settings())
-    assert (report.problem, report.counts) == ("", {"failed": 2})
+    assert (report.problem, report.result.counts) == ("", {"failed": 2})
     assert report.html and "gone.png" in report.html.read_text()
-    assert not (report.folder / "grid.mp4").exists()
+    assert not (report.result.folder / "grid.mp4").exists()
 
 
 def test_cells_that_fail_make_the_command_fail_and_are_retried(tmp_path: Path, i2v_lab: Run) -> None:

@@ -124,10 +124,11 @@ def test_labels_are_neither_cut_nor_do_they_overlap(tmp_path, axes):
         for line in words.lines:
             left, _, right, bottom = text.font(words.size, line).getbbox(line)
             assert right - min(left, 0) <= words.width + 1
-            assert bottom <= words.height
+            assert bottom <= mosaic._tall(words.lines, words.size)
         assert words.left >= 0 and words.left + words.width <= layout.width
-        assert words.top >= 0 and words.top + words.height <= layout.height
-    boxes = [(box.left, box.top, box.left + box.width, box.top + box.height) for box in (*layout.texts, *layout.places)]
+        assert words.top >= 0 and words.top + mosaic._tall(words.lines, words.size) <= layout.height
+    boxes = [(box.left, box.top, box.left + box.width, box.top + box.height) for box in layout.places]
+    boxes += [(box.left, box.top, box.left + box.width, box.top + mosaic._tall(box.lines, box.size)) for box in layout.texts]
     for one, other in combinations(boxes, 2):
         assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
     # Every letter of every label is there.
@@ -154,7 +155,7 @@ def test_a_failed_cell_shows_its_reason(tmp_path):
     assert " ".join(reason.lines).split() == table["reason"][1].split()
     box = frames[0][place.top : place.top + place.height, place.left : place.left + place.width]
     assert (box.min(axis=2) < 120).sum() > 200  # ink
-    assert reason.top + reason.height <= place.top + place.height
+    assert reason.top + mosaic._tall(reason.lines, reason.size) <= place.top + place.height
     none = make_sweep(tmp_path / "none", [{"seed": 0, "status": "stopped", "reason": "interrupted"}])
     assert len(decoded(grid_video(none, ["seed"], tmp_path / "none.mp4"))[0]) == 2
 
@@ -164,7 +165,7 @@ def test_a_reason_that_has_no_room_ends_with_an_ellipsis(tmp_path):
     place = layout_of(table, ["seed"]).places[0]
     _, reason = mosaic.reason_boxes(place, table["reason"][0])
     assert reason.lines[-1].endswith("…")
-    assert reason.top + reason.height <= place.top + place.height
+    assert reason.top + mosaic._tall(reason.lines, reason.size) <= place.top + place.height
 
 
 def test_many_columns_go_on_in_a_second_band_and_too_many_cells_are_refused():

@@ -169,10 +169,12 @@ def test_a_checkpoint_that_only_the_clip_names_is_neither_fetched_nor_opened(mod
     assert restore(clip, None, str(photograph), "closed-form")[0].model == "closed-form"
 
 
-def test_a_checkpoint_is_found_by_its_folders_name(photograph, tmp_path):
-    folder = tmp_path / "checkpoints" / "mine"
-    folder.mkdir(parents=True)
-    (folder / "model_index.json").write_text("{}")
+def test_a_folder_that_is_called_as_the_clip_says_is_not_opened(photograph, tmp_path):
+    for folder in (Path("mine"), Path("checkpoints/mine")):
+        folder.mkdir(parents=True)
+        (folder / "model_index.json").write_text("{}")
     sha256 = open_picture(photograph).sha256
-    clip = clip_with(tmp_path, {"params": {"image": "x.jpg", "model": "mine"}, "record": {"image_sha256": sha256}})
-    assert restore(clip, None, str(photograph))[0].model == "checkpoints/mine"
+    clip = clip_with(tmp_path, {"params": {"image": "x.jpg", "model": "mine"}, "record": {"image_sha256": sha256, "key": "k"}})
+    with pytest.raises(ModelError, match="no folder is opened because a clip names it"):
+        restore(clip, None, str(photograph))
+    assert restore(clip, None, str(photograph), "mine")[0].model == "mine"

@@ -42,6 +42,7 @@ def test_the_token_is_taken_in_the_header_the_query_and_then_as_a_cookie(server)
     with requests.Session() as browser:
         page = browser.get(f"{server.url}/", params={"token": TOKEN}, allow_redirects=False, timeout=60)
         assert page.headers["Location"] == "/voila/render/notebooks/studio.ipynb"
+        assert "samesite=lax" in page.headers["Set-Cookie"].lower().split(f"username-127-0-0-1-{server.port}=")[1]
         assert browser.get(f"{server.url}/api/clips", timeout=60).status_code == 200
         assert browser.post(f"{server.url}/api/clips", json={"image": "sample:coffee"}, timeout=60).status_code == 403
     health = requests.get(f"{server.url}/api/health", timeout=60)
@@ -73,12 +74,41 @@ def test_posts_of_other_sites_are_refused(open_server, headers):
     assert open_server.send("POST", "/api/clips", json={**body, "seed": 77}, headers=own).status_code == 202
 
 
-def raw(server, target: str) -> int:
-    """The status of a GET whose path no library has tidied."""
+def sent(server, request: str) -> int:
+    """The status of a request that no library has tidied; 400 where the connection was only closed."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as line:
-        line.sendall(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nAuthorization: Bearer {TOKEN}\r\n"
-                     "Connection: close\r\n\r\n".encode())  # fmt: skip
-        return int(line.makefile("rb").readline().split()[1])
+        line.sendall(request.encode("latin-1"))
+        return int((line.makefile("rb").readline() or b"closed 400").split()[1])
+
+
+def raw(server, target: str) -> int:
+    """The status of a GET of this path, as it is."""
+    return sent(server, f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nAuthorization: Bearer {TOKEN}\r\n"
+                "Connection: close\r\n\r\n")  # fmt: skip
+
+
+MALFORMED = {
+    **{f"Content-Length: {length}": f"Content-Length: {length}\r\n\r\nhello" for length in (
+        "1e3", "-1", "+5", "1_0", "0x10", "5 5", "", "9" * 20, "5, 6", "\xb2")},
+    "another transfer encoding": "Transfer-Encoding: gzip\r\n\r\nhello",
+    "two lengths": "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    "a chunk without a length": "Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
+    "an endless chunk": f"Transfer-Encoding: chunked\r\n\r\n{'F' * 16}\r\nhello",
+    "no header": "nothing here\r\n\r\n",
+    "a zero byte": "X: a\0b\r\n\r\n",
+    "a long header": f"X: {'a' * 100_000}\r\n\r\n",
+    "two hosts": "Host: elsewhere\r\n\r\n",
+    "a broken form": "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 18\r\n\r\n--x\r\nbroken\r\n--x--",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_request_is_refused_before_its_body_is_read(server, name):
+    for path in ("/api/clips", "/api/health", "/api/predict", "/lab", "/"):
+        for token in ("", f"Authorization: Bearer {TOKEN}\r\n"):
+            request = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n{token}{MALFORMED[name]}"
+            assert 400 <= sent(server, request) < 500, (path, token)
+    assert server.answers()
 
 
 @pytest.mark.parametrize(

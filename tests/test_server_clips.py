@@ -85,6 +85,9 @@ def test_a_part_of_a_clip_can_be_asked_for(server):
     assert server.get(path, headers={"Range": "bytes=-5"}).content == whole.content[-5:]
     beyond = server.get(path, headers={"Range": f"bytes={size}-"})
     assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, f"bytes */{size}")
+    for wrong in ("bytes=--5", "bytes=9-3", "bytes=a-b", "bytes=", "bytes=1-2,--3", "items=0-5", "bytes=" + "9" * 5000 + "-"):
+        answer = server.get(path, headers={"Range": wrong})
+        assert (answer.status_code, answer.json()["error"]["field"]) == (400, "Range"), wrong
     head = server.send("HEAD", path)
     assert (head.status_code, head.headers["Content-Length"], head.content) == (200, str(size), b"")
 
@@ -126,6 +129,18 @@ def test_events_tell_all_states_in_order_and_go_on_where_they_broke_off(server, 
     again = server.get(f"/api/clips/{second}/events", headers={"Last-Event-ID": told[0][0]})
     assert [event[0] for event in events(again.text)] == [told[-1][0]]
     assert server.get(f"/api/clips/{second}/events", headers={"Last-Event-ID": told[-1][0]}).status_code == 204
+
+
+def test_answers_are_ascii_and_strict(server):
+    """A prompt may hold what a terminal obeys (U+009B begins a command), and a figure may be none."""
+    id = server.ask(seed=33, prompt="\x9b31m caf\xe9 \u202e\x1b[2J")
+    job = server.ended(id)
+    result = json.dumps({**json.loads(jobs_of(server.folder / "results").get(id).result), "peak_gib": float("nan")})
+    jobs_of(server.folder / "results").database.update("UPDATE jobs SET result = ? WHERE id = ?", (result, id))
+    answers = [server.get(path).content for path in (f"/api/clips/{id}", "/api/clips", f"/api/clips/{id}/events")]
+    assert all(answer.isascii() and b"\x1b" not in answer and b"NaN" not in answer for answer in answers)
+    assert json.loads(answers[0])["result"]["peak_gib"] is None
+    assert json.loads(answers[0])["params"]["prompt"] == job["params"]["prompt"] == "\x9b31m caf\xe9 \u202e\x1b[2J"
 
 
 def test_a_full_queue_answers_429_with_the_time_to_try_again(server, monkeypatch):

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
@@ -22,12 +28,25 @@ from i2v_lab.store import Store
 pytest_plugins = ("server_fixtures",)
 
 
-def test_a_worker_killed_in_mid_job_costs_that_job_and_no_other(own_server, monkeypatch):
-    server = own_server()
-    victim = server.ask(model="closed-form", resolution="256p", num_frames=16, num_inference_steps=1000)
-    others = [server.ask(seed=seed) for seed in range(3)]
-    wait_for(lambda: server.job(victim)["stage"] == "denoise" and server.job(victim)["step"] > 0, lambda: str(server.job(victim)))
+def hold_a_clip(server):
+    """(id, worker) of a long clip that is being denoised, whose worker was suspended."""
+    id = server.ask(model="closed-form", resolution="256p", num_frames=256, num_inference_steps=1000)
+    wait_for(lambda: server.job(id)["stage"] == "denoise" and server.job(id)["step"] > 0, lambda: str(server.job(id)))
     (worker,) = server.workers()
+    worker.suspend()
+    return id, worker
+
+
+def waits_for(process, number):
+    """Whether a suspended process was sent this signal."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"ShdPnd:\s*(\w+)", status)[1], 16) >> (number - 1) & 1
+
+
+def test_a_worker_killed_in_mid_job_costs_that_job_and_no_other(own_server):
+    server = own_server()
+    victim, worker = hold_a_clip(server)
+    others = [server.ask(seed=seed) for seed in range(3)]
     worker.kill()
     lost = server.ended(victim)
     assert lost["state"] == "failed"
@@ -62,6 +81,67 @@ def test_a_run_that_was_done_when_its_worker_died_is_done(own_server, tmp_path):
         wait_for(lambda: server.workers() == [])
 
 
+def test_a_server_ends_though_somebody_follows_a_clip(own_server, monkeypatch):
+    server = own_server()
+    with server.device_taken(monkeypatch):
+        id = server.ask(seed=1)
+        stream = server.get(f"/api/clips/{id}/events", stream=True)
+        assert next(stream.iter_lines())
+        server.end()
+    assert server.process.returncode == 0
+    assert jobs_of(server.folder / "results").get(id).state == "stopped"
+
+
+@pytest.mark.parametrize("loss", ["database", "folder"])
+def test_a_server_gets_over_the_loss_of_its_database(own_server, monkeypatch, loss):
+    """The jobs that ran or waited are made all the same, and what was made before is found by its clip."""
+    server = own_server()
+    before = server.ask(seed=1)
+    server.ended(before)
+    results = server.folder / "results"
+    with server.device_taken(monkeypatch):
+        running = server.ask(seed=2)
+        wait_for(lambda: server.job(running)["stage"] == "wait")
+        waiting = [server.ask(seed=3 + number) for number in range(3)]
+        if loss == "folder":
+            shutil.rmtree(results)
+        else:
+            for file in results.glob("runs.db*"):
+                file.rename(server.folder / file.name)
+        wait_for(lambda: [job.id for job in jobs_of(results).active()] == [running, *waiting])
+        assert server.answers()
+        follower = ThreadPoolExecutor(1).submit(lambda: server.get(f"/api/clips/{waiting[-1]}/events").text)
+    assert [server.ended(id)["state"] for id in (running, *waiting)] == ["done"] * 4
+    assert "event: done" in follower.result(60)
+    assert server.ended(server.ask(seed=9))["state"] == "done"
+    records = {run.id: run.status for run in Store(results).records()}
+    assert records == dict.fromkeys(records, "done")
+    assert (before in records) == (loss == "database")
+
+
+def test_a_foreign_database_is_refused_and_health_says_so(own_server):
+    server = own_server()
+    results = server.folder / "results"
+    for file in results.glob("runs.db*"):
+        file.unlink()
+    with closing(sqlite3.connect(results / "runs.db")) as connection:
+        connection.executescript("CREATE TABLE notes (text); INSERT INTO notes VALUES ('mine')")
+    before = (results / "runs.db").read_bytes()
+    for method, path in (("GET", "/api/health"), ("GET", "/api/clips"), ("POST", "/api/clips")):
+        answer = server.send(method, path, json={"image": "sample:coffee"} if method == "POST" else None)
+        assert (answer.status_code, answer.json()["error"]["field"]) == (503, "store"), answer.text
+        assert answer.json()["error"]["message"].startswith("runs.db is not a record of runs, but another program's database")
+    done = subprocess.run(
+        [sys.executable, "-m", "i2v_lab", "doctor", "--output-dir", results], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "missing  record of runs" in done.stdout
+    assert (results / "runs.db").read_bytes() == before
+    (results / "runs.db").unlink()
+    assert server.answers()
+    assert server.ended(server.ask(seed=1))["state"] == "done"
+
+
 @pytest.mark.slow
 def test_a_server_killed_with_five_jobs_waiting_leaves_none_forgotten_and_makes_none_twice(own_server, monkeypatch):
     first = own_server()
@@ -92,11 +172,11 @@ def test_the_server_runs_in_the_background_and_ends_gracefully(tmp_path):
     (log,) = (tmp_path / "logs").glob("app_*.log")
     assert re.fullmatch(r"app_\d{8}_\d{6}\.log", log.name)
     assert f"tail -f {log}" in out
-    running = server.ask(model="closed-form", resolution="256p", num_inference_steps=1000)
+    running, worker = hold_a_clip(server)
     waiting = server.ask(seed=1)
-    wait_for(lambda: server.job(running)["stage"] == "denoise")
-    (worker,) = server.workers()
     ended = start_command("serve", "--stop", "--port", server.port, cwd=tmp_path, env=env)
+    wait_for(lambda: waits_for(worker, signal.SIGTERM))
+    worker.resume()
     out, err = ended.communicate(timeout=120)
     assert ended.returncode == 0, err
     assert not psutil.pid_exists(worker.pid)

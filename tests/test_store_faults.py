@@ -7,7 +7,6 @@ import hashlib
 import os
 import signal
 import sqlite3
-import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -21,6 +20,8 @@ from records import FULL, fault, python, record
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.store import Store
+
+pytest_plugins = ("disks",)
 
 
 @pytest.fixture
@@ -228,17 +229,6 @@ def test_a_folder_without_rights() -> None:
         finally:
             for path in (folder, store.directory):
                 path.chmod(0o755)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"needs the rights to mount a small tmpfs: {done.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 def fill(disk: Path, name: str) -> None:

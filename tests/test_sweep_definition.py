@@ -207,7 +207,7 @@ FAULTS = {
     "axes: {seed: [1, 2], fps: [8]}\nzip: [[seed, fps]]": "zip: expected axes of equal length, got seed has 2, fps has 1",
     "axes: {seed: [1, 2]}\nzip: [[seed, fps]]": "zip: fps: unknown axis",
     "axes: {seed: [1], fps: [8]}\norder: [seed]": "order: expected every axis, fps is missing",
-    "axes: {seed: [1], fps: [8]}\norder: [seed, seed, fps]": "seed: is twice in zip or in order",
+    "axes: {seed: [1], fps: [8]}\norder: [seed, seed, fps]": "seed: is twice in order",
     "base: {prompt: a cat}\naxes: {prompt: 'dog -> [bird]'}": "prompt: expected 'dog', the word to replace, in the prompt of base",
     "axes: {prompt: ' -> [bird]'}": "prompt: expected WORD -> [OTHER, ...]",
     "base: {prompt: a}\naxes: {prompt: 'a -> [b'}": "a bracket is missing",

@@ -10,18 +10,20 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from i2v_lab.cli.interrupt import stops
 from i2v_lab.cli.measure import measure
 from i2v_lab.cli.options import AsJson, Force, Preset, Tier, clip_params, with_settings
 from i2v_lab.cli.plan import plan
 from i2v_lab.cli.serve import serve
 from i2v_lab.cli.sweep import sweep, sweep_screen
-from i2v_lab.cli.terminal import listening, record_fields, remark, show_advice, show_record, show_runs, tell, tell_json
-from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
+from i2v_lab.cli.terminal import listening, record_fields, remark, show_record, show_runs, tell, tell_json
+from i2v_lab.errors import I2VLabError, InputError, ParamsError, PictureError, Stop
 from i2v_lab.log import log_path, start_log
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 
-def _run(params: ClipParams, settings: Settings, *, force: bool, tier: int | None = None) -> tuple[RunRecord, bool]:
+def _make(params: ClipParams, settings: Settings, *, force: bool, tier: int | None = None) -> tuple[RunRecord, bool]:
     """Make one clip while the terminal shows progress: (record, whether it was made before)."""
     from i2v_lab.clip.record import new_id
     from i2v_lab.run import run_clip
@@ -48,15 +50,13 @@ def _run(params: ClipParams, settings: Settings, *, force: bool, tier: int | Non
     return record, record.id != id
 
 
-def _answer(record: RunRecord, settings: Settings, as_json: bool, **more: bool) -> None:
+def _answer(record: RunRecord, settings: Settings, as_json: bool, **more: bool) -> int:
+    """Show a run to people or to a program. Returns the exit code."""
     directory = settings.output.directory.absolute()
     if as_json:
         tell_json(record_fields(record, directory) | more)
     else:
         show_record(record, directory, made_before=more.get("made_before", False))
-
-
-def _exit_code(record: RunRecord) -> int:
     return {"done": 0, "stopped": 130}.get(record.status, 1)
 
 
@@ -69,21 +69,20 @@ def generate(
     start_log(settings.log.directory)
     params = clip_params(fields, preset, settings)
     _advise(params)
-    record, found = _run(params, settings, force=force, tier=tier)
-    _answer(record, settings, as_json, made_before=found)
-    raise typer.Exit(_exit_code(record))
+    record, found = _make(params, settings, force=force, tier=tier)
+    raise typer.Exit(_answer(record, settings, as_json, made_before=found))
 
 
 def _advise(params: ClipParams) -> None:
+    """Each warning on a line of standard error."""
     from i2v_lab import models
     from i2v_lab.clip.picture import open_picture
-    from i2v_lab.errors import PictureError
 
-    try:
+    picture = None
+    with suppress(PictureError):  # the run reports and records it
         picture = open_picture(params.image)
-    except PictureError:
-        picture = None  # the run reports and records it
-    show_advice(models.advice(params, picture))
+    for advice in models.advice(params, picture):
+        remark(f"advice: {advice}", "yellow")
 
 
 @app.command()
@@ -98,15 +97,13 @@ def batch(
     """Make many clips, one after another; a row that fails is recorded and passed over."""
     from i2v_lab.store import Store
     from i2v_lab.sweep import SweepStop, read_rows, run_batch
-    from i2v_lab.sweep.stop import stop_on_signals
 
     start_log(settings.log.directory)
     rows, store, stop = read_rows(file), Store(settings.output.directory), SweepStop()
     codes: list[int] = []
-    with sweep_screen(numbered=True) as screen, stop_on_signals(stop.ask, ["step"], say=lambda text: remark(text, "yellow")):
+    with sweep_screen(numbered=True) as screen, stops(stop.ask, ["step"]):
         for record, found in run_batch(rows, store, settings, progress=screen, stop=stop, force=force, tier=tier):
-            _answer(record, settings, as_json, made_before=found)
-            codes.append(_exit_code(record))
+            codes.append(_answer(record, settings, as_json, made_before=found))
     raise typer.Exit(max(codes) if len(codes) == len(rows) else 130)
 
 
@@ -118,8 +115,11 @@ def runs(
     limit: Annotated[int, typer.Option(min=1, help="show the newest so many")] = 20,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="the whole table as CSV on standard output")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="first record the clips that no run has, from what they carry")
+    ] = False,
 ) -> None:
-    """List the runs."""
+    """List the runs. One whose clip was deleted is shown as gone."""
     from i2v_lab.clip.record import Status
     from i2v_lab.store import Store
 
@@ -127,15 +127,18 @@ def runs(
         raise ParamsError(f"--status: expected {', '.join(get_args(Status))}, got {status!r}")
     store = Store(settings.output.directory)
     chosen: Any = status
+    if rebuild:
+        remark(f"{store.rebuild()} runs were recorded from their clips")
     if as_csv:
         store.runs(status=chosen).to_csv(sys.stdout, index=False)
     elif as_json:
         for record in store.records(status=chosen):
-            tell_json(record_fields(record, store.directory))
+            tell_json(record_fields(record, store.directory) | ({"gone": True} if store.is_gone(record) else {}))
     else:
         records = store.records(status=chosen, limit=limit)
         if records:
-            show_runs(records)
+            gone = {"clip": "", "reason": "its clip is gone"}
+            show_runs([record.model_copy(update=gone) if store.is_gone(record) else record for record in records])
         else:
             remark(f"no such runs in {store.directory}; make one: i2v-lab generate --image sample:coffee --prompt 'zoom in slowly'")
 
@@ -161,9 +164,7 @@ def again(
     settings: Settings,
     clip: Path,
     image: Annotated[str | None, typer.Option(help="the picture, where it cannot be found by its hash")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="the checkpoint's folder or hub id, where it cannot be found by its name")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="the checkpoint's folder or hub id, where it is not found")] = None,
     tier: Tier = None,
     as_json: AsJson = False,
     format: Annotated[str | None, typer.Option(help="mp4, webm or gif [default: as the clip]")] = None,
@@ -182,21 +183,17 @@ def again(
     params, before = restore(clip, Store(settings.output.directory), image, model)
     if tier is None and before.get("actual_tier") in (5, 6) and changes_pixels(5, params.height, params.width):
         tier = 5  # decoded in tiles: only so it is the same clip
-    record, _ = _run(params, settings, force=True, tier=tier)
+    record, _ = _make(params, settings, force=True, tier=tier)
     if record.status != "done":
-        _answer(record, settings, as_json)
-        raise typer.Exit(_exit_code(record))
+        raise typer.Exit(_answer(record, settings, as_json))
     equal = record.frames_sha256 == before.get("frames_sha256")
     _answer(record, settings, as_json, frames_equal=equal)
     if equal:
         remark("frames are equal to those of the first time")
     else:
         old: Any = before.get("versions")
-        other = (
-            [f"{name} {str(old.get(name))[:40]}, now {now}" for name, now in record.versions.items() if old.get(name) != now]
-            if isinstance(old, dict)
-            else []
-        )
+        old = old if isinstance(old, dict) else record.versions
+        other = [f"{name} {str(old.get(name))[:40]}, now {now}" for name, now in record.versions.items() if old.get(name) != now]
         remark("frames differ from those of the first time" + (f": it was made with {'; '.join(other)}" if other else ""), "yellow")
 
 
@@ -221,10 +218,9 @@ def models(as_json: AsJson = False) -> None:
     for row in rows:
         tell(row["model"], "bold")
         fetch = f"none here; hf download {row['hub_id']} fetches it" if row["hub_id"] else "needs none"
-        for label, value in (
-            ("what", row["about"]), ("licence", row["licence"]), ("checkpoints", ", ".join(row["checkpoints"]) or fetch),
-        ):  # fmt: skip
-            tell(f"  {label}: {value}")
+        tell(f"  what: {row['about']}")
+        tell(f"  licence: {row['licence']}")
+        tell(f"  checkpoints: {', '.join(row['checkpoints']) or fetch}")
 
 
 @app.command()
@@ -247,8 +243,8 @@ for command in (sweep, serve, measure, plan):
     app.command()(command)
 
 
-def main() -> None:
-    """The entry point: no traceback reaches a person; the log has it."""
+def run() -> None:
+    """Run the command that the command line names. No traceback reaches a person; the log has it."""
     logging.getLogger("i2v_lab").addHandler(logging.NullHandler())  # where there is no log, Python would print it
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files are not always text

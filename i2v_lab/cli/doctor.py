@@ -17,6 +17,7 @@ from i2v_lab.clip import ffmpeg
 from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import I2VLabError
 from i2v_lab.settings import Settings
+from i2v_lab.store.database import Database
 
 
 class Check(NamedTuple):
@@ -46,6 +47,7 @@ def examine(settings: Settings) -> list[Check]:
         ),
         *_ffmpeg(settings),
         _disk(settings.output.directory),
+        _record(settings.output.directory),
         _checkpoints(),
     ]
 
@@ -88,11 +90,10 @@ def _ffmpeg(settings: Settings) -> list[Check]:
         return [Check("FFmpeg", "missing", str(error), "pip install --force-reinstall imageio-ffmpeg")]
     working = ", ".join(name for name, works in encoders.items() if works) or "none"
     needed = {"mp4": "libx264", "webm": "libvpx-vp9"}.get(settings.output.format)
+    found = f"{version}; encoders that work: {working}"
     if needed and not encoders.get(needed):
-        return [
-            Check("FFmpeg", "missing", f"{version}; encoders that work: {working}", f"{needed} is needed; reinstall imageio-ffmpeg")
-        ]
-    return [Check("FFmpeg", "ok", f"{version}; encoders that work: {working}")]
+        return [Check("FFmpeg", "missing", found, f"{needed} is needed; reinstall imageio-ffmpeg")]
+    return [Check("FFmpeg", "ok", found)]
 
 
 def _disk(directory: Path) -> Check:
@@ -105,6 +106,15 @@ def _disk(directory: Path) -> Check:
         return Check("output folder", "missing", why, "choose another with --output-dir")
     free = shutil.disk_usage(folder).free / GIB
     return _check("output folder", free > 1, f"{directory.absolute()}, {free:.1f} GiB free", "free some space")
+
+
+def _record(directory: Path) -> Check:
+    try:
+        return Check("record of runs", "ok", Database(directory).check())
+    except I2VLabError as error:
+        return Check(
+            "record of runs", "missing", str(error), "where it was moved away, the next command makes it again from the clips"
+        )
 
 
 def _checkpoints() -> Check:

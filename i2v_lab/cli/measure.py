@@ -24,11 +24,9 @@ def measure(
     clips: Annotated[list[Path] | None, typer.Argument(metavar="[CLIP]...", help="MP4, WebM or GIF files, from any source")] = None,
     prompt: Annotated[str | None, typer.Option(help="what the clips should show [default: as each clip says]")] = None,
     image: Annotated[
-        str | None, typer.Option(help="the picture that the clips were made from [default: as each clip says, if it is found]")
+        str | None, typer.Option(help="the picture that the clips were made from [default: as each clip says]")
     ] = None,
-    missing: Annotated[
-        bool, typer.Option("--missing", help="measure the runs of the output folder that have no metrics yet")
-    ] = False,
+    missing: Annotated[bool, typer.Option("--missing", help="measure the runs that have no metrics yet")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure clips: flicker, motion, sharpness, agreement with the picture and with the prompt."""

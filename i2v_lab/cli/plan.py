@@ -31,9 +31,7 @@ def plan(
     *,
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="a sweep file such as experiments/guidance.yaml")] = None,
     preset: Preset = None,
-    vram: Annotated[
-        list[str] | None, typer.Option(help="for a card with so many GB (10^9 bytes), here or not; 8,12,24 or repeated")
-    ] = None,
+    vram: Annotated[list[str] | None, typer.Option(help="for a card with so many GB (10^9 bytes), here or not; 8,12,24")] = None,
     card: Annotated[list[str] | None, typer.Option(help="for a known card, such as 'RTX 4090'; may be repeated")] = None,
     tier: Annotated[int | None, typer.Option(help="on this tier of the memory ladder alone, 0 to 6")] = None,
     accuracy: Annotated[bool, typer.Option("--accuracy", help="predicted and measured memory of earlier runs")] = False,
@@ -160,17 +158,11 @@ def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budge
         if published:
             cells.append(f"{PUBLISHED_GB[label]}")
         cells.append(f"{whole.flops / 1e12:.3g}" if whole.flops < 1e15 else f"{whole.flops / 1e12:,.0f}")
-        cells += [_verdict(item) for item in plans]
+        cells += ["no" if item.tier is None else f"tier {item.tier}" if item.tier else "fits" for item in plans]
         if not budgets:
             cells.append("not known" if whole.seconds is None else duration(whole.seconds))
         table.append(cells)
     show_table(columns, table)
-
-
-def _verdict(item: Forecast) -> str:
-    if item.tier is None:
-        return "no"
-    return f"tier {item.tier}" if item.tier else "fits"
 
 
 def _explain(rows: list[tuple[str, Forecast, list[Forecast]]], elsewhere: bool) -> None:
@@ -207,24 +199,19 @@ def _show_accuracy(store: Store | None, as_json: bool) -> None:
     if not found:
         remark("no run here has both a predicted and a measured peak yet; make one: i2v-lab generate --image sample:coffee")
     for (model, device), pairs in found.items():
-        _show_pairs(model, device, pairs)
+        errors = [(record.predicted_peak_gib or 0) / measured - 1 for record, measured in pairs]
+        kind = "VRAM allocated" if pairs[0][0].device.startswith("cuda") else "RAM of the process"
+        middle, worst = median(map(abs, errors)), max(errors, key=abs)
+        tell(f"{model} on {device}, {kind}: {len(pairs)} runs, off by {middle:.1%} (median), {worst:+.1%} (worst)")
+        table = []
+        for (record, measured), error in list(zip(pairs, errors, strict=True))[-SHOWN_RUNS:]:
+            shape = f"{record.params.resolution}·{record.params.num_frames}" if record.params else ""
+            tier = "" if record.actual_tier is None else record.actual_tier
+            memory = f"{record.predicted_peak_gib:.2f}", f"{measured:.2f}", f"{error:+.1%}"
+            table.append([f"{record.created:%m-%d %H:%M}", shape, tier, *memory])
+        show_table(("made (UTC)", "clip", "tier", "predicted GiB", "measured GiB", "error"), table)
 
 
 def measured_gib(record: RunRecord) -> float | None:
     """What a plan's peak is compared with: on CUDA the bytes of tensors, on a CPU the resident memory of the process."""
     return record.peak_vram_allocated_gib if record.device.startswith("cuda") else record.peak_ram_gib
-
-
-def _show_pairs(model: str, device: str, pairs: list[tuple[RunRecord, float]]) -> None:
-    errors = [(record.predicted_peak_gib or 0) / measured - 1 for record, measured in pairs]
-    kind = "VRAM allocated" if pairs[0][0].device.startswith("cuda") else "RAM of the process"
-    middle, worst = median(map(abs, errors)), max(errors, key=abs)
-    tell(f"{model} on {device}, {kind}: {len(pairs)} runs, off by {middle:.1%} (median), {worst:+.1%} (worst)")
-    table = []
-    for (record, measured), error in list(zip(pairs, errors, strict=True))[-SHOWN_RUNS:]:
-        shape = f"{record.params.resolution}·{record.params.num_frames}" if record.params else ""
-        tier = "" if record.actual_tier is None else record.actual_tier
-        table.append(
-            [f"{record.created:%m-%d %H:%M}", shape, tier, f"{record.predicted_peak_gib:.2f}", f"{measured:.2f}", f"{error:+.1%}"]
-        )
-    show_table(("made (UTC)", "clip", "tier", "predicted GiB", "measured GiB", "error"), table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 BEGIN_SECONDS = 120  # until the page answers: importing torch takes long on a cold disk
 LOG_VARIABLE = "I2V_SERVE_LOG"  # passes the log file to a start in the background; not a setting
+TOKEN_BYTES = 24  # random, of a token that is made here
 KILL_SECONDS = 60.0  # beyond `stop_seconds`
 
 
@@ -33,9 +35,7 @@ KILL_SECONDS = 60.0  # beyond `stop_seconds`
 def serve(
     settings: Settings,
     background: Annotated[bool, typer.Option("--background", help="return once the page answers")] = False,
-    stop: Annotated[
-        bool, typer.Option("--stop", help="end the server of this port; its clip is finished or recorded as stopped")
-    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="end the server of this port, and its clip")] = False,
     no_token: Annotated[bool, typer.Option("--no-token", help="everybody on this machine may use it; only on 127.0.0.1")] = False,
 ) -> None:
     """Serve the web page and the API on one port: the studio at /, JupyterLab at /lab, the API at /api."""
@@ -50,7 +50,7 @@ def serve(
                             "leave --no-token out, and a token is made")  # fmt: skip
     settings = app.with_absolute_folders(settings)
     app.check_port(settings.server.host, settings.server.port)
-    token = "" if no_token else settings.server.token or app.new_token()
+    token = "" if no_token else settings.server.token or secrets.token_hex(TOKEN_BYTES)
     given = os.environ.pop(LOG_VARIABLE, "")
     if not given:
         _check_machine(settings)
@@ -132,7 +132,7 @@ def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
         if not quiet:
             _show(settings, token, path)
             tell("Ctrl-C ends it")
-        server.start()
+        app.run(server)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending
         state.runner.close()
@@ -149,7 +149,7 @@ def _start(settings: Settings, token: str, path: Path) -> None:
     variables = {**os.environ, LOG_VARIABLE: str(path), **({"I2V_LAB_SERVER__TOKEN": token} if token else {})}
     with path.open("ab") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "i2v_lab", *words], env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            [sys.executable, "-P", "-m", "i2v_lab", *words], env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
             start_new_session=True,
         )  # fmt: skip
     until = time.monotonic() + BEGIN_SECONDS

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from i2v_lab.cli.interrupt import stops
 from i2v_lab.cli.options import AsJson, with_settings
 from i2v_lab.cli.terminal import err, remark, show_table, tell, tell_json
 from i2v_lab.errors import SweepError, printable
@@ -27,14 +28,10 @@ SHOWN_CELLS = 40  # of a plan in the terminal
 @with_settings("output_dir", "device")
 def sweep(
     settings: Settings,
-    files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE]...", help="sweep files such as experiments/guidance.yaml")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="show the plan: cells, what is done, time and disk; run nothing")
-    ] = False,
+    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="sweep files: experiments/guidance.yaml")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan (what is done, time, disk); run nothing")] = False,
     axis: Annotated[
-        list[str] | None, typer.Option(help="add or replace an axis: guidance_scale='6..14 step 2', seed=1,2,3")
+        list[str] | None, typer.Option(help="add or replace an axis: seed=1,2,3, guidance_scale='6..14 step 2'")
     ] = None,
     base: Annotated[list[str] | None, typer.Option(help="set a parameter of all cells: prompt='zoom in slowly'")] = None,
     name: Annotated[str | None, typer.Option(help="name of the sweep, where no file gives one")] = None,
@@ -46,9 +43,7 @@ def sweep(
             help="run only cells that ended so: failed (all without a clip), out_of_memory or stopped; none: only make the report"
         ),
     ] = "",
-    notebook: Annotated[
-        Path | None, typer.Option(help="make the report with this notebook in place of notebooks/sweep.ipynb")
-    ] = None,
+    notebook: Annotated[Path | None, typer.Option(help="make the report with this notebook [default: sweep.ipynb]")] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="make clips and tables, but no report")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -56,8 +51,9 @@ def sweep(
 
     Ctrl-C stops after this cell, twice after this step, three times at once.
     """
+    from i2v_lab.report.notebook import execute
     from i2v_lab.store import Store
-    from i2v_lab.sweep import Sweep, load_sweep, with_options
+    from i2v_lab.sweep import Sweep, SweepStop, load_sweep, with_options
     from i2v_lab.sweep.file import with_seeds
     from i2v_lab.sweep.loop import retry_states
 
@@ -80,7 +76,13 @@ def sweep(
             _show_plan(item, store, settings, retry, as_json)
         return
     start_log(settings.log.directory)
-    raise typer.Exit(_run(sweeps, store, settings, retry, notebook, not no_report, as_json))
+    stop = SweepStop()
+    with sweep_screen() as screen, stops(stop.ask):
+        reports = execute(sweeps, store, settings, progress=screen, stop=stop, retry=retry, notebook=notebook, report=not no_report)
+    codes = [_answer(report, not no_report, as_json) for report in reports]
+    if not reports:
+        remark("stopped before a clip was begun; run it again to go on", "yellow")
+    raise typer.Exit(130 if stop.after else max(codes, default=0))
 
 
 def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_json: bool) -> None:
@@ -117,26 +119,11 @@ def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_jso
         tell(f"... and {len(planned.cells) - SHOWN_CELLS} more cells; --json shows all")
 
 
-def _run(
-    sweeps: list[Sweep], store: Store, settings: Settings, retry: str, notebook: Path | None, with_report: bool, as_json: bool
-) -> int:
-    """Run the sweeps, and make their reports. Returns the exit code."""
-    from i2v_lab.report.notebook import execute
-    from i2v_lab.sweep import SweepStop
-    from i2v_lab.sweep.stop import stop_on_signals
-
-    stop = SweepStop()
-    with sweep_screen() as screen, stop_on_signals(stop.ask, say=lambda text: remark(text, "yellow")):
-        reports = execute(sweeps, store, settings, progress=screen, stop=stop, retry=retry, notebook=notebook, report=with_report)
-    codes = [_answer(report, with_report, as_json) for report in reports]
-    return 130 if stop.after else max(codes, default=0)
-
-
 def _answer(report: Report, with_report: bool, as_json: bool) -> int:
     """One sweep for people, or for a program. Returns the exit code."""
     from i2v_lab.report.notebook import HTML, REPORT
 
-    folder, counts, problem = report.folder, report.counts, report.problem
+    folder, counts, problem = report.result.folder, report.result.counts, report.problem
     # Without a notebook, files of a report are older ones.
     names = [*((REPORT, HTML if report.html else "", "grid.mp4") if with_report else ()), "table.csv", "table.parquet"]
     made = [folder / name for name in names if (folder / name).is_file()]

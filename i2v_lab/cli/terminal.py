@@ -5,16 +5,18 @@ Texts may come from a clip or a file name, so they pass through `printable` and 
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from i2v_lab.cli.interrupt import stops
 from i2v_lab.clip.progress import Listeners, Preview, Progress, StopSwitch
 from i2v_lab.errors import printable
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from i2v_lab.clip.params import Advice
     from i2v_lab.clip.record import RunRecord
 
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -33,7 +34,8 @@ WIDE = 120  # columns of a terminal from which on the table of runs says more
 
 def tell(text: object, style: str = "") -> None:
     """One line on standard output: an answer."""
-    out.print(printable(text), style=style)
+    with _terminal_may_be_gone():
+        out.print(printable(text), style=style)
 
 
 def tell_json(answer: object) -> None:
@@ -55,7 +57,18 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 def remark(text: object, style: str = "") -> None:
     """One line on standard error: all that is not the answer."""
-    err.print(printable(text), style=style)
+    with _terminal_may_be_gone():
+        err.print(printable(text), style=style)
+
+
+@contextmanager
+def _terminal_may_be_gone() -> Iterator[None]:
+    """After SIGHUP there is nobody to read; what was made is kept all the same."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
 
 
 class StageBars(Progress):
@@ -90,10 +103,8 @@ def listening() -> Iterator[Progress]:
 
     The second Ctrl-C interrupts at once, as Python does.
     """
-    from i2v_lab.sweep.stop import stop_on_signals
-
     switch = StopSwitch()
-    with stop_on_signals(lambda after, reason: switch.stop(reason), ["step"], say=lambda text: remark(text, "yellow")):
+    with stops(lambda after, reason: switch.stop(reason), ["step"]):
         if not sys.stderr.isatty():
             yield switch
             return
@@ -111,12 +122,6 @@ def listening() -> Iterator[Progress]:
             screen = StageBars(bars)
             yield Listeners(switch, screen)
             screen.end()
-
-
-def show_advice(found: list[Advice]) -> None:
-    """Each warning on a line of standard error."""
-    for advice in found:
-        remark(f"advice: {advice}", "yellow")
 
 
 def record_fields(record: RunRecord, directory: Path) -> dict[str, Any]:
@@ -140,36 +145,38 @@ def show_record(record: RunRecord, directory: Path, *, made_before: bool = False
 def cost(record: RunRecord) -> str:
     """Seconds a stage and peak memory of a run, in one line."""
     stages = ", ".join(f"{name} {value:.2f}" for name, value in record.seconds.items() if name != "total")
-    peaks: Mapping[str, float | None] = {
-        "VRAM allocated": record.peak_vram_allocated_gib,
-        "VRAM reserved": record.peak_vram_reserved_gib,
-        "RAM": record.peak_ram_gib,
-    }
-    memory = ", ".join(f"{name} {value:.2f} GiB" for name, value in peaks.items() if value is not None)
+    peaks = (("VRAM allocated", record.peak_vram_allocated_gib), ("VRAM reserved", record.peak_vram_reserved_gib),
+             ("RAM", record.peak_ram_gib))  # fmt: skip
+    memory = ", ".join(f"{name} {value:.2f} GiB" for name, value in peaks if value is not None)
     return f"{record.seconds.get('total', 0):.2f} s ({stages}); peak {memory}; on {record.device_name}"
 
 
 def show_runs(records: list[RunRecord]) -> None:
     """A line a run, the newest last. One that has no clip says why, below its line where there is no room."""
+    from rich.text import Text
+
     wide = out.width >= WIDE
-    table = [_cells(record, wide) for record in records]
     heads = ["made (UTC)", "size", "frames", "steps", "guidance", *(("seed", "GiB") if wide else ()), "s"]
-    widths = [max(len(row[column]) for row in [heads, *table]) for column in range(len(heads))]
-    indent = sum(widths) + 2 * len(widths)
-    tell(_line(heads, widths) + "clip or status", "bold")
-    for record, cells in zip(records, table, strict=True):
-        line = _line(cells, widths)
+    table = [heads, *(_cells(record, wide) for record in records)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    head, *lines = [
+        "".join(
+            cell.ljust(width + 2) if place < 2 else cell.rjust(width) + "  "
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in table
+    ]
+    tell(head + "clip or status", "bold")
+    for record, line in zip(records, lines, strict=True):
         if record.clip:
-            room = out.width - indent - len(record.clip) - 2
-            prompt = _cut(printable(record.params.prompt), room) if wide and record.params and room > 10 else ""
+            prompt = Text(printable(record.params.prompt) if wide and record.params else "")
+            prompt.truncate(max(0, out.width - len(line) - len(record.clip) - 2), overflow="ellipsis")
             tell(f"{line}{record.clip}  {prompt}".rstrip())
             continue
-        text = printable(f"{record.status}: {record.reason}" if record.reason else record.status)
-        if indent + len(text) <= out.width:
-            tell(line + text)
-            continue
-        tell(line + record.status)
-        for part in textwrap.wrap(record.reason, max(40, out.width - 12)):
+        text = f"{record.status}: {record.reason}" if record.reason else record.status
+        fits = len(line) + len(text) <= out.width
+        tell(line + (text if fits else record.status))
+        for part in [] if fits else textwrap.wrap(record.reason, max(40, out.width - 12)):
             tell(" " * 12 + part)
 
 
@@ -182,17 +189,3 @@ def _cells(record: RunRecord, wide: bool) -> list[str]:
         clip = [asked.resolution, str(asked.num_frames), str(asked.num_inference_steps), f"{asked.guidance_scale:g}"]
     more = [str(asked.seed) if asked else "", f"{peak:.2f}" if peak else ""] if wide else []
     return [made, *clip, *more, seconds]
-
-
-def _line(cells: list[str], widths: list[int]) -> str:
-    left, right = cells[:2], cells[2:]
-    parts = [cell.ljust(width) for cell, width in zip(left, widths, strict=False)]
-    parts += [cell.rjust(width) for cell, width in zip(right, widths[2:], strict=True)]
-    return "".join(f"{part}  " for part in parts)
-
-
-def _cut(text: str, room: int) -> str:
-    """The text, or as much of it as fits into so many columns of a terminal, where some letters take two."""
-    from rich.cells import cell_len, set_cell_size
-
-    return text if cell_len(text) <= room else set_cell_size(text, room - 1) + "…"

@@ -12,10 +12,11 @@ import io
 import re
 import stat
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from i2v_lab.errors import Message, PictureError, printable
 
@@ -46,10 +47,7 @@ _LIKELY: tuple[tuple[bytes, str, str], ...] = (
     (rb"\xff\xd8\xff|\x89PNG|.{4}ftypavi[fs]|GIF8|RIFF.{4}WEBP|BM", "a damaged or cut one", "get a fresh copy"),
     (rb"", "something else", "check that this is the right file"),
 )
-# What turns a picture upright, by the value of its EXIF orientation tag.
-_T = Image.Transpose
-_TURNS = (_T.FLIP_LEFT_RIGHT, _T.ROTATE_180, _T.FLIP_TOP_BOTTOM, _T.TRANSPOSE, _T.ROTATE_270, _T.TRANSVERSE, _T.ROTATE_90)
-_UPRIGHT = dict(zip(range(2, 9), _TURNS, strict=True))
+_TURNED = range(2, 9)  # values of the EXIF orientation tag of pictures that are not upright
 
 
 def read_file(path: Path) -> bytes:
@@ -141,7 +139,9 @@ def _upright_rgb(image: Image.Image, size: int, notes: list[str]) -> Image.Image
         notes.append("16-bit values brought to 8 bits")
     declared = image.info.get("original_orientation") or _orientation(image)  # a HEIC is turned as it is opened
     image.load()
-    remaining = _orientation(image)  # a TIFF is turned by Pillow as it loads
+    if (remaining := _orientation(image)) in _TURNED:  # a TIFF was turned by Pillow as it loaded
+        with suppress(Exception):  # it turns first and corrects the EXIF then, which may be broken
+            ImageOps.exif_transpose(image, in_place=True)
     icc = image.info.get("icc_profile")
     image, alpha = _split_alpha(image, notes)
     image = _to_srgb(image, icc, notes)
@@ -150,9 +150,9 @@ def _upright_rgb(image: Image.Image, size: int, notes: list[str]) -> Image.Image
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(image, mask=alpha)
         image = white
-    if declared in _UPRIGHT or remaining in _UPRIGHT:
+    if declared in _TURNED or remaining in _TURNED:
         notes.append("turned upright as its EXIF says")
-    return image.transpose(_UPRIGHT[remaining]) if remaining in _UPRIGHT else image
+    return image
 
 
 def _note_frames(image: Image.Image, size: int, notes: list[str]) -> None:

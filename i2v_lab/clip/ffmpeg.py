@@ -125,23 +125,19 @@ def ask(path: Path, arguments: Sequence[str], *, limit: int | None = None) -> by
         if limit is not None and len(data) == limit:
             return data
         if ffmpeg.finish() != 0:
-            raise ClipError(f"{shown(path)}: expected a whole MP4, WebM or GIF; FFmpeg cannot read it ({ffmpeg.words})")
+            raise ClipError(f"{printable(path)}: expected a whole MP4, WebM or GIF; FFmpeg cannot read it ({ffmpeg.words})")
     return data
 
 
 def must_be_file(path: Path) -> None:
     if not Path(path).is_file():  # a pipe or a device would hang
         what = "is not a file" if Path(path).exists() else "there is no such file"
-        raise ClipError(f"{shown(path)}: {what}; expected an MP4, WebM or GIF")
+        raise ClipError(f"{printable(path)}: {what}; expected an MP4, WebM or GIF")
 
 
 def url(path: Path) -> str:
     # So that a name such as -y.mp4 or http:x is never an option or an address.
     return f"file:{Path(path).absolute()}"
-
-
-def shown(path: Path) -> str:
-    return printable(str(path))
 
 
 def encoders() -> dict[str, bool]:

@@ -23,11 +23,7 @@ SIDE_MIN, SIDE_MAX = 64, 2048  # pixels
 SQUARES = (256, 512, 768, 1024)  # what "256p" to "1024p" may say
 FPS_MIN, FPS_MAX = Fraction(1), Fraction(120)
 # The rates of NTSC television are thousandths of a whole number that people write in decimals.
-NTSC = {
-    Fraction("23.976"): Fraction(24000, 1001),
-    Fraction("29.97"): Fraction(30000, 1001),
-    Fraction("59.94"): Fraction(60000, 1001),
-}
+NTSC = {Fraction(text): Fraction(rate, 1001) for text, rate in (("23.976", 24000), ("29.97", 30000), ("59.94", 60000))}
 
 
 def parse_fps(value: Any) -> Fraction:

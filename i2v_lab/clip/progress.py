@@ -7,7 +7,7 @@ raise `Stop` from any call: that is how a run is ended, and why it ends within o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from i2v_lab.errors import STOPPED_BY_HAND, Stop
 
@@ -64,15 +64,8 @@ class StopSwitch(Progress):
     def stop(self, reason: str = STOPPED_BY_HAND) -> None:
         self.reason = reason
 
-    def stage(self, name: str, total: int | None = None) -> None:
-        self._raise_if_asked()
-
-    def step(self, preview: Preview | None = None) -> None:
-        self._raise_if_asked()
-
-    def waiting(self, line: str) -> None:
-        self._raise_if_asked()
-
-    def _raise_if_asked(self) -> None:
+    def _raise_if_asked(self, *heard: Any, **more: Any) -> None:
         if self.reason is not None:
             raise Stop(self.reason)
+
+    stage = step = waiting = _raise_if_asked

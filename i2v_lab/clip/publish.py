@@ -19,8 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from i2v_lab.clip.ffmpeg import shown
-from i2v_lab.errors import WriteError
+from i2v_lab.errors import WriteError, printable
 
 _PARTIAL = re.compile(r"\..*\.([^.]+)-(\d{1,9})-[0-9a-f]{12}\.partial\.\w+", re.DOTALL)
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -98,18 +97,25 @@ def writing(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise WriteError(disk_full(directory)) from None
-        raise WriteError(
-            f"cannot write into {shown(directory)} ({error.strerror or error}): choose another folder with --output-dir"
-        ) from None
+        raise cannot_write(directory, error) from None
+
+
+def cannot_write(directory: Path, error: OSError) -> WriteError:
+    """One line for an error of the operating system on `directory`."""
+    if error.errno in _FULL:
+        return WriteError(disk_full(directory))
+    return WriteError(
+        f"cannot write into {printable(directory)} ({error.strerror or error}): choose another folder with --output-dir"
+    )
 
 
 def disk_full(directory: Path) -> str:
-    free = shutil.disk_usage(directory).free / 1e6 if directory.is_dir() else 0.0
+    """Which disk is full, how much is free on it, what is kept, and how to go on."""
+    folder = next((place for place in (directory, *directory.absolute().parents) if place.is_dir()), directory)
+    free = shutil.disk_usage(folder).free / 1e6 if folder.is_dir() else 0.0
     return (
-        f"the disk that holds {shown(directory)} is full ({free:.1f} MB free): "
-        "free some space on it, or choose another folder with --output-dir"
+        f"the disk that holds {printable(directory)} is full ({free:.1f} MB free): what was finished is kept; "
+        "free some space on it and run the same command again, or choose another folder with --output-dir"
     )
 
 

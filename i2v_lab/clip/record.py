@@ -129,13 +129,9 @@ class Column:
 
 def _kind(annotation: Any) -> Kind:
     """How values of a field's type are kept."""
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _kind(inner[0])
-    if origin in (Union, types.UnionType):
-        return _kind(next(part for part in inner if part is not type(None)))
-    if origin is Literal:
-        return _kind(type(inner[0]))
+    if get_origin(annotation) in (Annotated, Literal, Union, types.UnionType):
+        first = next(part for part in get_args(annotation) if part is not type(None))
+        return _kind(type(first) if isinstance(first, str) else first)
     kinds: tuple[tuple[type, Kind], ...] = (
         (int, "integer"), (float, "real"), (str, "text"), (Fraction, "text"), (Path, "text"), (datetime, "time")
     )  # fmt: skip
@@ -184,27 +180,20 @@ def json_text(value: Any) -> str:
 
 def to_row(record: RunRecord) -> tuple[Any, ...]:
     """The record as the values of COLUMNS."""
-    params: dict[str, Any] = record.params.plain() if record.params else {}
-    row: list[Any] = []
-    for column in COLUMNS:
-        value: Any
-        if column.group == "params":
-            value = params.get(column.field)
-        elif column.group == "seconds":
-            value = record.seconds.get(column.field)
-        elif column.field == "seconds":
-            value = {stage: seconds for stage, seconds in record.seconds.items() if stage not in STAGES}
-        else:
-            value = getattr(record, column.field)
-        if value is None:
-            row.append(None)
-        elif column.kind == "json":
-            row.append(json_text(value))
-        elif column.kind == "time":
-            row.append(stamp(value))
-        else:
-            row.append(_writable(str(value)) if column.kind == "text" else value)
-    return tuple(row)
+    others = {stage: seconds for stage, seconds in record.seconds.items() if stage not in STAGES}
+    params = record.params.plain() if record.params else {}
+    groups = {"": {**dict(record), "seconds": others}, "params": params, "seconds": record.seconds}
+    return tuple(_cell(groups[column.group].get(column.field), column.kind) for column in COLUMNS)
+
+
+def _cell(value: Any, kind: Kind) -> Any:
+    if value is None:
+        return None
+    if kind == "json":
+        return json_text(value)
+    if kind == "time":
+        return stamp(value)
+    return _writable(str(value)) if kind == "text" else value
 
 
 def from_row(row: Sequence[Any]) -> RunRecord:

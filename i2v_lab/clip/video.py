@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from i2v_lab.clip import gif_comment
-from i2v_lab.clip.ffmpeg import READ, FFmpeg, ask, must_be_file, shown, url
+from i2v_lab.clip.ffmpeg import READ, FFmpeg, ask, must_be_file, url
 from i2v_lab.clip.publish import disk_full, partial_file, publish, writing
-from i2v_lab.errors import ClipError, WriteError
+from i2v_lab.errors import ClipError, WriteError, printable
 
 __all__ = ["FORMATS", "Frames", "VideoInfo", "check_format", "probe", "read", "read_settings", "retime", "write"]
 
@@ -202,7 +202,7 @@ def probe(path: Path) -> VideoInfo:
             fps = stated if abs((len(shown_at) - 1) / stated - apart) <= 2 * base else (len(shown_at) - 1) / apart
         width, height = int(size[0]), int(size[1])
     except (KeyError, ValueError, ZeroDivisionError, IndexError):
-        raise ClipError(f"{shown(path)}: expected a clip with frames that last some time, found none") from None
+        raise ClipError(f"{printable(path)}: expected a clip with frames that last some time, found none") from None
     return VideoInfo(Path(path), frames, width, height, fps, Path(path).stat().st_size, codec, (0, 0))
 
 
@@ -221,11 +221,11 @@ def read(path: Path, select: str = "") -> Frames:
     data = ask(path, ["-map", "0:v:0", *filters, "-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe", "-"])
     head = re.match(rb"P6\n(\d+) (\d+)\n255\n", data)  # each frame brings its own size: nothing is guessed
     if head is None:
-        raise ClipError(f"{shown(path)}: expected a clip, found no frames")
+        raise ClipError(f"{printable(path)}: expected a clip, found no frames")
     width, height = int(head[1]), int(head[2])
     rows = np.frombuffer(data, np.uint8)
     if rows.size % (head.end() + height * width * 3):
-        raise ClipError(f"{shown(path)}: expected frames of one size, {width}x{height}; they change within the clip")
+        raise ClipError(f"{printable(path)}: expected frames of one size, {width}x{height}; they change within the clip")
     rows = rows.reshape(-1, head.end() + height * width * 3)
     return rows[:, head.end() :].reshape(-1, height, width, 3).copy()  # (F, H, W, 3)
 
@@ -242,20 +242,20 @@ def read_settings(path: Path) -> dict[str, Any]:
             is_gif = file.read(6) in (b"GIF87a", b"GIF89a")
             text = gif_comment.read(file, SETTINGS_LIMIT) if is_gif else None
     except OSError as error:
-        raise ClipError(f"{shown(path)}: cannot be read ({error.strerror})") from None
+        raise ClipError(f"{printable(path)}: cannot be read ({error.strerror})") from None
     if not is_gif:
         # Escaping at most doubles the text. A longer answer is cut, and refused below.
         text = _metadata_comment(ask(path, ["-f", "ffmetadata", "-"], limit=2 * SETTINGS_LIMIT + 100_000))
     if text is None:
-        raise ClipError(f"{shown(path)}: carries no settings; expected a clip that this package wrote, not re-encoded since")
+        raise ClipError(f"{printable(path)}: carries no settings; expected a clip that this package wrote, not re-encoded since")
     try:
         if len(text) > SETTINGS_LIMIT:
-            raise ClipError(f"{shown(path)}: its comment is over {SETTINGS_LIMIT} bytes: not the settings of a clip")
+            raise ClipError(f"{printable(path)}: its comment is over {SETTINGS_LIMIT} bytes: not the settings of a clip")
         settings = json.loads(text)
     except (ValueError, RecursionError):
-        raise ClipError(f"{shown(path)}: its comment is not the settings of a clip (broken JSON)") from None
+        raise ClipError(f"{printable(path)}: its comment is not the settings of a clip (broken JSON)") from None
     if not isinstance(settings, dict):
-        raise ClipError(f"{shown(path)}: its comment is not the settings of a clip (expected a JSON object)")
+        raise ClipError(f"{printable(path)}: its comment is not the settings of a clip (expected a JSON object)")
     return settings
 
 

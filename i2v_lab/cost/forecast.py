@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from statistics import median
 from typing import Any
 
@@ -23,7 +25,6 @@ from i2v_lab.store import Store
 PROCESS_BYTES = 352 * 2**20
 RUNS_CORRECTING = 50  # newest runs whose measured memory corrects a forecast on CUDA
 CORRECTION = (0.5, 2.0)  # beyond these a measurement is not believed
-TRIES = 4  # shapes that are tried around the one that arithmetic calls the nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +153,7 @@ class Forecaster:
         """Args: as `plan`. Free memory is read once a device."""
         self.device = None if device == "auto" else device
         self.budget, self.store = budget, store
-        self._budgets: dict[str, Budget] = {}
+        self.budget_of = cache(lambda device: budget or Budget.free(device))
         self._rates: dict[tuple[str, ...], Rates] = {}
         self._corrections: dict[tuple[str, ...], float] = {}
         self._costs: dict[Any, tuple[StageCost, ...]] = {}
@@ -186,14 +187,6 @@ class Forecaster:
             seconds=rates.seconds(row_of(params), stages) if rates else None, runs=rates.runs if rates else 0,
             last_tier=last, nearest=case.nearest(last) if fits is None and advise else (),
         )  # fmt: skip
-
-    def budget_of(self, device: str) -> Budget:
-        """The memory that clips may take on a device."""
-        if self.budget:
-            return self.budget
-        if device not in self._budgets:
-            self._budgets[device] = Budget.free(device)
-        return self._budgets[device]
 
     def _rates_of(self, case: _Case, tier: int) -> Rates | None:
         """Rates of earlier runs of this network, in this dtype, with the same offloading: others need other times for a FLOP."""
@@ -304,34 +297,14 @@ class _Case:
         return [self.params.replace(num_frames=frames) for frames in range(self.params.num_frames - 1, 1, -1)]
 
     def _nearest(self, candidates: list[ClipParams], tier: int) -> ClipParams | None:
-        """The first of the candidates, the largest first, that fits. Memory is about linear in pixels and in frames."""
+        """The first of the candidates, the largest first, that fits."""
+        possible = [params for params in candidates if self._can(params)]
+        place = bisect_left(possible, True, key=lambda params: self.fits(self.cost(params, tier)))
+        return possible[place] if place < len(possible) else None
 
-        def room(params: ClipParams) -> float:
-            try:
-                self.family.check(params)
-            except I2VLabError:
-                return -1.0
-            return self.budget.bytes - _peak(self.cost(params, tier), self.base, self.correction)
-
-        if not candidates or room(candidates[-1]) < 0:
-            return None
-        low, high = 0, len(candidates) - 1  # `high` fits; below `low` nothing does
-        sizes = [params.height * params.width * params.num_frames for params in candidates]
-        left, right = (_size(self.params), room(self.params)), (sizes[high], room(candidates[high]))
-        for _ in range(TRIES):
-            if low == high:
-                break
-            slope = (left[1] - right[1]) / (left[0] - right[0])
-            wanted = right[0] - right[1] / slope if slope else right[0]
-            guess = next((number for number, size in enumerate(sizes) if size <= wanted), high)
-            guess = min(max(guess, low), high - 1)
-            found = room(candidates[guess])
-            if found >= 0:
-                high, right = guess, (sizes[guess], found)
-            else:
-                low, left = guess + 1, (sizes[guess], found)
-        return candidates[high]
-
-
-def _size(params: ClipParams) -> int:
-    return params.height * params.width * params.num_frames
+    def _can(self, params: ClipParams) -> bool:
+        try:
+            self.family.check(params)
+        except I2VLabError:
+            return False
+        return True

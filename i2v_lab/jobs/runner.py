@@ -132,13 +132,12 @@ class JobRunner:
 
     def status(self, id: str) -> JobStatus | None:
         """The status of a job now; None where there is none of this id."""
-        if found := self._active(id):
-            return found
-        job = self.jobs.get(id)
-        if job is None or job.ended:
-            return JobStatus(job) if job else None
-        self.refresh()
-        return self._active(id) or JobStatus(self.jobs.get(id) or job)
+        found = self._active(id)
+        if found is None and (job := self.jobs.get(id)):
+            if not job.ended:
+                self.refresh()
+            found = self._active(id) or JobStatus(self.jobs.get(id) or job)
+        return found
 
     def _active(self, id: str) -> JobStatus | None:
         return next((status for status in self.active if status.job.id == id), None)
@@ -172,6 +171,11 @@ class JobRunner:
         if not self.closed:
             self._keep_worker()
         active, changed = self.jobs.look(self._version)
+        seen = {job.id for job in (*active, *changed)}
+        if lost := [status.job for status in self.active if status.job.id not in seen]:
+            log.warning("the database was lost: %d jobs are entered again", len(lost))
+            self.jobs.restore(lost)
+            active, changed = self.jobs.look(0)
         left = forecast(active, self._rate, time.time())
         ended = [job for job in changed if job.ended]
         for job in ended:
@@ -211,7 +215,7 @@ class JobRunner:
     def _start_worker(self) -> None:
         # In a session of its own: Ctrl-C in the terminal is for this process alone.
         self.worker = subprocess.Popen(
-            [sys.executable, "-m", "i2v_lab.jobs.worker", *([WITH_PARENT] if self.stop_with_process else [])],
+            [sys.executable, "-P", "-m", "i2v_lab.jobs.worker", *([WITH_PARENT] if self.stop_with_process else [])],
             stdin=subprocess.PIPE, bufsize=0, start_new_session=True, env={**os.environ, **environment(self.settings)},
         )  # fmt: skip
         assert self.worker.stdin  # noqa: S101 - a pipe

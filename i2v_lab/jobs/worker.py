@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image
 
@@ -59,10 +59,12 @@ class JobProgress(SweepProgress):
 
     def _note(self) -> None:
         self._noted = time.monotonic()
-        job = self.jobs.note(self.job.id, self.name, self.at, self.total, self.began, json.dumps(self.status))
-        if job is None:
-            raise Stop(self.stop_reason or HAS_ENDED)
-        self.job = job
+        for _ in range(2):
+            if job := self.jobs.note(self.job.id, self.name, self.at, self.total, self.began, json.dumps(self.status)):
+                self.job = job
+                return
+            self.jobs.restore([self.job])  # where the database was lost
+        raise Stop(self.stop_reason or HAS_ENDED)
 
     def _is_due(self) -> bool:
         return time.monotonic() - self._noted >= NOTE_SECONDS or self.heard()
@@ -165,11 +167,8 @@ class Worker:
         self.name, self.owner = own_name(), own_name(os.getppid())
         self.alone = False  # the runner's process is gone, or wants this one to end
         self.progress: JobProgress | None = None
-        signal.signal(signal.SIGTERM, self._terminate)
+        signal.signal(signal.SIGTERM, lambda *_: self._end("the server was stopped"))
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner's process
-
-    def _terminate(self, number: int, frame: object) -> None:
-        self._end("the server was stopped")
 
     def _end(self, reason: str) -> None:
         self.alone = True
@@ -217,7 +216,9 @@ class Worker:
             state, reason, result = "failed", f"unexpected {type(error).__name__}; the log has the details", ""
         finally:
             self.progress = None
-        self.jobs.end(job, state, reason, result)
+        if not self.jobs.end(job, state, reason, result):
+            self.jobs.restore([job])  # where the database was lost
+            self.jobs.end(job, state, reason, result)
 
     def _settings(self, job: Job) -> Settings:
         """The worker's settings, with those that came with the job."""
@@ -231,11 +232,8 @@ class Worker:
         record = run_clip(
             params, None, self.store, progress=self.progress, settings=settings, force=bool(job.force), id=job.id
         )  # fmt: skip
-        if record.status == "done":
-            return "done", "", result_of(record, job.id)
-        if record.status in ("failed", "out_of_memory", "stopped"):
-            return record.status, record.reason, ""
-        return "failed", f"expected a run that ended, got one that is {record.status}", ""
+        state = cast(JobState, record.status)  # it has ended
+        return state, record.reason, result_of(record, job.id) if state == "done" else ""
 
     def _sweep(self, job: Job) -> tuple[JobState, str, str]:
         self.progress = SweepJobProgress(self.jobs, job, self._heard)

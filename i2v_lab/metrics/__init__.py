@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,101 +175,84 @@ def measure_frames(
     from i2v_lab.metrics.frames import whole
 
     sampled = whole(frames) if isinstance(frames, np.ndarray) else frames
-    found = _Found()
-    _measure_pixels(found, sampled, crop)
-    _measure_motion(found, sampled, prompt, progress or Progress())
+    found = _measure_pixels(sampled, crop) | _measure_motion(sampled, prompt, progress or Progress())
     if model is not None:
-        _measure_subject(found, sampled, model)
-    ordered = {name: found.values[name] for name in METRICS if name in found.values}
+        found |= _measure_subject(sampled, model)
+    values = {name: value if isinstance(value := found[name], float) else None for name in METRICS if name in found}
+    missing = {name: reason for name, reason in found.items() if isinstance(reason, str)}
     height, width = sampled.frames.shape[1:3]
-    return Measured(ordered, found.missing, sampled.total, len(sampled.frames), height, width, prompt or "")
+    return Measured(values, missing, sampled.total, len(sampled.frames), height, width, prompt or "")
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The values, and why some are missing."""
-
-    values: dict[str, float | None] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-
-    def put(self, values: Mapping[str, float], reason: str = "it has no value for these frames") -> None:
-        for name, value in values.items():
-            self.values[name] = float(value) if math.isfinite(value) else None
-            if self.values[name] is None:
-                self.missing[name] = reason
-
-    def lack(self, reason: str, *names: str) -> None:
-        self.put(dict.fromkeys(names, math.nan), reason)
-
-    def attempt(self, work: Callable[[], Mapping[str, float]], reason: str, *names: str) -> None:
-        """Where OpenCV fails on these frames, these metrics are missing; the others are kept."""
-        import cv2
-
-        try:
-            self.put(work(), reason)
-        except cv2.error as error:
-            self.lack(f"OpenCV cannot do it with these frames ({error.err})", *names)
+_Found = dict[str, float | str]
+"""By metric: its value, or why it has none."""
 
 
-def _measure_pixels(found: _Found, sampled: SampledFrames, crop: Frames | str) -> None:
+def _known(values: Mapping[str, float], reason: str = "it has no value for these frames") -> _Found:
+    return {name: float(value) if math.isfinite(value) else reason for name, value in values.items()}
+
+
+def _attempt(work: Callable[[], Mapping[str, float]], reason: str, *names: str) -> _Found:
+    """Where OpenCV fails on these frames, these metrics are missing; the others are kept."""
+    import cv2
+
+    try:
+        return _known(work(), reason)
+    except cv2.error as error:
+        return dict.fromkeys(names, f"OpenCV cannot do it with these frames ({error.err})")
+
+
+def _measure_pixels(sampled: SampledFrames, crop: Frames | str) -> _Found:
     from i2v_lab.metrics import pixels
 
     one = "a clip of one frame has no change"
-    found.put({"temporal_flickering": pixels.temporal_flickering(sampled)}, one)
     sharp = [pixels.sharpness(frame) for frame in sampled.frames]
-    found.put({"sharpness": sum(sharp) / len(sharp)})
-    if len(sharp) < 2 or sharp[0] <= 0:
-        found.lack(one if len(sharp) < 2 else "the first frame is flat", "sharpness_loss")
-    else:
-        found.put({"sharpness_loss": 1 - sharp[-1] / sharp[0]})
+    lost = 1 - sharp[-1] / sharp[0] if len(sharp) > 1 and sharp[0] > 0 else math.nan
     frozen, repeated = pixels.standstill(sampled)
-    found.put({"frozen_frames": frozen, "repeated_frames": repeated}, one)
-    found.put({"black_frames": pixels.black_frames(sampled)})
+    changes = {"temporal_flickering": pixels.temporal_flickering(sampled), "frozen_frames": frozen, "repeated_frames": repeated}
+    found = _known({"sharpness": sum(sharp) / len(sharp), "black_frames": pixels.black_frames(sampled)})
+    found |= _known(changes, one) | _known({"sharpness_loss": lost}, one if len(sharp) < 2 else "the first frame is flat")
+    if not isinstance(crop, str) and crop.shape != sampled.frames[0].shape:
+        crop = "the clip's size is not the one in its settings"
     if isinstance(crop, str):
-        found.lack(crop, "input_ssim", "input_psnr")
-    elif crop.shape != sampled.frames[0].shape:
-        found.lack("the clip's size is not the one in its settings", "input_ssim", "input_psnr")
-    else:
-        import cv2
+        return found | dict.fromkeys(("input_ssim", "input_psnr"), crop)
+    import cv2
 
-        grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (sampled.frames[0], crop)]
-        found.put({"input_ssim": pixels.ssim(*grey)}, f"SSIM needs sides of {pixels.SSIM_SIDE} px")
-        found.put({"input_psnr": pixels.psnr(sampled.frames[0], crop)})
+    grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (sampled.frames[0], crop)]
+    found |= _known({"input_ssim": pixels.ssim(*grey)}, f"SSIM needs sides of {pixels.SSIM_SIDE} px")
+    return found | _known({"input_psnr": pixels.psnr(sampled.frames[0], crop)})
 
 
 _FLOW = ("motion", "motion_top5", "motion_relative", "motion_top5_relative", "scene_right", "scene_down", "scene_zoom", "scene_turn",
          "warping_error")  # fmt: skip
 
 
-def _measure_motion(found: _Found, sampled: SampledFrames, prompt: str | None, progress: Progress) -> None:
+def _measure_motion(sampled: SampledFrames, prompt: str | None, progress: Progress) -> _Found:
     from i2v_lab.metrics import flow
     from i2v_lab.metrics import prompt as words
 
-    named = words.asked(prompt) if prompt is not None else []
-    short = min(sampled.frames.shape[1:3])
+    height, width = sampled.frames.shape[1:3]
+    small = flow.shrink(sampled.frames)
     reason = ""
     if len(sampled.frames) < 2:
         reason = "a clip of one frame has no motion"
-    elif short < flow.SHORTEST:
-        reason = f"optical flow needs sides of {flow.SHORTEST} px, got {short}"
-    if not reason:
-        clip = flow.ClipFlow(sampled, flow.shrink(sampled.frames), flow.Estimator(progress))
-        if min(clip.grey[0].shape) < flow.SHORTEST:
-            reason = f"too narrow for optical flow: {sampled.frames.shape[2]}x{sampled.frames.shape[1]}"
+    elif min(height, width) < flow.SHORTEST:
+        reason = f"optical flow needs sides of {flow.SHORTEST} px, got {min(height, width)}"
+    elif min(small[0].shape) < flow.SHORTEST:
+        reason = f"too narrow for optical flow: {width}x{height}"
     if reason:
-        found.lack(reason, *_FLOW, "smoothness", "drift_ssim", "prompt_agreement")
-        return
-    found.attempt(lambda: {"smoothness": clip.smoothness()}, "it needs three frames in a row", "smoothness")
-    found.attempt(lambda: {"drift_ssim": clip.drift()}, "no later frame shows a tenth of the first one", "drift_ssim")
+        return dict.fromkeys((*_FLOW, "smoothness", "drift_ssim", "prompt_agreement"), reason)
+    clip = flow.ClipFlow(sampled, small, flow.Estimator(progress))
+    found = _attempt(lambda: {"smoothness": clip.smoothness()}, "it needs three frames in a row", "smoothness")
+    found |= _attempt(lambda: {"drift_ssim": clip.drift()}, "no later frame shows a tenth of the first one", "drift_ssim")
     if not clip.steps:
-        found.lack("the frames have no texture that could be followed", *_FLOW, "prompt_agreement")
-        return
-    found.attempt(lambda: _flow_values(clip), "it has no value for these frames", *_FLOW)
-    if not named:
-        unknown = "the prompt is not known" if prompt is None else "the prompt names no direction, zoom or stillness"
-        found.lack(unknown, "prompt_agreement")
-    else:
-        found.put({"prompt_agreement": words.agreement(clip, prompt or "")})
+        return found | dict.fromkeys((*_FLOW, "prompt_agreement"), "the frames have no texture that could be followed")
+    found |= _attempt(lambda: _flow_values(clip), "it has no value for these frames", *_FLOW)
+    if prompt is None:
+        return found | {"prompt_agreement": "the prompt is not known"}
+    if not words.asked(prompt):
+        return found | {"prompt_agreement": "the prompt names no direction, zoom or stillness"}
+    return found | _known({"prompt_agreement": words.agreement(clip, prompt)})
 
 
 def _flow_values(clip: ClipFlow) -> dict[str, float]:
@@ -290,10 +273,9 @@ def _flow_values(clip: ClipFlow) -> dict[str, float]:
     }
 
 
-def _measure_subject(found: _Found, sampled: SampledFrames, model: Any) -> None:
+def _measure_subject(sampled: SampledFrames, model: Any) -> _Found:
     if not (hasattr(model, "look") and hasattr(model, "clip_pixels")):
-        found.lack(f"the model {getattr(model, 'name', '')} carries no image encoder", "subject_consistency")
-        return
+        return {"subject_consistency": f"the model {getattr(model, 'name', '')} carries no image encoder"}
     from i2v_lab.metrics.subject import subject_consistency
 
-    found.put({"subject_consistency": subject_consistency(sampled.frames, model)}, "a clip of one frame has no change")
+    return _known({"subject_consistency": subject_consistency(sampled.frames, model)}, "a clip of one frame has no change")

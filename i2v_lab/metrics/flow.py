@@ -104,18 +104,22 @@ def fit(flow: Array, x: Array, y: Array, weight: Array) -> tuple[Array, Array]:
 
 def warp(picture: GreyFrame, flow: Array) -> Array:
     """The picture moved back along the flow: each pixel is taken from where the flow points, float32 (h, w)."""
-    height, width = picture.shape
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    where = (x + flow[..., 0].astype(np.float32), y + flow[..., 1].astype(np.float32))
-    return np.asarray(cv2.remap(picture.astype(np.float32), *where, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)).clip(0, 255)
+    return np.asarray(
+        cv2.remap(picture.astype(np.float32), *_targets(flow), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    ).clip(0, 255)
+
+
+def _targets(flow: Array) -> tuple[Array, Array]:
+    """x and y, float32 (h, w), of where each pixel goes."""
+    y, x = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
+    return x + flow[..., 0].astype(np.float32), y + flow[..., 1].astype(np.float32)
 
 
 def agree(there: Array, back: Array) -> npt.NDArray[np.bool_]:
     """Where a flow and the one back agree and stay in the frame (Sundaram et al. 2010): |a + b|² < 0.01 (|a|² + |b|²) + 0.5."""
     height, width = there.shape[:2]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    to_x, to_y = x + there[..., 0], y + there[..., 1]
-    returned = cv2.remap(back, to_x.astype(np.float32), to_y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    to_x, to_y = _targets(there)
+    returned = cv2.remap(back, to_x, to_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     inside = (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)
     return np.asarray(inside & (_square(there + returned) < 0.01 * (_square(there) + _square(returned)) + 0.5))
 

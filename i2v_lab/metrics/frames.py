@@ -8,9 +8,9 @@ from pathlib import Path
 
 from i2v_lab.clip import video
 from i2v_lab.clip.decode import MAX_PIXELS
-from i2v_lab.clip.ffmpeg import ask, shown
+from i2v_lab.clip.ffmpeg import ask
 from i2v_lab.clip.video import Frames
-from i2v_lab.errors import ClipError
+from i2v_lab.errors import ClipError, printable
 
 FRAMES_MAX = 256  # frames that are measured
 BYTES_MAX = 400_000_000  # and no more of them than this in memory
@@ -48,7 +48,7 @@ def read_evenly(path: Path, extent: tuple[int, int] | None = None) -> SampledFra
     """
     total, pixels = extent or _extent(path)
     if pixels > MAX_PIXELS:
-        raise ClipError(f"{shown(path)}: expected frames of at most {MAX_PIXELS / 1e6:.0f} megapixels, got {pixels / 1e6:.0f}")
+        raise ClipError(f"{printable(path)}: expected frames of at most {MAX_PIXELS / 1e6:.0f} megapixels, got {pixels / 1e6:.0f}")
     room = max(2, min(FRAMES_MAX, BYTES_MAX // max(1, 3 * pixels)))
     if total <= room:
         return whole(video.read(path))
@@ -66,5 +66,5 @@ def _extent(path: Path) -> tuple[int, int]:
     size = re.search(r"^#dimensions 0: (\d+)x(\d+)$", text, re.MULTILINE)
     packets = len(re.findall(r"^0,", text, re.MULTILINE))
     if size is None or not packets:
-        raise ClipError(f"{shown(path)}: expected a clip, found no frames")
+        raise ClipError(f"{printable(path)}: expected a clip, found no frames")
     return packets, int(size[1]) * int(size[2])

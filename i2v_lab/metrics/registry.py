@@ -25,6 +25,8 @@ class Metric:
         source: where it comes from.
         proxy: whether it replaces a metric that needs a learned network.
         note: what else to know when reading it.
+        depends_on: what else than the content of a clip decides it, of size, fps, num_frames and codec: two clips that differ in
+            one of these cannot be compared by this metric.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Metric:
     better: bool | None = None
     proxy: bool = False
     note: str = ""
+    depends_on: frozenset[str] = frozenset()
 
     @property
     def label(self) -> str:
@@ -50,13 +53,16 @@ class Metric:
 
 
 _FILE = Path(__file__).with_name("metrics.toml")  # one table a metric
-METRICS: dict[str, Metric] = {name: Metric(name, **fields) for name, fields in tomllib.loads(_FILE.read_text("utf-8")).items()}
+METRICS: dict[str, Metric] = {
+    name: Metric(name, depends_on=frozenset(fields.pop("depends_on", ())), **fields)
+    for name, fields in tomllib.loads(_FILE.read_text("utf-8")).items()
+}
 """Every metric, by name, in the order of the tables."""
 
 
 def markdown() -> str:
     """The table of the docs."""
-    rows = ["| Metric | Formula | Unit | Range | | Source |", "|---|---|---|---|---|---|"]
+    rows = ["| Metric | Formula | Unit | Range | | Compare at one | Source |", "|---|---|---|---|---|---|---|"]
     for metric in METRICS.values():
         ends = ["" if math.isinf(end) else f"{end:g}" for end in (metric.low, metric.high)]
         extent = (
@@ -65,5 +71,6 @@ def markdown() -> str:
         source = f"proxy, {metric.source}" if metric.proxy else metric.source
         # A bar would end the cell.
         formula = metric.formula.replace("|", "\\|") + (f". {metric.note[0].upper()}{metric.note[1:]}" if metric.note else "")
-        rows.append(f"| `{metric.name}` | {formula} | {metric.unit} | {extent} | {metric.arrow} | {source} |")
+        same = ", ".join(sorted(metric.depends_on))
+        rows.append(f"| `{metric.name}` | {formula} | {metric.unit} | {extent} | {metric.arrow} | {same} | {source} |")
     return "\n".join(rows) + "\n"

@@ -184,9 +184,9 @@ def _weights(folder: Path) -> tuple[str | None, list[Path]]:
     names = sorted(path.name for path in folder.iterdir())
     variant, files = choose_weights(names)
     if not files:
-        if any(name.endswith((".bin", ".ckpt", ".pt", ".pth")) for name in names):
+        if unsafe := [name for name in names if name.endswith((".bin", ".ckpt", ".pt", ".pth"))]:
             raise ModelError(
-                f"{folder}: expected safetensors, got weights that may run code when opened ({_first(names)}); fetch the "
+                f"{folder}: expected safetensors, got weights that may run code when opened ({unsafe[0]}); fetch the "
                 "safetensors files, or convert them with save_pretrained, which writes safetensors"
             )
         raise _missing(folder / "*.safetensors")
@@ -198,10 +198,6 @@ def _weights(folder: Path) -> tuple[str | None, list[Path]]:
     if len(shards) > 1 and len(shards) == len(files):
         raise _missing(folder / "*.safetensors.index.json")
     return variant, [folder / name for name in shards]
-
-
-def _first(names: Sequence[str]) -> str:
-    return next(name for name in names if name.endswith((".bin", ".ckpt", ".pt", ".pth")))
 
 
 def _header(path: Path) -> bytes:

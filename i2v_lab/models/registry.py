@@ -101,7 +101,7 @@ class Handle:
 
     def __init__(
         self, family: type[VideoModel], checkpoint: str, asked: tuple[str, str, str], loaded: VideoModel | None = None
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.family, self.checkpoint = family, checkpoint
         self._asked = asked  # model, device, dtype
         self._given = loaded

@@ -33,10 +33,8 @@ SCHEDULERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
     "ddpm": ("DDPMScheduler", {}),
     "dpm++-2m": ("DPMSolverMultistepScheduler", {}),
-    "dpm++-2s": (
-        "DPMSolverSinglestepScheduler",
-        {"lower_order_final": True},
-    ),  # otherwise it sets this itself and prints a long warning
+    # Otherwise it sets this itself and prints a long warning.
+    "dpm++-2s": ("DPMSolverSinglestepScheduler", {"lower_order_final": True}),
     "unipc": ("UniPCMultistepScheduler", {}),
     "euler": ("EulerDiscreteScheduler", {}),
     "euler-a": ("EulerAncestralDiscreteScheduler", {}),

@@ -59,10 +59,6 @@ class TextBox:
     centred: bool = True
     colour: str = FRONT
 
-    @property
-    def height(self) -> int:
-        return _tall(self.lines, self.size)
-
 
 @dataclass(frozen=True)
 class VideoLayout:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from i2v_lab.clip.progress import Progress
-from i2v_lab.errors import I2VLabError, SweepError, meant
+from i2v_lab.clip.publish import cannot_write, partial_file, writing
+from i2v_lab.errors import I2VLabError, SweepError, WriteError, meant
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep import Sweep, SweepStop, run_sweep
+from i2v_lab.sweep import Sweep, SweepResult, SweepStop, run_sweep
 from i2v_lab.sweep.loop import retry_states
+from i2v_lab.sweep.stop import stop_on_signals
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +34,13 @@ class Report:
     """What is left of one sweep after its run, and after its notebook.
 
     Attributes:
-        sweep: the sweep. folder: its folder, absolute; report.ipynb is in it.
-        counts: {status: cells}.
-        stopped: why the run ended early; "" where it did not.
+        sweep: the sweep. result: of its run; report.ipynb is in its folder.
         html: the page beside the notebook; None where there is none.
         problem: what failed of the notebook itself; "" where nothing did.
     """
 
     sweep: Sweep
-    folder: Path
-    counts: dict[str, int]
-    stopped: str = ""
+    result: SweepResult
     html: Path | None = None
     problem: str = ""
 
@@ -104,9 +102,14 @@ def execute(
         result = run_sweep(sweep, store, settings=settings, progress=progress, stop=stop, retry=retry)
         problem, html = "", None
         if book:
-            problem = _papermill(book, result.folder / REPORT, parameters(sweep, store, "none", settings.device))
-            html = _export(result.folder)
-        reports.append(Report(sweep, result.folder, result.counts, result.stopped, html, problem))
+            try:
+                with stop_on_signals(stop.ask, stages=()):  # a report can be made again: a signal ends it at once
+                    problem = _papermill(book, result.folder / REPORT, parameters(sweep, store, "none", settings.device))
+                    html = _export(result.folder)
+            except KeyboardInterrupt:
+                stop.ask()
+                problem = "it was stopped; --retry none makes the report alone"
+        reports.append(Report(sweep, result, html, problem))
     return reports
 
 
@@ -156,12 +159,12 @@ def _literals(source: str) -> dict[str, Any]:
         raise SweepError(f"the notebook's parameters are not valid Python: {error.msg} in line {error.lineno}") from None
     known = {}
     for statement in statements:
-        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-        value = getattr(statement, "value", None)
         try:
-            if len(targets) != 1 or not isinstance(targets[0], ast.Name) or value is None:
-                raise ValueError
-            known[targets[0].id] = ast.literal_eval(value)
+            match statement:
+                case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), _, ast.expr() as value):
+                    known[name] = ast.literal_eval(value)
+                case _:
+                    raise ValueError
         except ValueError:
             raise SweepError("the notebook's cell of parameters: expected literals such as retry = '', got "
                              f"{ast.unparse(statement)!r}: move it to the next cell") from None  # fmt: skip
@@ -191,28 +194,44 @@ def _papermill(path: Path, output: Path, given: dict[str, str]) -> str:
                    "shutdown_kernel": "immediate", "store_widget_state": False, "progress_bar": False}  # fmt: skip
         logging.getLogger("papermill").setLevel(logging.ERROR)
         problem = ""
-        try:
-            papermill.execute_notebook(path, output, given, **options)
-        except PapermillExecutionError as error:
-            problem = f"{error.ename}: {error.evalue}"
-            log.error("notebook %s failed: %s", output, error)
-        except DeadKernelError:
-            problem = "the kernel died (out of memory, or killed); start it again to go on"
-        except RuntimeError as error:
-            problem = f"the kernel failed: {error}"
-            log.exception("notebook %s failed", output)
-        _sign(output)
+        with partial_file(output.parent, output.stem, "ipynb") as partial:
+            try:
+                papermill.execute_notebook(path, partial, given, **options)
+            except PapermillExecutionError as error:
+                problem = f"{error.ename}: {error.evalue}"
+                log.error("notebook %s failed: %s", output, error)
+            except DeadKernelError:
+                problem = "the kernel died (out of memory, or killed); start it again to go on"
+            except RuntimeError as error:
+                problem = f"the kernel failed: {error}"
+                log.exception("notebook %s failed", output)
+            except OSError as error:
+                problem = str(cannot_write(output.parent, error))
+                log.exception("notebook %s failed", output)
+            except KeyboardInterrupt:
+                with suppress(Exception):
+                    _keep(partial, output)
+                raise
+            try:
+                with writing(output.parent):
+                    _keep(partial, output)
+            except (WriteError, ValueError) as error:
+                problem = problem or str(error)
     return problem
 
 
-def _sign(path: Path) -> None:
-    """Mark the notebook as one that this user ran: JupyterLab shows its HTML then."""
+def _keep(partial: Path, output: Path) -> None:
+    """Give a notebook its name, as far as it came, and mark it as one that this user ran: JupyterLab shows its HTML then."""
     import nbformat
 
+    book = nbformat.read(partial, as_version=4)  # type: ignore[no-untyped-call]
+    book.metadata.papermill.output_path = str(output)
+    nbformat.write(book, partial)  # type: ignore[no-untyped-call]
+    partial.replace(output)
     with suppress(Exception):  # a home that cannot be written to; the report is whole without
         from nbformat.sign import NotebookNotary
 
-        NotebookNotary().sign(nbformat.read(path, as_version=4))  # type: ignore[no-untyped-call]
+        NotebookNotary().sign(book)  # type: ignore[no-untyped-call]
 
 
 def _export(folder: Path) -> Path | None:

@@ -355,4 +355,4 @@ class Report:
 def not_over(column: str) -> set[str]:
     """The axes over which a metric must not be compared, since it depends on them besides what is in the clip."""
     known = METRICS.get(column.removeprefix("metric_"))
-    return {name for what in getattr(known, "depends_on", ()) for name in _AXES_OF.get(what, (what,))}
+    return {name for what in (known.depends_on if known else ()) for name in _AXES_OF.get(what, (what,))}

@@ -87,35 +87,28 @@ def make(
     try:
         with ExitStack() as own, meter:
             run.prepare(model)
-            if found := run.known_by(known):
+            if found := known(run.record):
                 return Made(found)
             with meter.paused():
                 waited = (turns or own).enter_context(turn((run.record.device,), "a clip", run.progress.waiting))
             if waited:
                 run.progress.stage("load")  # screens showed the wait
             run.choose_tier(history)
-            if found := run.known_by(known):  # on a tier that changes pixels it is another clip; or it was made meanwhile
+            if found := known(run.record):  # on a tier that changes pixels it is another clip; or it was made meanwhile
                 return Made(found)
             began(run.record, run.picture)
             run.write(run.generate(), folder)
     except I2VLabError as error:
         run.end(error)
-    except MemoryError:
-        run.end(OutOfMemory(_NO_MEMORY))
     except KeyboardInterrupt:
         run.end(Stop("interrupted"))
         interrupted = True
     except Exception as error:
         # A fault of ours or of a library: one clip's, not the sweep's. The traceback is in the log.
         log.exception("unexpected error in run %s", run.record.id)
-        run.end(_unexpected(error))
+        why = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; the log has the details"
+        run.end(OutOfMemory(_NO_MEMORY) if is_out_of_memory(error) else I2VLabError(why))
     return Made(run.record.model_copy(update=meter.record_fields()), run.clip, interrupted)
-
-
-def _unexpected(error: Exception) -> I2VLabError:
-    if is_out_of_memory(error):
-        return OutOfMemory(_NO_MEMORY)
-    return I2VLabError(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; the log has the details")
 
 
 class _Run:
@@ -151,10 +144,6 @@ class _Run:
             known, possible = self.handle.identity, ", ".join(map(str, self.handle.tiers))
             raise ParamsError(f"tier: expected one of {possible} for {known.name} on {known.device}, got {tier}")
         self._identify(self.handle.identity)
-
-    def known_by(self, known: Callable[[RunRecord], RunRecord | None]) -> RunRecord | None:
-        """The record of this very clip, if it was made before."""
-        return known(self.record)
 
     def choose_tier(self, history: Store | None) -> None:
         """Predict the memory, and begin on the first tier where it fits, unless one was asked for.

@@ -69,10 +69,7 @@ def _model_here(carried: str, made_with: str) -> str:
     """The model that a clip names, if it is known without trusting the clip; `made_with` is what the store says."""
     if carried in models.FAMILIES or carried in models.CHECKPOINTS.values():
         return carried
-    folder = Path(carried)
-    inside = [] if folder.is_absolute() or ".." in folder.parts else [carried]
-    for place in (made_with, *inside, str(models.CHECKPOINT_FOLDER / folder.name)):
-        if place and (Path(place).expanduser() / "model_index.json").is_file():
-            return place
-    raise ModelError(f"expected the checkpoint that the clip was made with, {carried!r}, and found none of that name here: "
-                     "name its folder or hub id with --model")  # fmt: skip
+    if made_with and (Path(made_with).expanduser() / "model_index.json").is_file():
+        return made_with
+    raise ModelError(f"expected the checkpoint that the clip was made with, {carried!r}; no run of this output folder used it, "
+                     "and no folder is opened because a clip names it: give its folder or hub id with --model")  # fmt: skip

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
-import secrets
 import shutil
 import socket
 import sys
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 STUDIO = Path("notebooks") / "studio.ipynb"
 MESSAGE_BYTES = 300 * 2**20  # of a message from the browser to a kernel: an uploaded picture; tornado's own limit is 10 MiB
 CULL_SECONDS = 1800  # a kernel whose page was closed is ended after so long
+END_SECONDS = 5.0  # for calls that are still open when the server ends
 SWITCH_SECONDS = 0.001  # the threads of the API share Python's lock with the event loop: short turns
 
 
@@ -100,11 +101,6 @@ def with_absolute_folders(settings: Settings) -> Settings:
     })  # fmt: skip
 
 
-def new_token() -> str:
-    """192 random bits, in hex."""
-    return secrets.token_hex(24)
-
-
 def studio_notebook(root: Path) -> str:
     """The studio below the server's root folder; a copy of the one that comes with the package where there is none."""
     if not (root / STUDIO).is_file():
@@ -161,6 +157,15 @@ def make(settings: Settings, token: str, handler: logging.Handler, api: Any) -> 
     return app
 
 
+def run(server: Any) -> None:
+    """Serve until asked to end; then end the calls that are still open, whose threads would hold up the process."""
+    server.start()
+    loop = server.io_loop.asyncio_loop
+    for call in (calls := asyncio.all_tasks(loop)):
+        call.cancel()
+    loop.run_until_complete(asyncio.wait({*calls, loop.create_task(asyncio.sleep(0))}, timeout=END_SECONDS))
+
+
 def _config(settings: Settings, token: str, root: Path) -> Any:
     from traitlets.config import Config
 
@@ -177,6 +182,7 @@ def _config(settings: Settings, token: str, root: Path) -> Any:
     config.ServerApp.extra_template_paths = [str(Path(__file__).parent / "templates")]
     config.ServerApp.jpserver_extensions = {"voila.server_extension": True, "jupyterlab": True}
     config.IdentityProvider.token = token
+    config.IdentityProvider.cookie_options = {"samesite": "Lax"}  # other sites get no answer with it
     config.PasswordIdentityProvider.hashed_password = ""
     config.PasswordIdentityProvider.allow_password_change = False
     config.MappingKernelManager.cull_idle_timeout = config.AsyncMappingKernelManager.cull_idle_timeout = CULL_SECONDS

@@ -114,14 +114,11 @@ class Client:
 
     def submit(self, image: Path | str, prompt: str = "", *, wait: bool = False, **params: Any) -> str:
         """Ask for a clip, as `generate` does, and return the job's id at once."""
-        fields: dict[str, Any] = {"prompt": prompt, **params}
-        if str(image).startswith("sample:"):
-            body: dict[str, Any] = {"json": {"image": str(image), **fields}}
-        else:
-            texts = {name: str(value) for name, value in fields.items()}
-            body = {"data": texts, "files": {"image": _read_picture(Path(image))}}
+        fields: dict[str, Any] = {name: (None, str(value)) for name, value in {"prompt": prompt, **params}.items()}
+        sample = str(image).startswith("sample:")
+        fields["image"] = (None, str(image)) if sample else _read_picture(Path(image))
         while True:
-            answer = self._send("POST", "/api/clips", **body)
+            answer = self._send("POST", "/api/clips", files=fields)
             if answer.status_code != 429 or not wait:
                 return str(self._checked(answer).json()["id"])
             time.sleep(float(answer.headers.get("Retry-After", "1")))
@@ -151,9 +148,6 @@ class Client:
         from httpx_sse import EventSource
 
         with self.stream(f"{self.url}/api/clips/{id}/events", {"Last-Event-ID": seen} if seen else {}) as answer:
-            if answer.status_code == 204:  # it has ended, and that event was seen
-                yield seen, self.get(f"{self.url}/api/clips/{id}").json()
-                return
             for event in EventSource(answer).iter_sse():
                 yield event.id, event.json()
 

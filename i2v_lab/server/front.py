@@ -102,7 +102,7 @@ class ApiCall(JupyterHandler):  # type: ignore[misc]
     def initialize(self, api: ASGIApp, limit: int, open_to_all: bool = False) -> None:
         self.api, self.limit, self.open_to_all = api, limit, open_to_all
         self.size, self.parts = 0, asyncio.Queue[Message](PARTS)
-        self.answering: asyncio.Task[None] | None = None
+        self.answering: Any = None  # the task that answers; None where the call is refused
 
     async def prepare(self, *, _redirect_to_login: bool = False) -> None:
         self.refusal = await self._refusal()
@@ -146,7 +146,6 @@ class ApiCall(JupyterHandler):  # type: ignore[misc]
 
     async def _hand_over(self, part: bytes, *, more: bool) -> None:
         """Give a part of the body to the API. No more is read from the client than the API takes."""
-        assert self.answering  # noqa: S101 - it was not refused
         put = asyncio.create_task(self.parts.put({"type": "http.request", "body": part, "more_body": more}))
         await asyncio.wait({put, self.answering}, return_when=asyncio.FIRST_COMPLETED)
         put.cancel()
@@ -155,7 +154,6 @@ class ApiCall(JupyterHandler):  # type: ignore[misc]
     async def get(self, *_: str) -> None:
         if self.refusal:
             raise self.refusal
-        assert self.answering  # noqa: S101 - it was not refused
         await self._hand_over(b"", more=False)
         with suppress(asyncio.CancelledError, iostream.StreamClosedError):  # the client is gone
             await self.answering

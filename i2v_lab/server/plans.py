@@ -30,9 +30,8 @@ def work_out(plain: Mapping[str, Any], device: str, directory: Path) -> dict[str
         unknown = dict.fromkeys(("tier", "peak_gib", "free_gib", "flops", "seconds"))
         fits = False if isinstance(error, UnsupportedParams) else None
         return {**unknown, "fits": fits, "sentence": without_paths(str(error)), "nearest": []}
-    names = ("resolution", "num_frames")
     return {
-        "fits": found.fits, "sentence": without_paths(found.sentence()), "tier": found.tier, "peak_gib": found.peak_gib, "free_gib": found.free_gib,
-        "flops": float(found.flops), "seconds": found.seconds,
-        "nearest": [{name: getattr(near, name) for name in names} for near in found.nearest],
+        "fits": found.fits, "sentence": without_paths(found.sentence()), "tier": found.tier, "peak_gib": found.peak_gib,
+        "free_gib": found.free_gib, "flops": float(found.flops), "seconds": found.seconds,
+        "nearest": [near.plain() for near in found.nearest],
     }  # fmt: skip

@@ -7,7 +7,7 @@ or a hub id), and the numbers are within the limits of this server.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -266,8 +266,3 @@ class ErrorAnswer(BaseModel):
     """Every answer with a status of 400 or more."""
 
     error: Fault
-
-
-def moment(seconds: float) -> datetime:
-    """A time of the queue in UTC."""
-    return datetime.fromtimestamp(seconds, UTC)

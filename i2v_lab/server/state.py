@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 import anyio
@@ -15,10 +15,10 @@ from fastapi import Path as PathParam
 from starlette.concurrency import run_in_threadpool
 
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.jobs import JobRunner, JobStatus, forecast
+from i2v_lab.jobs import JobRunner, JobStatus
 from i2v_lab.server.body import ApiError, shown_params, without_paths
 from i2v_lab.server.plans import work_out
-from i2v_lab.server.schemas import ID_PATTERN, JobAnswer, Result, moment
+from i2v_lab.server.schemas import ID_PATTERN, JobAnswer
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job, QueueFull
@@ -44,22 +44,21 @@ class ApiState:
 
     async def check_room(self) -> None:
         """Answer 429 where the queue is full: before a picture is decoded, which takes longer than all else."""
-        if self.runner.waiting >= self.settings.server.queue_limit:
-            active = await run_in_threadpool(self.runner.jobs.active)
-            if sum(job.state == "waiting" for job in active) >= self.settings.server.queue_limit:
-                raise self._full(active)
+        limit = self.settings.server.queue_limit
+        if self.runner.waiting >= limit and await run_in_threadpool(self.runner.refresh) and self.runner.waiting >= limit:
+            raise self._full()
 
     def submit(self, params: ClipParams) -> Job:
         """Put a clip into the queue, or answer 429."""
         try:
             job = self.runner.jobs.add_clip(params, self.settings.server.queue_limit)
         except QueueFull:
-            raise self._full(self.runner.jobs.active()) from None
+            raise self._full() from None
         self.runner.wake()
         return job
 
-    def _full(self, active: list[Job]) -> ApiError:
-        first = next(iter(forecast(active, self.runner.jobs.rate(), time.time()).values()), None)
+    def _full(self) -> ApiError:
+        first = next((status.seconds_left for status in self.runner.active), None)
         wait = str(RETRY_SECONDS if first is None else min(max(1, math.ceil(first)), 3600))
         message = f"the queue is full ({self.settings.server.queue_limit} clips wait); try again in {wait} s"
         return ApiError(429, "queue", message, {"Retry-After": wait})
@@ -108,14 +107,9 @@ def job_answer(status: JobStatus, prefix: str) -> JobAnswer:
     Args:
         prefix: of the server's paths; "" where it is at the root of its address.
     """
-    job, result = status.job, None
-    if job.result:
-        found = json.loads(job.result)
-        fields = {name: found[name] for name in Result.model_fields if name != "url"}
-        result = Result(url=f"{prefix}/api/clips/{job.id}/clip.mp4", **fields)
-    return JobAnswer(
-        id=job.id, state=job.state, reason=without_paths(job.reason), stage=job.stage, step=job.step, steps=job.steps,
-        place=status.place, seconds_left=None if status.seconds_left is None else round(status.seconds_left, 1),
-        params=shown_params(job.params), created=moment(job.created), started=moment(job.started) if job.started else None,
-        finished=moment(job.finished) if job.finished else None, result=result,
-    )  # fmt: skip
+    job, left = status.job, status.seconds_left
+    url = f"{prefix}/api/clips/{job.id}/clip.mp4"
+    return JobAnswer.model_validate(asdict(job) | {
+        "reason": without_paths(job.reason), "place": status.place, "seconds_left": None if left is None else round(left, 1),
+        "params": shown_params(job.params), "result": json.loads(job.result) | {"url": url} if job.result else None,
+    })  # fmt: skip

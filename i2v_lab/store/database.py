@@ -26,18 +26,22 @@ SPARE_BYTES = 256 * 1024  # some 30 pages of 4 KiB for the log of a write, its i
 class Database:
     """The database of an output folder. Many processes and threads may use one.
 
+    The file may go away at any time: the next call makes it again, and calls `made`.
+
     Every method raises StoreError, one line, where the file cannot be read or written: it is damaged, made by a newer
-    version, locked for longer than `timeout`, or the disk is full.
+    version or by another program, locked for longer than `timeout`, or the disk is full.
 
     Attributes:
         directory: the output folder, absolute. file: the database.
         timeout: seconds to wait for others who write.
+        made: called after the tables were made in a new file.
     """
 
     def __init__(self, directory: Path, *, timeout: float = 30.0) -> None:
         self.directory = Path(directory).absolute()
         self.file = self.directory / NAME
         self.timeout = timeout
+        self.made: Callable[[], None] = lambda: None
         if self.directory.exists() and not self.directory.is_dir():
             raise StoreError(f"{self.directory}: expected a folder, got a file; give another output folder")
         self._checked: tuple[int, int] | None = None  # the file whose tables are known to be right
@@ -45,23 +49,31 @@ class Database:
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do some work that only reads. Where there is no file yet it sees empty tables, and none is made."""
         if not self.file.exists():
-            with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-                schema.prepare(connection)
-                return work(connection)
+            return self._in_memory(work)
         try:
-            self._check()
             return self._with_room(work)
         except StoreError as error:
             # A folder that cannot be written to is still read: SQLite would make files beside the database.
-            if not _is_closed(error.__cause__):
+            if not is_closed(error):
                 raise
-            with closing(sqlite3.connect(f"{self.file.as_uri()}?immutable=1", uri=True, isolation_level=None)) as connection:
+        return self._in_memory(work, f"{self.file.as_uri()}?immutable=1")
+
+    def _in_memory(self, work: Callable[[sqlite3.Connection], T], source: str = "") -> T:
+        """Do some work on a copy in memory, empty or of a file that stays as it is; an older version's is brought up to date."""
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+            try:
+                if source:
+                    with closing(sqlite3.connect(source, uri=True)) as original:
+                        original.backup(connection)
+                self._check_origin(connection)
+                schema.prepare(connection)
                 return work(connection)
+            except sqlite3.Error as error:
+                raise StoreError(self._words(error)) from error
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do some work in a transaction: all of it, or none. The first time the folder and the file are made."""
         self._make_folder()
-        self._check()
         self._keep_spare()
 
         def whole(connection: sqlite3.Connection) -> T:
@@ -77,8 +89,21 @@ class Database:
             connection.execute("PRAGMA synchronous = NORMAL")
             return connection.execute(statement, values).fetchall()
 
-        self._check()
+        self._make_folder()
         return self._with_room(run)
+
+    def check(self) -> str:
+        """Read the whole file, and say in a line what is in it."""
+        if not self.file.exists():
+            return f"none yet in {self.directory}"
+
+        def look(connection: sqlite3.Connection) -> str:
+            if (found := connection.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(found)
+            runs, jobs = (connection.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0] for name in ("runs", "jobs"))  # noqa: S608
+            return f"{self.file}, {runs} runs, {jobs} jobs"
+
+        return self.read(look)
 
     def _make_folder(self) -> None:
         try:
@@ -86,26 +111,32 @@ class Database:
         except OSError as error:
             raise StoreError(f"{self.directory}: cannot be made ({error.strerror}); give another output folder") from None
 
-    def _check(self) -> None:
-        """Make the tables, or bring them up to date; once a file."""
+    def _identity(self) -> tuple[int, int] | None:
         with suppress(OSError):
             about = self.file.stat()
-            if self._checked == (about.st_dev, about.st_ino):
-                return
-        self._with_room(self._prepare)
-        with suppress(OSError):
-            about = self.file.stat()
-            self._checked = (about.st_dev, about.st_ino)
+            return about.st_dev, about.st_ino
+        return None
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
+    def _check_origin(self, connection: sqlite3.Connection) -> None:
+        if schema.is_foreign(connection):
+            raise StoreError(f"{self.file} is not a record of runs, but another program's database: move it away, or give another "
+                             "output folder")  # fmt: skip
         if (found := schema.version(connection)) > schema.VERSION:
             raise StoreError(f"{self.file} was made by a newer version of i2v_lab (schema {found}, this one reads up to "
                              f"{schema.VERSION}): update i2v_lab, or give another output folder")  # fmt: skip
-        if schema.is_current(connection):
-            return
-        _use_write_ahead_log(connection, self.timeout)
-        with _transaction(connection):
-            schema.prepare(connection)
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Make the tables, or bring them up to date."""
+        with closing(sqlite3.connect(f"{self.file.as_uri()}?mode=ro", uri=True)) as reader:  # closing it changes nothing
+            self._check_origin(reader)
+            is_new, is_current = schema.is_new(reader), schema.is_current(reader)
+        if not is_current:
+            _use_write_ahead_log(connection, self.timeout)
+            with _transaction(connection):
+                schema.prepare(connection)
+        self._checked = self._identity()
+        if is_new:
+            self.made()
 
     def _with_room(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do some work with a new connection: one that is kept would not survive a fork, nor serve two threads."""
@@ -123,6 +154,14 @@ class Database:
 
     def _connected(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with closing(sqlite3.connect(self.file, timeout=self.timeout, isolation_level=None)) as connection:
+            if self._checked is None or self._checked != self._identity():
+                self._prepare(connection)
+            try:
+                return work(connection)
+            except sqlite3.OperationalError as error:
+                if "no such table" not in str(error):
+                    raise
+            self._prepare(connection)  # a table was dropped, or the file is a new one with the number of the old
             return work(connection)
 
     def _words(self, error: sqlite3.Error) -> str:
@@ -159,9 +198,10 @@ class Database:
         return True
 
 
-def _is_closed(error: BaseException | None) -> bool:
+def is_closed(error: StoreError) -> bool:
     """Whether SQLite was not allowed to write."""
-    return isinstance(error, sqlite3.Error) and _code(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.Error) and _code(cause) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
 def _code(error: sqlite3.Error) -> int:

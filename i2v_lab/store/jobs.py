@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord, new_id
@@ -22,7 +22,6 @@ from i2v_lab.store.processes import may_take, own_name
 JobState = Literal["waiting", "running", "done", "failed", "out_of_memory", "stopped"]
 JobKind = Literal["clip", "sweep"]
 StopAfter = Literal["step", "cell"]
-STATES: tuple[JobState, ...] = get_args(JobState)
 RATED_JOBS = 20  # the newest done jobs, from which the time of the next is predicted
 FIXED_STEPS = 5  # what encoding, decoding and writing cost, in denoising steps; roughly
 
@@ -156,15 +155,12 @@ class Jobs:
         if not (free := [name for name in owners if not owner or may_take(name, owner)]):
             return None
 
-        def take(connection: sqlite3.Connection) -> Job | None:
-            which = f"WHERE state = 'waiting' AND owner IN ({', '.join('?' * len(free))}) ORDER BY number LIMIT 1"
-            for job in _select(connection, which, free):
-                values = (worker, time.time(), job.id)
-                connection.execute("UPDATE jobs SET state = 'running', worker = ?, started = ? WHERE id = ?", values)
-                return _select(connection, "WHERE id = ?", (job.id,))[0]
-            return None
-
-        return self.database.write(take)
+        take = (
+            "UPDATE jobs SET state = 'running', worker = ?, started = ? WHERE number = (SELECT MIN(number) FROM jobs "  # noqa: S608
+            f"WHERE state = 'waiting' AND owner IN ({', '.join('?' * len(free))})) RETURNING {_COLUMNS}"
+        )
+        rows = self.database.write(lambda connection: connection.execute(take, (worker, time.time(), *free)).fetchall())
+        return Job(*rows[0]) if rows else None
 
     def note(self, id: str, stage: str, step: int, steps: int | None, stage_started: float, status: str = "") -> Job | None:
         """Note where a running job is. Returns it, with `stop` where it should end; None where it no longer runs."""
@@ -232,14 +228,25 @@ class Jobs:
         return self.database.read(lambda connection: _select(connection, where, values))
 
     def look(self, version: int) -> tuple[list[Job], list[Job]]:
-        """(the active jobs, in their order; those that changed after `version`), seen at one moment."""
+        """(the active jobs, in their order; those that changed after `version`), seen at one moment.
+
+        Where no job has that version any more, the database is another one, and all of its jobs have changed.
+        """
 
         def find(connection: sqlite3.Connection) -> tuple[list[Job], list[Job]]:
             connection.execute("BEGIN")
             active = _select(connection, "WHERE state IN ('waiting', 'running') ORDER BY number", ())
-            return active, _select(connection, "WHERE version > ? ORDER BY version", (version,))
+            changed = "WHERE version > ?1 OR (SELECT MAX(version) FROM jobs) < ?1 ORDER BY version"
+            return active, _select(connection, changed, (version,))
 
         return self.database.read(find)
+
+    def restore(self, jobs: Sequence[Job]) -> None:
+        """Enter again those of the jobs that are not in the table: jobs are never deleted, so the database was lost."""
+        kept = [field.name for field in fields(Job) if field.name not in ("number", "version")]
+        insert = f"INSERT OR IGNORE INTO jobs ({', '.join(kept)}) VALUES ({', '.join('?' * len(kept))})"  # noqa: S608
+        rows = [[getattr(job, name) for name in kept] for job in jobs]
+        self.database.write(lambda connection: connection.executemany(insert, rows))
 
     def last_version(self) -> int:
         """The version of the newest change; 0 where there was none."""

@@ -9,7 +9,8 @@ import secrets
 import shutil
 import socket
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -20,8 +21,9 @@ from i2v_lab.clip.publish import partial_file, publish, writing
 from i2v_lab.clip.record import COLUMNS, RunRecord, Status, from_row, json_text, new_id, stamp, table, to_row
 from i2v_lab.errors import PROCESS_ENDED, StoreError
 from i2v_lab.store import sweeps
-from i2v_lab.store.database import Database
+from i2v_lab.store.database import Database, is_closed
 from i2v_lab.store.processes import is_there
+from i2v_lab.store.rebuild import SUFFIXES, carried
 from i2v_lab.store.sweeps import Member, SweepId
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ class Store:
     """
 
     def __init__(self, directory: Path, *, timeout: float = 30.0) -> None:
-        """Open the output folder; nothing is made before something is written. Runs whose process has died become failed.
+        """Open the output folder; nothing is made before something is written. Runs whose process has died end: they are done
+        where their clip is there, otherwise failed. Where the database is gone and clips are there, it is made again from them.
 
         Args:
             directory: the output folder.
@@ -66,6 +69,10 @@ class Store:
         self.clips = self.directory / "clips"
         self.pictures = self.directory / "pictures"
         self.file = self.database.file
+        self._rebuilding = threading.Lock()
+        self.database.made = lambda: threading.Thread(target=self.rebuild, name="rebuild", daemon=True).start()
+        if not self.file.exists():
+            self.rebuild()
         self.mark_dead()
 
     # Writing
@@ -79,17 +86,66 @@ class Store:
         rows = [to_row(record) for record in records]
         self.database.write(lambda connection: connection.executemany(_SAVE, rows))
 
+    def rebuild(self, since: float = 0.0) -> int:
+        """Record the clips in clips/ that no run has, from what they carry. Returns how many runs were recorded.
+
+        A clip that was published when its process died makes its run a done one; one that was renamed by hand is found again.
+
+        Args:
+            since: only clips written after this time, seconds since 1970.
+        """
+        if not self.clips.is_dir() or not self._rebuilding.acquire(blocking=False):
+            return 0  # there is nothing, or a thread is at it: the first run that it records makes the file
+        try:
+            names = self.database.read(lambda connection: {row[0] for row in connection.execute("SELECT clip FROM runs")})
+            new = [
+                clip for clip in sorted(self.clips.glob("[!.]*")) if clip.suffix in SUFFIXES and f"clips/{clip.name}" not in names
+            ]
+            found = [self._merged(record) for record in carried(filter(_written(since), new), self.find_picture)]
+            if records := [record for record in found if record]:
+                self.save_many(records)
+            return len(records)
+        except StoreError as error:
+            if not is_closed(error):
+                raise
+            return 0
+        finally:
+            self._rebuilding.release()
+
+    def _merged(self, record: RunRecord) -> RunRecord | None:
+        """The record that a clip carries, with what is known of its run; None where the run has a clip: this is a copy."""
+        before = self.get(record.id)
+        if before is None:
+            return record
+        if before.status == "done" and not self.is_gone(before):
+            return None
+        kept = {name: getattr(before, name) for name in ("params", "host", "pid", "sweep", "created", "metrics")}
+        return record.model_copy(update=kept)
+
+    def is_gone(self, record: RunRecord) -> bool:
+        """Whether the run's clip was deleted."""
+        return bool(record.clip) and not (self.directory / record.clip).is_file()
+
     def mark_dead(self) -> int:
-        """Runs that were running in processes of this host that are gone become failed. Returns how many did."""
+        """End the runs of processes of this host that are gone: done where the clip was published, otherwise failed.
+
+        Returns how many failed.
+        """
         host = socket.gethostname()
-        find = "SELECT id, pid, created FROM runs WHERE status = 'running' AND host = ?"
+        find = "SELECT id, pid, CAST(strftime('%s', created) AS REAL) FROM runs WHERE status = 'running' AND host = ?"
         mark = "UPDATE runs SET status = 'failed', reason = ?, finished = ? WHERE id = ? AND status = 'running'"
         running = self.database.read(lambda connection: connection.execute(find, (host,)).fetchall())
-        dead = [id for id, pid, created in running if not is_there(pid, datetime.fromisoformat(created).timestamp())]
+        dead = [(id, created) for id, pid, created in running if not is_there(pid, created)]
         if not dead:
             return 0
-        reason, now = PROCESS_ENDED, stamp(datetime.now(UTC))
-        return self.database.write(lambda connection: connection.executemany(mark, [(reason, now, id) for id in dead]).rowcount)
+        self.rebuild(min(created or 0.0 for _, created in dead))
+        rows = [(PROCESS_ENDED, stamp(datetime.now(UTC)), id) for id, _ in dead]
+        try:
+            return self.database.write(lambda connection: connection.executemany(mark, rows).rowcount)
+        except StoreError as error:
+            if not is_closed(error):
+                raise
+            return 0  # a folder that is only read
 
     def adopt(self, record: RunRecord, clip: Path | None = None) -> RunRecord:
         """Keep what `make` made: the clip goes to clips/ where it is not there yet, and the record is saved.
@@ -148,15 +204,12 @@ class Store:
         suffix = path.suffix.lower() if re.fullmatch(r"\.[a-z0-9]{1,8}", path.suffix.lower()) else ""
         kept = self.pictures / f"{sha256}{suffix}"
         part = self.pictures / f".{sha256[:16]}-{secrets.token_hex(4)}.part"
-        digest = hashlib.sha256()
         try:
-            self.pictures.mkdir(parents=True, exist_ok=True)
-            with path.open("rb") as source, part.open("xb") as copy:
-                while block := source.read(2**20):
-                    digest.update(block)
-                    copy.write(block)
-            if digest.hexdigest() != sha256:
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() != sha256:
                 raise StoreError(f"{path} changed while it was used: run it again")
+            self.pictures.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
             part.replace(kept)
         except OSError as error:
             raise StoreError(f"{path} cannot be copied to {self.pictures} ({error.strerror or error})") from None
@@ -265,11 +318,9 @@ class Store:
         found.insert(0, "cell", numbers)
         return found
 
-    def _rows(self, where: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        return self.database.read(lambda connection: connection.execute(f"SELECT {_NAMES} FROM runs {where}", values).fetchall())  # noqa: S608
-
     def _select(self, where: str, values: Sequence[Any]) -> list[RunRecord]:
-        return [from_row(row) for row in self._rows(where, values)]
+        query = f"SELECT {_NAMES} FROM runs {where}"  # noqa: S608
+        return [from_row(row) for row in self.database.read(lambda connection: connection.execute(query, values).fetchall())]
 
 
 def _where(sweep: str | None, status: str | None, metrics: str | None = None) -> tuple[str, tuple[str, ...]]:
@@ -281,3 +332,14 @@ def _where(sweep: str | None, status: str | None, metrics: str | None = None) ->
 def _chunks(cursor: sqlite3.Cursor) -> Iterator[list[tuple[Any, ...]]]:
     while rows := cursor.fetchmany(CHUNK_ROWS):
         yield rows
+
+
+def _written(since: float) -> Callable[[Path], bool]:
+    """Whether a file was written after this time."""
+
+    def after(path: Path) -> bool:
+        with suppress(OSError):
+            return path.lstat().st_mtime >= since
+        return False
+
+    return after

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 from i2v_lab.clip.key import clip_key
 from i2v_lab.clip.record import COLUMNS, SQL_TYPES, from_row
@@ -57,10 +58,28 @@ def version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    return {
+        row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    }
+
+
+def is_new(connection: sqlite3.Connection) -> bool:
+    """Whether nothing is in a database yet."""
+    return not _tables(connection)
+
+
+def is_foreign(connection: sqlite3.Connection) -> bool:
+    """Whether a database is another program's: it has tables, and not ours."""
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(runs)")}
+    return not is_new(connection) and not (
+        columns >= {"id", "status", "created"} or _tables(connection) >= TABLES.keys() - {"runs"}
+    )
+
+
 def is_current(connection: sqlite3.Connection) -> bool:
     """Whether nothing is left to do for `prepare`."""
-    there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    return version(connection) == VERSION and there.issuperset(TABLES) and not _missing_columns(connection)
+    return version(connection) == VERSION and _tables(connection) >= TABLES.keys() and not _missing_columns(connection)
 
 
 def prepare(connection: sqlite3.Connection) -> None:
@@ -87,21 +106,13 @@ def _leave_fps_out_of_keys(connection: sqlite3.Connection) -> None:
             continue
         if record.params is None or record.key in new:
             continue
-        known = _Model(record.model_name, record.model_fingerprint, record.dtype)
+        known: Any = SimpleNamespace(name=record.model_name, fingerprint=record.model_fingerprint, dtype=record.dtype)
         for changes in ({}, {"decoded": "in tiles"}):
             if clip_key(record.params, record.image_sha256, known, {**changes, "fps": record.params.plain()["fps"]}) == record.key:
                 new[record.key] = clip_key(record.params, record.image_sha256, known, changes)
     pairs = [(key, old) for old, key in new.items()]
     connection.executemany("UPDATE runs SET key = ? WHERE key = ?", pairs)
     connection.executemany("UPDATE cells SET key = ? WHERE key = ?", pairs)
-
-
-class _Model(NamedTuple):
-    """What a record knows of its model."""
-
-    name: str
-    fingerprint: str
-    dtype: str
 
 
 def _missing_columns(connection: sqlite3.Connection) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -101,19 +102,14 @@ class Sweep(BaseModel):
 
     def _check(self) -> None:
         """Check all that can be checked before a cell is made."""
-        for place, names in (("base", self.base), ("axes", self.axes)):
-            for name in names:
-                _known(place, name, ClipParams.model_fields)
+        _check_names("base", self.base, ClipParams.model_fields)
+        _check_names("axes", self.axes, ClipParams.model_fields)
         if self.seeds is not None and "seed" in self.axes:
             raise SweepError("seeds: the axis seed is in axes too; keep one of them")
-        for place, groups in (("zip", self.zip), ("order", (self.order,))):
-            for group in groups:
-                for name in group:
-                    _known(place, name, self._values)
-        twice = [name for name, count in Counter(itertools.chain(*self.zip)).items() if count > 1]
-        twice += [name for name, count in Counter(self.order).items() if count > 1]
-        if twice:
-            raise SweepError(f"{twice[0]}: is twice in zip or in order; keep one")
+        for place, names in (("zip", tuple(itertools.chain(*self.zip))), ("order", self.order)):
+            _check_names(place, names, self._values)
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise SweepError(f"{twice[0]}: is twice in {place}; keep one")
         for group in self.zip:
             lengths = {name: len(self._values[name][0]) for name in group}
             if len(set(lengths.values())) > 1:
@@ -130,18 +126,17 @@ class Sweep(BaseModel):
         return {name: expand(name, given, self.base) for name, given in axes.items()}
 
     def _groups(self) -> list[tuple[str, ...]]:
-        """Axes that change together, each group once, as written."""
+        """Axes that change together, each group once, outermost first."""
         of = {name: group for group in self.zip for name in group}
-        return list(dict.fromkeys(of.get(name, (name,)) for name in self._values))
+        place = {name: number for number, name in enumerate(self.order or COSTLY)}
+        groups = dict.fromkeys(of.get(name, (name,)) for name in self._values)
+        # The sort is stable: axes that are not named stay as written.
+        return sorted(groups, key=lambda group: min(place.get(name, len(place)) for name in group))
 
     @property
     def axis_names(self) -> list[str]:
         """The swept fields, outermost first."""
-        wanted = self.order or COSTLY
-        # The sort is stable: axes that are not named stay as written.
-        place = {name: number for number, name in enumerate(wanted)}
-        groups = sorted(self._groups(), key=lambda group: min(place.get(name, len(place)) for name in group))
-        return [name for group in groups for name in group]
+        return [name for group in self._groups() for name in group]
 
     def cells(self) -> list[Cell]:
         """The cells, as a table lists them; `sweep_plan.turns` has the order in which they run.
@@ -153,13 +148,9 @@ class Sweep(BaseModel):
 
     @cached_property
     def _cells(self) -> tuple[Cell, ...]:
-        names = self.axis_names
-        of = {name: group for group in self.zip for name in group}
-        groups = list(dict.fromkeys(of.get(name, (name,)) for name in names))
+        groups = self._groups()
         counts = [len(self._values[group[0]][0]) for group in groups]
-        total = 1
-        for count in counts:
-            total *= count
+        total = math.prod(counts)
         if total > MOST_CELLS:
             raise SweepError(
                 f"expected at most {MOST_CELLS} cells, got {' x '.join(map(str, counts))} = {total}; make axes shorter"
@@ -225,8 +216,9 @@ class Sweep(BaseModel):
         return yaml.safe_dump({"name": self.name, **fields}, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _known(place: str, name: str, known: Iterable[str]) -> None:
-    if name not in known:
+def _check_names(place: str, names: Iterable[str], known: Iterable[str]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        name = unknown[0]
         raise SweepError(f"{place}: {name}: unknown {'axis' if place != 'base' else 'name'}; {meant(name, known)}")
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from i2v_lab.clip.progress import Progress
+from i2v_lab.clip.publish import partial_file, writing
 from i2v_lab.clip.record import RunRecord
-from i2v_lab.devices.turns import turn
-from i2v_lab.errors import Stop, StoreError, SweepError
+from i2v_lab.devices.turns import lock_folder, turn
+from i2v_lab.errors import Stop, StoreError, SweepError, WriteError
 from i2v_lab.metrics.fill import fill_in, missing
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings, load_settings
@@ -175,12 +179,20 @@ def _begin(sweep: Sweep, store: Store, settings: Settings) -> tuple[SweepPlan, P
     definition = sweep.definition()
     newest = store.find_sweeps(sweep.name)[:1]
     planned = plan_sweep(sweep, store, settings, sweep_id=newest[0].id if newest else "")
-    if newest and newest[0].definition == definition and (store.directory / FOLDER / newest[0].id).is_dir():
-        return planned, store.directory / FOLDER / newest[0].id
-    folder = _new_folder(store.directory / FOLDER, sweep.name)
-    (folder / "sweep.yaml").write_text(sweep.to_yaml(), encoding="utf-8")
-    members = (Member(item.cell.number, item.key, params_json(item.cell.params)) for item in planned.cells)
-    store.begin_sweep(folder.name, sweep.name, definition, members)
+    place = hashlib.sha256(os.fsencode(store.directory)).hexdigest()[:16]
+    # A sweep that is started twice at once has one folder.
+    with FileLock(lock_folder() / f"begin-{place}.lock"), writing(store.directory / FOLDER):
+        newest = store.find_sweeps(sweep.name)[:1]
+        if newest and newest[0].definition == definition and (store.directory / FOLDER / newest[0].id).is_dir():
+            return planned, store.directory / FOLDER / newest[0].id
+        folder = _new_folder(store.directory / FOLDER, sweep.name)
+        try:
+            (folder / "sweep.yaml").write_text(sweep.to_yaml(), encoding="utf-8")
+            members = (Member(item.cell.number, item.key, params_json(item.cell.params)) for item in planned.cells)
+            store.begin_sweep(folder.name, sweep.name, definition, members)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # nothing is in it, and nothing knows of it
+            raise
     return planned, folder
 
 
@@ -192,8 +204,6 @@ def _new_folder(parent: Path, name: str) -> Path:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
-        except OSError as error:
-            raise StoreError(f"{folder}: cannot be made ({error.strerror}); give another output folder") from None
         return folder
     raise StoreError(f"{parent}: too many sweeps called {name} in one second")
 
@@ -254,17 +264,12 @@ class _SweepRun:
         """Write table.csv and table.parquet; a reader finds a whole file at any time."""
         began = time.monotonic()
         table = self.store.runs(sweep=self.folder.name)
-        for name in ("table.csv", "table.parquet"):
-            part = self.folder / f".{name}.{os.getpid()}"
+        for format, write in (("csv", table.to_csv), ("parquet", table.to_parquet)):
             try:
-                if name.endswith(".csv"):
-                    table.to_csv(part, index=False)
-                else:
-                    table.to_parquet(part, index=False)
-                part.replace(self.folder / name)
-            except OSError as error:
-                log.warning("%s was not written: %s", self.folder / name, error)  # the record has it all
-                with suppress(OSError):
-                    part.unlink(missing_ok=True)
+                with partial_file(self.folder, "table", format) as part, writing(self.folder):
+                    write(part, index=False)
+                    part.replace(self.folder / f"table.{format}")
+            except WriteError as error:
+                log.warning("table.%s was not written: %s", format, error)  # the record has it all
         took = time.monotonic() - began
         self.next_write = time.monotonic() + max(TABLE_SECONDS, TABLE_SHARE * took)

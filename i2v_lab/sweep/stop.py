@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from i2v_lab.errors import STOPPED_BY_HAND, Stop
 
 After = Literal["", "cell", "step"]
 STOP_FILE = "stop"
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 LOOK_SECONDS = 0.2  # at least between two looks at the stop file while a clip is made
 
 
@@ -83,15 +85,17 @@ def stop_on_signals(
     stages: Sequence[Literal["cell", "step"]] = ("cell", "step"),
     say: Callable[[str], None] = lambda text: None,
     interrupted: str = "stopped by Ctrl-C",
+    after: signal.Handlers | None = None,
 ) -> Iterator[None]:
     """While the block runs, Ctrl-C asks for the first of `stages`, Ctrl-C again for the next, and once more interrupts at once.
 
-    SIGTERM asks to stop after this step. In a thread other than the main one, which gets no signals, nothing is done.
+    SIGTERM and SIGHUP ask to stop after this step. In a thread other than the main one, which gets no signals, nothing is done.
 
     Args:
         ask: is told after what to stop, and why.
         say: gets a line for the user.
         interrupted: the reason that Ctrl-C gives.
+        after: what a signal does after the block; None: the same as before it.
     """
     left = list(stages)
 
@@ -99,21 +103,23 @@ def stop_on_signals(
         if not left:
             raise KeyboardInterrupt
         if number == signal.SIGINT:
-            after = left.pop(0)
+            place = left.pop(0)
         else:
-            after = "step"
+            place = "step"
             left.clear()
-        ask(after, interrupted if number == signal.SIGINT else "stopped by SIGTERM")
+        ask(place, interrupted if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}")
         what = f"stops after this {left[0]}" if left else "stops at once"
-        say(f"stopping after this {after}; once more {what}")
+        say(f"stopping after this {place}; once more {what}")
 
-    try:
-        before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    found = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)}
+    heard = [number for number, handler in found.items() if number == signal.SIGINT or handler != signal.SIG_IGN]  # nohup
+    for number in heard:
+        signal.signal(number, hear)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in heard:
+            signal.signal(number, found[number] if after is None else after)

@@ -67,9 +67,8 @@ SCHEDULER_CONFIG: Mapping[str, Any] = {
 
 def log_probabilities(prompt: str) -> torch.Tensor:
     """log p(k | prompt) over MOTIONS, (K,): the named ones share 1 - LEAK, all share LEAK; no known word, all alike."""
-    named = torch.tensor(
-        [understood.names(motion) for understood in [understand(prompt)] for motion in MOTIONS], dtype=torch.float64
-    )
+    asked = understand(prompt)
+    named = torch.tensor([asked.names(motion) for motion in MOTIONS], dtype=torch.float64)
     uniform = torch.full_like(named, 1 / len(MOTIONS))
     return torch.log((1 - LEAK) * named / named.sum() + LEAK * uniform if named.any() else uniform)
 

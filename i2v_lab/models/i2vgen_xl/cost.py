@@ -45,7 +45,7 @@ def cost(
     params: ClipParams, *, checkpoint: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
 ) -> tuple[StageCost, ...]:
     """See `VideoModel.cost`. Some 2 s for a new shape, milliseconds for one whose parts are on disk."""
-    return _Clip(params, _Runner(find_configs(checkpoint, loaded), dtype), tier, device).stages()
+    return _stages(params, _Runner(find_configs(checkpoint, loaded), dtype), tier, device)
 
 
 def find_configs(checkpoint: str, loaded: VideoModel | None = None) -> Configs:
@@ -130,13 +130,9 @@ def _fake(configs: str, dtype: str) -> _Fake:
 @functools.cache
 def _code() -> str:
     """A hash of the code that is run, and the versions of the libraries that it runs through."""
-    digest = hashlib.sha256()
-    for module in (networks, tiers, tracker):
-        digest.update(Path(str(module.__file__)).read_bytes())
-    digest.update(Path(__file__).read_bytes())
-    for package in ("torch", "diffusers", "transformers"):
-        digest.update(importlib.metadata.version(package).encode())
-    return digest.hexdigest()
+    files = (*(str(module.__file__) for module in (networks, tiers, tracker)), __file__)
+    versions = [importlib.metadata.version(package).encode() for package in ("torch", "diffusers", "transformers")]
+    return hashlib.sha256(b"".join([*(Path(file).read_bytes() for file in files), *versions])).hexdigest()
 
 
 class _Runner:
@@ -200,46 +196,29 @@ class _Runner:
         return model.decode_frame(torch.zeros(frames, model.unet.config.in_channels, height // CELL, width // CELL))
 
 
-@dataclass(frozen=True)
-class _Clip:
+def _stages(params: ClipParams, runner: _Runner, tier: int, device: str) -> tuple[StageCost, ...]:
     """The stages of one clip, out of the parts."""
+    batch, frames, (height, width) = len(prompts(params)), params.num_frames, (params.height, params.width)
+    text, seen = runner.part("text", tier, batch), runner.part("look", tier)
+    first = runner.part("latents", tier, height, width)
+    network = runner.part("predict", tier, batch, frames, height, width)
+    vae = runner.part("decode", tier, 1, height, width)
 
-    params: ClipParams
-    runner: _Runner
-    tier: int
-    device: str
-
-    def stages(self) -> tuple[StageCost, ...]:
-        params, runner, tier = self.params, self.runner, self.tier
-        batch, frames, (height, width) = len(prompts(params)), params.num_frames, (params.height, params.width)
-        text, seen = runner.part("text", tier, batch), runner.part("look", tier)
-        first = runner.part("latents", tier, height, width)
-        network = runner.part("predict", tier, batch, frames, height, width)
-        vae = runner.part("decode", tier, 1, height, width)
-
-        noise = 4 * frames * first.out // DTYPES[runner.dtype].itemsize  # float32, (F, 4, h, w)
-        timed = frames * first.out  # the picture's latents over time, (1, 4, F, h, w)
-        conditions = text.out + batch * seen.out + batch * timed  # Conditions
-        encode = max(
-            text.peak,
-            text.out + seen.peak,
-            text.out + (1 + batch) * seen.out + first.peak,
-            conditions + timed + first.out,
-        )
-        denoise = network.peak + noise * _REMEMBERED.get(params.scheduler, 2)
-        calls = 2 * params.num_inference_steps - 1 if params.scheduler in _TWICE else params.num_inference_steps
-        return (
-            self._stage("encode", encode, text.flops + seen.flops + first.flops),
-            self._stage("denoise", denoise, network.flops * calls),
-            self._stage("decode", conditions + 2 * noise + self._frames(vae), vae.flops * frames),
-        )
-
-    def _frames(self, vae: PartCost) -> int:
-        """Bytes of decoding, beside what stays from before: one frame at work, and those that are done; see `decode`."""
-        clip = 3 * self.params.height * self.params.width * self.params.num_frames  # as bytes of uint8
-        if self.tier == 0:  # all frames in float32 from the beginning; at the end they and two copies in uint8
-            return 4 * clip + max(vae.peak, 2 * clip)
-        return vae.peak + (0 if self.device.startswith("cuda") else clip)
-
-    def _stage(self, name: str, activations: int, flops: int) -> StageCost:
-        return StageCost(name, self.runner.weights(self.tier, name, self.device), activations, flops)
+    noise = 4 * frames * first.out // DTYPES[runner.dtype].itemsize  # float32, (F, 4, h, w)
+    timed = frames * first.out  # the picture's latents over time, (1, 4, F, h, w)
+    conditions = text.out + batch * seen.out + batch * timed  # Conditions
+    looking = text.out + (1 + batch) * seen.out + first.peak
+    encode = max(text.peak, text.out + seen.peak, looking, conditions + timed + first.out)
+    denoise = network.peak + noise * _REMEMBERED.get(params.scheduler, 2)
+    calls = 2 * params.num_inference_steps - 1 if params.scheduler in _TWICE else params.num_inference_steps
+    # Decoding holds one frame at work, and those that are done; see `decode`. As bytes of uint8 all frames are `clip`.
+    clip = 3 * height * width * frames
+    decode = vae.peak + (0 if device.startswith("cuda") else clip)
+    if tier == 0:  # all frames in float32 from the beginning; at the end they and two copies in uint8
+        decode = 4 * clip + max(vae.peak, 2 * clip)
+    found = {
+        "encode": (encode, text.flops + seen.flops + first.flops),
+        "denoise": (denoise, network.flops * calls),
+        "decode": (conditions + 2 * noise + decode, vae.flops * frames),
+    }
+    return tuple(StageCost(name, runner.weights(tier, name, device), *taken) for name, taken in found.items())

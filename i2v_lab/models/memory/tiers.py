@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the words for the tiers must cost nothing
@@ -95,7 +96,7 @@ def resident(model: Any, stage: str, number: int, device: str) -> int:
     for name in STAGES[stage]:
         network = getattr(model, name)
         if number == 6:
-            found.append(max(_own_bytes(module) for module in network.modules()))
+            found.append(max(_bytes(module, recurse=False) for module in network.modules()))
         elif number >= 4 and name == "unet":
             blocks = list(_blocks(network))
             found.append(_bytes(network) - sum(map(_bytes, blocks)) + max(map(_bytes, blocks), default=0))
@@ -119,12 +120,8 @@ def _tensors(module: torch.nn.Module, recurse: bool = True) -> Iterable[torch.Te
     yield from module.buffers(recurse)
 
 
-def _bytes(module: torch.nn.Module) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(module))
-
-
-def _own_bytes(module: torch.nn.Module) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(module, recurse=False))
+def _bytes(module: torch.nn.Module, recurse: bool = True) -> int:
+    return sum(tensor.nbytes for tensor in _tensors(module, recurse))
 
 
 def put_on(model: Any, number: int, device: torch.device) -> None:
@@ -211,7 +208,7 @@ def _undo(model: Any) -> None:
             del module._diffusers_hook
         forward = module.__dict__.get("forward")
         # A hook that is gone leaves the method that the class has anyway.
-        if isinstance(forward, _Chunked) or getattr(forward, "__func__", None) is type(module).forward:
+        if getattr(forward, "func", None) is _chunked or getattr(forward, "__func__", None) is type(module).forward:
             del module.forward
     model.vae.disable_tiling()
 
@@ -221,32 +218,26 @@ def _chunk_forward(unet: torch.nn.Module) -> None:
 
     for module in unet.modules():
         if isinstance(module, BasicTransformerBlock):
-            module.ff.forward = _Chunked(module.ff)
+            module.ff.forward = partial(_chunked, module.ff)
 
 
-class _Chunked:
-    """The forward pass of a feed-forward layer, a part of the rows at a time.
+def _chunked(layer: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
+    """The forward pass of a feed-forward layer, a part of the rows at a time: (..., D) to (..., D).
 
     diffusers' own chunking cuts along one dimension into a given number of parts, which must divide: the UNet's layers see
     frames in that dimension here, and pixels there.
     """
+    import torch
 
-    def __init__(self, layer: torch.nn.Module) -> None:
-        self.layer = layer
-
-    def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        """(..., D) to (..., D)."""
-        import torch
-
-        forward = type(self.layer).forward
-        rows = states.reshape(-1, states.shape[-1])
-        parts = len(rows) // CHUNK_ROWS
-        if parts < 2:
-            return torch.as_tensor(forward(self.layer, states))
-        result = torch.empty_like(rows)
-        for part, place in zip(rows.tensor_split(parts), result.tensor_split(parts), strict=True):
-            place.copy_(forward(self.layer, part))
-        return result.view(states.shape)
+    forward = type(layer).forward
+    rows = states.reshape(-1, states.shape[-1])
+    parts = len(rows) // CHUNK_ROWS
+    if parts < 2:
+        return torch.as_tensor(forward(layer, states))
+    result = torch.empty_like(rows)
+    for part, place in zip(rows.tensor_split(parts), result.tensor_split(parts), strict=True):
+        place.copy_(forward(layer, part))
+    return result.view(states.shape)
 
 
 def tile(vae: Any) -> None:

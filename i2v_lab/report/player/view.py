@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from i2v_lab.clip import ffmpeg, video
+from i2v_lab.clip import video
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.errors import ClipError, InputError, ParamsError
+from i2v_lab.errors import ClipError, InputError, ParamsError, printable
 from i2v_lab.report.player.facts import BestIs, check_best
 from i2v_lab.report.player.grid import Grid, Label, arrange, check_axes, plain_values, text_of, value_texts
 
@@ -99,8 +99,7 @@ def _table(runs: Any) -> pd.DataFrame:
     paths = [Path(os.fspath(item)) for item in runs]
     if missing := [path for path in paths if not path.is_file()]:
         raise InputError(
-            f"compare: {ffmpeg.shown(missing[0])}: there is no such file"
-            + (f", nor {len(missing) - 1} others" * (len(missing) > 1))
+            f"compare: {printable(missing[0])}: there is no such file" + (f", nor {len(missing) - 1} others" * (len(missing) > 1))
         )
     return pd.DataFrame([_file_row(path) for path in paths], columns=None if paths else ["clip"])
 
