@@ -26,6 +26,7 @@ CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 # The rooms, lowest layer first. A room imports only from layers below its own.
 LAYERS = [
     ["errors", "rights"],
+    ["textfile"],
     ["settings", "log"],
     ["clip"],
     ["models", "store", "devices"],

@@ -17,7 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from i2v_lab.clip.publish import partial_file, publish, writing
+from i2v_lab.clip.publish import disk_full, is_full, partial_file, publish, writing
 from i2v_lab.clip.record import COLUMNS, RunRecord, Status, from_row, json_text, new_id, stamp, table, to_row
 from i2v_lab.errors import PROCESS_ENDED, StoreError
 from i2v_lab.rights import make_file, make_folder
@@ -214,6 +214,8 @@ class Store:
             part.write_bytes(data)
             part.replace(kept)
         except OSError as error:
+            if is_full(error):
+                raise StoreError(disk_full(self.pictures)) from None
             raise StoreError(f"{path} cannot be copied to {self.pictures} ({error.strerror or error})") from None
         finally:
             with suppress(OSError):
