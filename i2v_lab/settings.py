@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from i2v_lab import rights
 from i2v_lab.errors import SettingsError, explain, meant
 from i2v_lab.textfile import parse_yaml, read_text
 
@@ -104,6 +105,8 @@ class Settings(BaseModel):
         device: auto, cpu, cuda or cuda:N.
         log: see Log.
         server: see Server.
+        shared: whether other users of this machine may read clips, records and logs, as far as the umask lets them;
+            otherwise they are this user's alone. `load_settings` sets it for the process.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -113,6 +116,7 @@ class Settings(BaseModel):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
     log: Log = Log()
     server: Server = Server()
+    shared: bool = False
 
 
 def config_files() -> tuple[Path, ...]:
@@ -139,7 +143,9 @@ def load_settings(**overrides: Any) -> Settings:
     merged: dict[str, Any] = {}
     for source in reversed(sources):  # the first wins, so it comes last
         merged = _merge(merged, source)
-    return Settings(**merged)
+    settings = Settings(**merged)
+    rights.share(settings.shared)
+    return settings
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from i2v_lab.errors import WriteError, printable
+from i2v_lab.rights import make_folder, opener
 
 _PARTIAL = re.compile(r"\..*\.([^.]+)-(\d{1,9})-[0-9a-f]{12}\.partial\.\w+", re.DOTALL)
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -31,12 +32,12 @@ _DISK = "the disk that holds "
 def partial_file(directory: Path, stem: str, format: str) -> Iterator[Path]:
     """An empty temporary file in `directory`, which is made if missing. What is left of it at the end is deleted."""
     with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
         remove_stale(directory)
         # The stem is shortened: the whole name must fit where the final one does.
         name = f".{stem[:30]}.{host_name()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.partial.{format}"
         partial = directory.absolute() / name
-        partial.open("xb").close()
+        open(partial, "xb", opener=opener).close()
     try:
         yield partial
     finally:

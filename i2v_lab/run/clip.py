@@ -81,7 +81,8 @@ def run_clip(
         record = made.record
         if record.id == id:
             record = kept.adopt(record, made.clip or next(iter(retimed), None))
-        log.info("run %s: %s %s", record.id, record.status, record.reason or record.clip)
+        how = record.status if record.id == id else "made this clip before:"
+        log.info("run %s: %s %s", record.id, how, record.reason or record.clip)
         if made.interrupted:
             raise KeyboardInterrupt
         return fill_in(record, kept, progress)
@@ -112,6 +113,7 @@ def _retimed(record: RunRecord, source: RunRecord, store: Store, settings: Setti
         "id": record.id, "params": record.params, "sweep": record.sweep, "created": record.created, "finished": datetime.now(UTC),
         "host": record.host, "pid": record.pid, "retimed_from": source.retimed_from or source.id, "clip": "", "metrics": {},
         "file_bytes": info.file_bytes, "seconds": {"write": seconds, "total": seconds}, "seconds_per_step": None,
+        "first_of_shape": None, "ram_rise_gib": None,
         "notes": (*source.notes, f"the coded pictures of run {source.id}, {how}"),
     }  # fmt: skip
     return source.model_copy(update=fields), info.path

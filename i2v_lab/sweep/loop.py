@@ -21,6 +21,7 @@ from i2v_lab.clip.record import RunRecord
 from i2v_lab.devices.turns import lock_folder, turn
 from i2v_lab.errors import Stop, StoreError, SweepError, WriteError
 from i2v_lab.metrics.fill import fill_in, missing
+from i2v_lab.rights import make_folder
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
@@ -202,7 +203,7 @@ def _new_folder(parent: Path, name: str) -> Path:
     for number in range(1000):
         folder = parent / (f"{name}-{moment}_{number}" if number else f"{name}-{moment}")
         try:
-            folder.mkdir(parents=True)
+            make_folder(folder, exist_ok=False)
         except FileExistsError:
             continue
         return folder
