@@ -49,6 +49,21 @@ def test_a_clip_in_an_empty_folder_is_made_again(i2v_lab, inside, record, photog
     assert Path(again["clip"]).is_relative_to(tmp_path / "results")
 
 
+@pytest.mark.slow
+def test_on_another_kind_of_processor_it_says_so(i2v_lab, tmp_path):
+    words = ("--image", "sample:coffee", "--prompt", "zoom in", "--resolution", "128x128", "--num-inference-steps", 4,
+             "--num-frames", 5, "--guidance-scale", 1)  # fmt: skip
+    first = answer(i2v_lab("generate", *words, "--json"))
+    if first["cpu_capability"] == "DEFAULT":
+        pytest.skip("this processor has no other kind of instructions to compare with")
+    again = i2v_lab("again", first["clip"], "--json", env={"ATEN_CPU_CAPABILITY": "default"}, cold=True)
+    found = answer(again)
+    assert (found["cpu_capability"], found["frames_equal"]) == ("DEFAULT", False)
+    assert f"another kind of processor ({first['cpu_capability']}, now DEFAULT), which changes up to 1 grey level" in again.stderr
+    one, other = (video.read(Path(record["clip"])).astype(int) for record in (first, found))
+    assert abs(one - other).max() <= 2  # of the files: a level more by their coding
+
+
 def test_with_the_store_the_picture_is_found_by_its_hash(i2v_lab, photograph, tmp_path):
     picture = tmp_path / "moved away.jpg"
     shutil.copy(photograph, picture)

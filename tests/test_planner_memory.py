@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,44 @@ def test_a_closed_form_clip_takes_the_memory_that_was_predicted(shape: str, i2v_
                    "--num-inference-steps", 2, "--json")  # fmt: skip
     assert made.returncode == 0, made.stderr
     assert plan(params).peak_gib == pytest.approx(json.loads(made.stdout)["peak_ram_gib"], rel=0.15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["ddim", "heun", "lms", "dpm++-2m"])
+def test_what_a_scheduler_imports_is_predicted_and_counts_as_loading(scheduler: str, i2v_lab) -> None:
+    params = clip("256p 16", prompt="zoom in", scheduler=scheduler)
+    made = i2v_lab("generate", "--image", params.image, "--prompt", params.prompt, "--resolution", "256p", "--num-frames", 16,
+                   "--num-inference-steps", 2, "--scheduler", scheduler, "--json", cold=True)  # fmt: skip
+    record = json.loads(made.stdout)
+    assert plan(params).peak_gib == pytest.approx(record["peak_ram_gib"], rel=0.05)
+    assert record["seconds"]["encode"] < record["seconds"]["load"] / 2  # where it was imported, half a second more
+
+
+TWO_CLIPS = """
+import sys, tempfile
+from pathlib import Path
+from i2v_lab import ClipParams, run_clip
+from i2v_lab.store import Store
+store = Store(Path(tempfile.mkdtemp()))
+for scheduler in sys.argv[1:]:
+    params = ClipParams(image="sample:coffee", prompt="zoom in", resolution="512p", num_inference_steps=2, scheduler=scheduler)
+    record = run_clip(params, None, store)
+    print(scheduler, record.peak_ram_gib, record.ram_rise_gib, record.first_of_shape)
+"""
+
+
+@pytest.mark.slow
+def test_the_memory_that_a_clip_adds_is_its_own_whatever_came_before(tmp_path: Path) -> None:
+    first, last = {}, {}
+    for order in (("ddim", "heun"), ("heun", "ddim")):
+        done = subprocess.run([sys.executable, "-c", TWO_CLIPS, *order], capture_output=True, text=True, cwd=tmp_path, check=True)
+        for found, line in zip((first, last), done.stdout.splitlines(), strict=True):
+            name, *numbers, is_first = line.split()
+            found[name] = tuple(map(float, numbers))
+            assert is_first == "True"  # another scheduler is another shape
+    assert last["ddim"][0] > first["ddim"][0] + 0.03  # the peak has SciPy of the clip before in it
+    for name in ("ddim", "heun"):
+        assert last[name][1] == pytest.approx(first[name][1], abs=0.025)
 
 
 def test_flops_count_every_call_of_the_network(model: I2VGenXL) -> None:

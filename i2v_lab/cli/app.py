@@ -190,11 +190,15 @@ def again(
     _answer(record, settings, as_json, frames_equal=equal)
     if equal:
         remark("frames are equal to those of the first time")
-    else:
-        old: Any = before.get("versions")
-        old = old if isinstance(old, dict) else record.versions
-        other = [f"{name} {str(old.get(name))[:40]}, now {now}" for name, now in record.versions.items() if old.get(name) != now]
-        remark("frames differ from those of the first time" + (f": it was made with {'; '.join(other)}" if other else ""), "yellow")
+        return
+    old, processor = before.get("versions"), str(before.get("cpu_capability") or "")[:40]
+    known: dict[str, Any] = old if isinstance(old, dict) else {}
+    other = [
+        f"{name} {str(known.get(name))[:40]}, now {now}" for name, now in record.versions.items() if known.get(name, now) != now
+    ]
+    if record.device == "cpu" and processor not in ("", record.cpu_capability):
+        other.append(f"another kind of processor ({processor}, now {record.cpu_capability}), which changes up to 1 grey level")
+    remark("frames differ from those of the first time" + (f": it was made with {'; '.join(other)}" if other else ""), "yellow")
 
 
 @app.command()

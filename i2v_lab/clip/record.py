@@ -56,6 +56,10 @@ class RunRecord(BaseModel):
         params: None where they were not valid (a bad row of a batch): `reason` says why.
         seconds: wall seconds of each stage, and "total".
         peak_ram_gib, peak_vram_allocated_gib, peak_vram_reserved_gib, predicted_peak_gib: highest memory, GiB.
+        ram_rise_gib: by how much the process grew while the clip was made, from the end of loading to the highest point, GiB: unlike
+            `peak_ram_gib` it does not count what the process held already.
+        first_of_shape: whether it was the first clip of its size, frames, scheduler, guidance, dtype and tier in its process:
+            its time has what is done once a shape (tuning, compiling, allocating) in it. None in records of older versions.
         requested_tier, actual_tier: tiers of the memory ladder.
         clip: the clip's path relative to the output folder, with /; "" where there is none.
         retimed_from: the run whose frames the clip shows at another rate; "" where they were made for this one.
@@ -64,6 +68,8 @@ class RunRecord(BaseModel):
         notes: what else a reader should know (first frame of an animation, say).
         key: hash of all that decides the pixels; "" where the params were not valid.
         created, finished: UTC; None where it has not finished.
+        cpu_capability: the widest instructions that torch used on the CPU (DEFAULT, AVX2, AVX512): frames made on a CPU are equal
+            only where it is. "" in records of older versions.
         device, device_name, dtype: what was really used. In the table `dtype` is what the params asked for, and this
             one is `actual_dtype`.
         versions: of what the frames depend on.
@@ -81,7 +87,9 @@ class RunRecord(BaseModel):
     peak_ram_gib: float | None = None
     peak_vram_allocated_gib: float | None = None
     peak_vram_reserved_gib: float | None = None
+    ram_rise_gib: float | None = None
     predicted_peak_gib: float | None = None
+    first_of_shape: bool | None = None
     requested_tier: int | None = None
     actual_tier: int | None = None
     clip: Annotated[str, AfterValidator(_inside)] = ""
@@ -101,6 +109,7 @@ class RunRecord(BaseModel):
     model_fingerprint: str = ""
     device: str = ""
     device_name: str = ""
+    cpu_capability: str = ""
     dtype: str = ""
     versions: dict[str, str] = {}
     host: str = Field(default_factory=socket.gethostname)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from i2v_lab.store import Store
 
 # What a process of ours takes on a CPU before the first clip: Python, torch, diffusers. Measured on Linux x86-64.
 PROCESS_BYTES = 352 * 2**20
+SCIPY_BYTES = 55 * 2**20  # scipy.stats, which the modules of all schedulers but these import
+WITHOUT_SCIPY = ("ddim", "ddpm", "euler-a", "lcm")
 RUNS_CORRECTING = 50  # newest runs whose measured memory corrects a forecast on CUDA
 CORRECTION = (0.5, 2.0)  # beyond these a measurement is not believed
 
@@ -160,12 +163,13 @@ class Forecaster:
 
     def plan(
         self, params: ClipParams, model: VideoModel | None = None, *, dtype: str | None = None, tier: int | None = None,
-        advise: bool = True,
+        advise: bool = True, timed: bool = True,
     ) -> Forecast:  # fmt: skip
         """As the function `plan`.
 
         Args:
             advise: look for what would fit, where it does not: some seconds for a large network.
+            timed: predict the time as well.
         """
         case = _Case(self, params, model, dtype)
         tiers = case.family.tiers(case.device)
@@ -180,7 +184,7 @@ class Forecaster:
             if case.fits(stages):
                 fits = number
                 break
-        rates = self._rates_of(case, last)
+        rates = self._rates_of(case, last) if timed else None
         return Forecast(
             params=params, model=case.family.name, device=case.device, dtype=case.dtype, tier=fits, stages=stages,
             base=case.base, correction=case.correction, budget=case.budget, flops=sum(stage.flops for stage in stages),
@@ -259,10 +263,12 @@ class _Case:
 
     def _base(self) -> int:
         """Bytes of this process without the model; as many as a fresh one has, where this one has not loaded all of it yet."""
+        scipy = 0 if self.params.scheduler in WITHOUT_SCIPY else SCIPY_BYTES
         if self.model is None or self.forecaster.budget is not None:
-            return PROCESS_BYTES
+            return PROCESS_BYTES + scipy
         weights = self.cost(self.params, 0)[0].weights
-        return max(PROCESS_BYTES, psutil.Process().memory_info().rss - weights)
+        held = psutil.Process().memory_info().rss - weights
+        return max(PROCESS_BYTES + scipy, held if "scipy.stats" in sys.modules else held + scipy)
 
     def cost(self, params: ClipParams, tier: int, dtype: str = "") -> tuple[StageCost, ...]:
         """As VideoModel.cost, for this case's model; each shape is asked once."""

@@ -84,6 +84,12 @@ def _ram_bytes() -> int:
     return total
 
 
+def cpu_capability() -> str:
+    """The widest instructions that torch uses on this CPU, such as AVX2 or AVX512; "" before torch is imported."""
+    torch = sys.modules.get("torch")
+    return str(torch.backends.cpu.get_cpu_capability()) if torch is not None else ""
+
+
 # What a result depends on, and the distributions that bring it.
 _PACKAGES = {
     "i2v_lab": ("i2v_lab",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import threading
 import time
@@ -16,6 +17,12 @@ from i2v_lab.clip.progress import Preview, Progress
 from i2v_lab.devices.hardware import GIB
 
 SAMPLE_SECONDS = 0.01  # between two looks at the memory of the process; a look takes some 20 microseconds
+
+
+def _trim() -> None:
+    """Give back what the C library keeps of memory that was freed: otherwise a clip would grow into what the one before left."""
+    with suppress(OSError, AttributeError, TypeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Meter(Progress):
@@ -35,6 +42,7 @@ class Meter(Progress):
         total: wall seconds of the whole block; while it runs, of what has passed.
         steps: denoising steps done.
         peak_ram_gib: the highest resident memory of this process during the block, GiB, looked at every 10 ms.
+        ram_rise_gib: the highest less what it was when the stage "load" was over, GiB; None where the run did not come so far.
         peak_vram_allocated_gib: the most that tensors took on the device during the block, GiB; None without CUDA.
         peak_vram_reserved_gib: the most that torch's allocator held of the device, GiB; None without CUDA.
     """
@@ -44,6 +52,7 @@ class Meter(Progress):
         self.seconds: dict[str, float] = {}
         self.steps = 0
         self.peak_ram_gib: float | None = None
+        self.ram_rise_gib: float | None = None
         self.peak_vram_allocated_gib: float | None = None
         self.peak_vram_reserved_gib: float | None = None
         self._stage: str | None = None
@@ -51,7 +60,8 @@ class Meter(Progress):
         self._ended: float | None = None
         self._paused = 0.0
         self._process = psutil.Process()
-        self._peak_bytes = 0
+        self._peak_bytes = self._later_bytes = 0
+        self._loaded_bytes: int | None = None
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="memory of the run", daemon=True)
@@ -81,6 +91,8 @@ class Meter(Progress):
             self._thread.join()
             self._look()
             self.peak_ram_gib = self._peak_bytes / GIB
+            if self._loaded_bytes is not None:
+                self.ram_rise_gib = (self._later_bytes - self._loaded_bytes) / GIB
 
     @property
     def total(self) -> float:
@@ -110,6 +122,10 @@ class Meter(Progress):
     def stage(self, name: str, total: int | None = None) -> None:
         """End the stage before, if any, and begin this one."""
         self._end_stage()
+        if name != "load" and self._loaded_bytes is None:
+            _trim()
+            self._later_bytes, self._loaded_bytes = 0, self._look()
+            self._border = time.perf_counter()
         self._stage = name
         self.seconds.setdefault(name, 0.0)
 
@@ -123,6 +139,7 @@ class Meter(Progress):
             "seconds": {**self.seconds, "total": self.total},
             "seconds_per_step": self.seconds_per_step,
             "peak_ram_gib": self.peak_ram_gib,
+            "ram_rise_gib": self.ram_rise_gib,
             "peak_vram_allocated_gib": self.peak_vram_allocated_gib,
             "peak_vram_reserved_gib": self.peak_vram_reserved_gib,
         }
@@ -154,7 +171,8 @@ class Meter(Progress):
         while not self._done.wait(SAMPLE_SECONDS):
             self._look()
 
-    def _look(self) -> None:
-        resident = self._process.memory_info().rss
+    def _look(self) -> int:
+        resident = int(self._process.memory_info().rss)
         with self._lock:
-            self._peak_bytes = max(self._peak_bytes, resident)
+            self._peak_bytes, self._later_bytes = max(self._peak_bytes, resident), max(self._later_bytes, resident)
+        return resident

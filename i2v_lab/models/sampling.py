@@ -61,7 +61,7 @@ def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
 
     class_name, options = SCHEDULERS[name]
     scheduler = getattr(diffusers, class_name)
-    # As its from_config does, without importing every other scheduler and scipy.stats, which takes half a second.
+    # As its from_config does, without importing every other scheduler.
     known = {key: value for key, value in config.items() if key in inspect.signature(scheduler.__init__).parameters}
     with _numpy_quiet():
         return scheduler(**{**known, **options})

@@ -113,6 +113,7 @@ def _retimed(record: RunRecord, source: RunRecord, store: Store, settings: Setti
         "id": record.id, "params": record.params, "sweep": record.sweep, "created": record.created, "finished": datetime.now(UTC),
         "host": record.host, "pid": record.pid, "retimed_from": source.retimed_from or source.id, "clip": "", "metrics": {},
         "file_bytes": info.file_bytes, "seconds": {"write": seconds, "total": seconds}, "seconds_per_step": None,
+        "first_of_shape": None, "ram_rise_gib": None,
         "notes": (*source.notes, f"the coded pictures of run {source.id}, {how}"),
     }  # fmt: skip
     return source.model_copy(update=fields), info.path

@@ -21,7 +21,7 @@ from i2v_lab.clip.progress import Listeners, Progress
 from i2v_lab.clip.record import RunRecord, Status, new_id
 from i2v_lab.clip.video import Frames
 from i2v_lab.cost import Forecaster
-from i2v_lab.devices.hardware import machine, versions
+from i2v_lab.devices.hardware import cpu_capability, machine, versions
 from i2v_lab.devices.meter import Meter
 from i2v_lab.devices.turns import turn
 from i2v_lab.errors import BadFrames, I2VLabError, OutOfMemory, ParamsError, PictureError, Stop
@@ -32,6 +32,7 @@ from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 
 log = logging.getLogger(__name__)
+_SHAPES: set[tuple[Any, ...]] = set()  # of clips that this process has begun to compute
 _NO_MEMORY = "the machine ran out of memory; choose a smaller resolution or fewer frames"
 
 
@@ -164,7 +165,7 @@ class _Run:
         known = self.handle.identity
         try:
             forecaster = Forecaster(device=known.device, store=history)
-            plan = forecaster.plan(self.params, self.handle.loaded, dtype=known.dtype, tier=tier, advise=tier is None)
+            plan = forecaster.plan(self.params, self.handle.loaded, dtype=known.dtype, tier=tier, advise=tier is None, timed=False)
         except Exception as error:
             log.exception("the memory of run %s could not be predicted", self.record.id)
             first = self.handle.tiers[0] if tier is None else tier
@@ -183,6 +184,7 @@ class _Run:
             model_fingerprint=model.fingerprint,
             device=model.device,
             device_name=str(machine(model.device)["device_name"]),
+            cpu_capability=cpu_capability(),
             dtype=model.dtype,
             versions=versions(),
         )
@@ -208,7 +210,12 @@ class _Run:
         model = self.handle.load(self.progress, tier)
         self._identify(model)
         model.use_tier(tier)
-        return model.generate(self.picture, self.params, self.progress)
+        params = self.params
+        shape = (model.name, model.fingerprint, model.device, model.dtype, tier, params.resolution, params.num_frames,
+                 params.scheduler, params.guidance_scale > 1)  # fmt: skip
+        self._update(first_of_shape=shape not in _SHAPES)
+        _SHAPES.add(shape)
+        return model.generate(self.picture, params, self.progress)
 
     def _ran_out(self, tier: int, why: str) -> None:
         self.full.append(tier)

@@ -119,12 +119,12 @@ class ClosedForm(Weightless):
 
     def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         """See VideoModel.generate."""
+        scheduler = make_scheduler(params.scheduler, SCHEDULER_CONFIG)  # before any stage: some import scipy, which is loading
         clips = self.encode(image, params, progress)
         generator = torch.Generator().manual_seed(params.seed)
         noise = torch.randn(clips.shape[1:], generator=generator)
         mixture = Mixture(clips.flatten(1).double(), SIGMA)
         log_p = torch.stack([log_probabilities(params.negative_prompt), log_probabilities(params.prompt)])
-        scheduler = make_scheduler(params.scheduler, SCHEDULER_CONFIG)
 
         def predict(latents: torch.Tensor, timestep: torch.Tensor, with_negative: bool) -> torch.Tensor:
             a, s = self.levels(float(timestep))
