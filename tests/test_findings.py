@@ -94,7 +94,7 @@ def test_two_axes_that_cross_are_found_where_neither_does_anything_alone():
     assert first.axes == ("guidance_scale", "num_inference_steps") and first.claimed and not any(one.claimed for one in others)
     assert first.change == pytest.approx(0.4, abs=0.04) and first.low < 0.4 < first.high
     (sentence,) = [text for text in report.findings(table, axes).sentences if "depends on" in text]
-    assert "from 1 to 9 it changes by -0." in sentence and " and by +0." in sentence and "the change grows by +0.396 (" in sentence
+    assert "from 1 to 9 it changes by -0." in sentence and " and by +0." in sentence and "the difference is +0.396 (" in sentence
 
 
 def test_levels_with_few_clips_are_left_out_and_a_metric_with_gaps_of_its_own_is_still_tested():
@@ -167,11 +167,11 @@ def test_every_metric_has_a_size_from_which_it_is_seen():
 
 def test_each_finding_is_a_sentence_made_from_the_numbers():
     head, *sentences = report.findings(table_of(noisy), AXES).sentences
-    assert head.startswith("45 clips, 5 seeds, 3 pictures.") and "with other seeds and pictures like these" in head
+    assert head.startswith("45 clips, 5 seeds, 3 pictures.") and "with other seeds, for these 3 pictures together" in head
     agreement, motion, flicker, unseen = sentences
-    assert "rises with guidance_scale: 0.097 at 1, 0.491 at 5, 0.893 at 9" in agreement and "p < 0.001" in agreement
+    assert "rises with guidance_scale: 0.097 at 1, 0.491 at 5, 0.893 at 9" in agreement and "(p < 0.001)" in agreement
     assert "changes by +0.796 (+0.786 to +0.807)" in agreement and "each setting can be told from each" in agreement
-    assert motion.startswith("Motion falls") and "large enough to see: from 0.02 px/frame on" in motion
+    assert motion.startswith("Motion falls") and "Large enough to see (from 0.02 px/frame on)" in motion
     assert "A clip that does not move has the best value" in flicker
     assert unseen.startswith("No change seen along guidance_scale in sharpness (") and "in 8 of 10 such sweeps" in unseen
     assert "p = 0" not in report.findings(table_of(noisy), AXES)._repr_html_().replace("p = 0.", "")
@@ -214,8 +214,14 @@ def test_a_sure_difference_that_nobody_can_see_is_no_finding():
 
 def test_a_finding_carries_its_doubt_where_the_spread_grows():
     rng = np.random.default_rng(5)
-    table = table_of(lambda scale, *_: {"motion": scale + rng.normal() * (0.5 if scale == 9 else 0.01)}, images=("a",), seeds=8)
-    (sentence,) = [text for text in report.findings(table, AXES[:2]).sentences if text.startswith("Motion")]
+    names = ["motion", "sharpness", "drift_ssim", "smoothness", "input_ssim"]
+
+    def value(scale: float, seed: int, image: str) -> dict[str, float]:
+        spread = 0.25 if scale == 9 else 0.01
+        return {name: 0.04 * scale * (name == "motion") + spread * rng.normal() for name in names}
+
+    table = table_of(value, images=("a",), seeds=8)
+    (sentence,) = [text for text in report.findings(table, AXES[:2], metric="motion").sentences if text.startswith("Motion r")]
     assert "Less sure than the rest: seeds spread" in sentence and "12 % claim something wrong" in sentence
 
 
