@@ -312,3 +312,10 @@ def test_every_value_is_spread_over_the_sweep_and_loads_are_visited_in_mirrored_
     once = timed(Sweep(**{**dict(sweep), "order": ("dtype", "seed", "num_inference_steps")}), lambda params, share: 1.0 + share)
     assert timing.visited_apart(once, "dtype")
     assert "cannot be told from a drift" in str(report.cost_findings(once, sweep.axis_names))
+
+
+def test_pictures_with_one_seed_are_blocks_and_the_scope_says_so():
+    table = table_of(noisy, seeds=1, images=tuple(f"{letter}.png" for letter in "abcdef"))
+    head, first, *_ = report.findings(table, AXES).sentences
+    assert "would hold with other pictures like these, for this seed" in head and "within pictures." in head
+    assert "rises with guidance_scale" in first

@@ -63,7 +63,7 @@ def findings(table: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] | 
         return Findings((_spread_of_seeds(table, names),))
     orders = {axis: value_order(axis, plain_values(table, axis)) for axis in shown if axis == "resolution"}
     found = statistics.design(table, [*shown, *(["image"] if "image" in axes else [])], names, orders)
-    return Findings(tuple(Report(table, found, metric).sentences()))
+    return Findings(tuple(SweepSentences(table, found, metric).sentences()))
 
 
 def _spread_of_seeds(table: pd.DataFrame, names: Sequence[str]) -> str:
@@ -77,7 +77,7 @@ def _spread_of_seeds(table: pd.DataFrame, names: Sequence[str]) -> str:
     return f"Only the seed was swept. Over {len(table)} seeds: {'; '.join(parts)}."
 
 
-class Report:
+class SweepSentences:
     """Writes the sentences of one sweep."""
 
     def __init__(self, table: pd.DataFrame, found: Design, asked: str) -> None:
@@ -113,13 +113,13 @@ class Report:
             return f"{many} Every seed gave the same clip in each setting, so there is no chance in it: nothing is tested."
         if not tested:
             return f"{many} One seed: differences may be chance. Run more seeds to find out."
-        scope = (
-            f"with other seeds, for these {pictures} pictures together" if pictures > 1 else "with other seeds, for this picture"
-        )
+        within = " and ".join(name for name, many in (("pictures", self.found.pictures), ("seeds", seeds)) if many > 1)
+        scope = f"for these {pictures} pictures together" if pictures > 1 else "for this picture"
+        scope = f"with other seeds, {scope}" if seeds > 1 else "with other pictures like these, for this seed"
         asked = f" The sweep asks about {in_line(self.asked)}; other metrics are exploratory." if self.asked else ""
         return (
             f"{many} A finding would hold {scope}: the chance that any of them is wrong is at most 5 % for the whole report, by "
-            f"shuffling the values of each axis within {'pictures and seeds' if self.found.pictures > 1 else 'seeds'}. The intervals of "
+            f"shuffling the values of each axis within {within}. The intervals of "
             f"a metric and axis hold together at 95 %.{asked}"
         )
 
