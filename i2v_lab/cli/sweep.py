@@ -100,7 +100,7 @@ def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_jso
             for one in planned.cells
         ]  # fmt: skip
         answer = {"sweep": item.name, "axes": item.axis_names, "states": planned.counts, "to_run": len(planned.to_run(states)),
-                  "expected_seconds": seconds, "expected_bytes": size,
+                  "expected_seconds": seconds, "expected_bytes": size, "free_bytes": planned.free_bytes,
                   "can_show": outlook_line(*planned.settings(), item.metric), "cells": cells}  # fmt: skip
         tell_json(answer)
         return
@@ -139,8 +139,11 @@ def _answer(report: Report, with_report: bool, as_json: bool) -> int:
         remark(f"{report.sweep.name}: {counted}{go_on}{retry}", "yellow" if go_on or retry else "")
         for path in made:
             tell(path)
+    if report.result.stopped:
+        remark(f"{report.sweep.name} ended early: {report.result.stopped}", "yellow")
     if problem:
-        remark(f"error: the notebook of {report.sweep.name} failed: {problem}; {folder / REPORT} shows where", "red")
+        shown = f"; {folder / REPORT} shows where" if (folder / REPORT).is_file() else ""
+        remark(f"error: the notebook of {report.sweep.name} failed: {problem}{shown}", "red")
     elif with_report and not report.html:
         remark(f"no {HTML} could be made of {folder / REPORT}; the log says why", "yellow")
     return int(bool(problem) or set(counts) != {"done"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections import Counter
@@ -14,6 +15,7 @@ from i2v_lab import models
 from i2v_lab.clip.key import clip_key
 from i2v_lab.clip.params import ClipParams, resolution_size
 from i2v_lab.clip.picture import open_picture
+from i2v_lab.clip.publish import free_bytes
 from i2v_lab.cost import Forecast, Forecaster
 from i2v_lab.cost.timing import duration, row_of
 from i2v_lab.devices.hardware import machine
@@ -67,11 +69,13 @@ class SweepPlan:
         sweep: what is planned.
         cells: a Planned for each cell, in order.
         devices: where the cells to do will run ("cpu", "cuda:0").
+        free_bytes: on the disk of the output folder.
     """
 
     sweep: Sweep
     cells: tuple[Planned, ...]
     devices: tuple[str, ...] = ()
+    free_bytes: float = math.inf
 
     def to_run(self, retry: Sequence[str] = ()) -> list[Planned]:
         """The cells that a run of the sweep tries, in their turn: those to do, and those that cannot run, to record the reason.
@@ -118,7 +122,14 @@ class SweepPlan:
         seconds, size = self.expected(retry)
         if seconds is None or size is None:
             return f"{number}: {states}; no run measured here yet, so the time is not known"
-        return f"{number}: {states}; about {duration(seconds)} and {size / 1e6:.3g} MB for the {len(self.to_run(retry))} to run"
+        room = (
+            ""
+            if size < self.free_bytes
+            else f"; the disk has only {self.free_bytes / 1e6:.3g} MB free: it will stop when that is full"
+        )
+        return (
+            f"{number}: {states}; about {duration(seconds)} and {size / 1e6:.3g} MB for the {len(self.to_run(retry))} to run{room}"
+        )
 
     def settings(self) -> tuple[list[tuple[str, int]], int]:
         """([(axis, how many values)] of those with several, how many seeds); axes that change together count once.
@@ -198,7 +209,7 @@ def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | No
             made.setdefault(key, [])
         planned.append(replace(item, seconds=seconds, peak_gib=found.peak_gib, tier=found.tier) if found else item)
     devices = dict.fromkeys(look.where(item.cell.params)[1] for item in planned if item.state != "done")
-    return SweepPlan(sweep, tuple(planned), tuple(devices))
+    return SweepPlan(sweep, tuple(planned), tuple(devices), free_bytes(store.directory))
 
 
 def turns(sweep: Sweep) -> dict[int, Any]:
