@@ -141,7 +141,8 @@ def _motion_beside(ends: Sequence[Any], means: pd.DataFrame) -> str:
     at = {row["value"]: float(row["mean"]) for _, row in motion.iterrows()}
     if any(value not in at for value in ends):
         return " Motion is not known: a clip that does not move has the best value."
-    return f" The motion of these clips: {_number(at[ends[0]])} to {_number(at[ends[-1]])} px/frame. A clip that does not move has the best value."
+    shown = f"{_number(at[ends[0]])} to {_number(at[ends[-1]])} {METRICS['motion'].unit}"
+    return f" The motion of these clips: {shown}. A clip that does not move has the best value."
 
 
 def _title(name: str) -> str:
