@@ -119,5 +119,5 @@ class Strings:
         known = {"peak": plan.peak_gib, "free": plan.free_gib, "budget": self.say(plan.budget.name)}
         if not plan.fits:
             return self("fits_not").format(**known, advice=self.say(plan.advice()))
-        time = self("time_unknown") if plan.seconds is None else self("about_time").format(time=duration(plan.seconds))
+        time = self("time_unknown") if plan.time is None else self("about_time").format(time=plan.time)
         return self("fits").format(**known, time=time, tier=self("on_tier").format(tier=plan.tier) if plan.tier else "")
