@@ -23,6 +23,7 @@ VISIBLE: dict[str, tuple[float, bool, str]] = {
     "frozen_frames": (0.06, False, _FRAME),
     "repeated_frames": (0.06, False, _FRAME),
     "black_frames": (0.06, False, _FRAME),
+    "noise_frames": (0.06, False, _FRAME),
 }  # fmt: skip
 
 
