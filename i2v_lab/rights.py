@@ -24,6 +24,12 @@ def make_folder(folder: Path, *, exist_ok: bool = True) -> None:
     folder.mkdir(0o777 if _shared else 0o700, exist_ok=exist_ok)
 
 
+def keep_private(path: Path) -> None:
+    """Give the rights to a file that another library has made."""
+    if not _shared:
+        path.chmod(0o600)
+
+
 def opener(path: str, flags: int) -> int:
     """For `open(..., opener=opener)`: a file that is made has the rights."""
     return os.open(path, flags, 0o666 if _shared else 0o600)

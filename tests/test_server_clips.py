@@ -196,6 +196,7 @@ def test_many_clients_at_once_each_get_their_own_clip(tmp_path, own_server):
                 break
             refused.append(int(answer.headers["Retry-After"]))
             slow.wait(0.1)
+        assert answer.status_code == 202, answer.text
         job = server.ended(answer.json()["id"])
         if job["state"] != "done" or not shows(server.get(job["result"]["url"]).content, number, tmp_path):
             wrong.append((number, job))

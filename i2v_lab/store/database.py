@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from i2v_lab.errors import StoreError
-from i2v_lab.rights import make_file, make_folder, opener
+from i2v_lab.rights import keep_private, make_folder, opener
 from i2v_lab.store import schema
 
 T = TypeVar("T")
@@ -111,8 +111,6 @@ class Database:
             make_folder(self.directory)
         except OSError as error:
             raise StoreError(f"{self.directory}: cannot be made ({error.strerror}); give another output folder") from None
-        with suppress(OSError):  # SQLite says why
-            make_file(self.file)
 
     def _identity(self) -> tuple[int, int] | None:
         with suppress(OSError):
@@ -133,6 +131,9 @@ class Database:
         with closing(sqlite3.connect(f"{self.file.as_uri()}?mode=ro", uri=True)) as reader:  # closing it changes nothing
             self._check_origin(reader)
             is_new, is_current = schema.is_new(reader), schema.is_current(reader)
+        if is_new:  # never by opening it: to close a file releases the locks that SQLite has on it in this process
+            with suppress(OSError):
+                keep_private(self.file)
         if not is_current:
             _use_write_ahead_log(connection, self.timeout)
             with _transaction(connection):
