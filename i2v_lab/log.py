@@ -8,6 +8,8 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from i2v_lab.rights import make_file, make_folder
+
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -37,8 +39,8 @@ def start_log(directory: Path, program: str = "i2v-lab") -> Path | None:
         return path
     path = directory / f"{program}_{datetime.now():%Y%m%d_%H%M%S}_{os.getpid()}.log"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
+        make_folder(directory)
+        make_file(path)
     except OSError as error:
         sys.stderr.write(f"no log is written: {path}: {error.strerror}\n")
         return None

@@ -13,10 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from i2v_lab import rights
 from i2v_lab.errors import SettingsError, explain, meant
+from i2v_lab.textfile import parse_yaml, read_text
 
 CONFIG_NAME = "config.yaml"
 ENV_PREFIX = "I2V_LAB_"
@@ -104,6 +105,8 @@ class Settings(BaseModel):
         device: auto, cpu, cuda or cuda:N.
         log: see Log.
         server: see Server.
+        shared: whether other users of this machine may read clips, records and logs, as far as the umask lets them;
+            otherwise they are this user's alone. `load_settings` sets it for the process.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -113,6 +116,7 @@ class Settings(BaseModel):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
     log: Log = Log()
     server: Server = Server()
+    shared: bool = False
 
 
 def config_files() -> tuple[Path, ...]:
@@ -139,7 +143,9 @@ def load_settings(**overrides: Any) -> Settings:
     merged: dict[str, Any] = {}
     for source in reversed(sources):  # the first wins, so it comes last
         merged = _merge(merged, source)
-    return Settings(**merged)
+    settings = Settings(**merged)
+    rights.share(settings.shared)
+    return settings
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,26 +178,16 @@ def _checked(fields: Mapping[Any, Any], where: str, *, variables: bool = False) 
     return fields
 
 
-def _read_yaml(path: Path) -> dict[Any, Any]:
+def _read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; empty where there is no such file."""
+    if not path.exists():
+        return {}
+    expected = "keys and values such as 'model: closed-form'"
+    text = read_text(path, SettingsError, expected)
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path}: expected text in UTF-8") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise SettingsError(f"{path}: not valid YAML{place}: {problem}") from None
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        raise SettingsError(f"{path}: expected keys and values such as 'model: closed-form', got a {type(found).__name__}")
-    return found
+        return parse_yaml(text, SettingsError, expected)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
 
 
 def _read_environment() -> dict[str, Any]:

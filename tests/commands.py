@@ -35,10 +35,10 @@ def complaint(done: subprocess.CompletedProcess[str], code: int) -> str:
 
 
 def records(folder: Path, *only: str) -> list[dict[str, Any]]:
-    """The runs as another process reads them from the store, without the metrics, which come a moment after the clip."""
+    """The runs as another process reads them from the store."""
     done = finish(start("runs", "--json", "--output-dir", folder, *only, cwd=folder.parent))
     assert (done.returncode, done.stderr) == (0, "")
-    return [{**json.loads(line), "metrics": {}} for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def ffprobe(clip: str | Path) -> dict[str, Any]:

@@ -25,7 +25,8 @@ CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
 # The rooms, lowest layer first. A room imports only from layers below its own.
 LAYERS = [
-    ["errors"],
+    ["errors", "rights"],
+    ["textfile"],
     ["settings", "log"],
     ["clip"],
     ["models", "store", "devices"],

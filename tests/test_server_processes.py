@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import sqlite3
@@ -104,7 +103,7 @@ def test_a_server_gets_over_the_loss_of_its_database(own_server, monkeypatch, lo
         wait_for(lambda: server.job(running)["stage"] == "wait")
         waiting = [server.ask(seed=3 + number) for number in range(3)]
         if loss == "folder":
-            shutil.rmtree(results)
+            results.rename(server.folder / "gone")
         else:
             for file in results.glob("runs.db*"):
                 file.rename(server.folder / file.name)
@@ -121,6 +120,7 @@ def test_a_server_gets_over_the_loss_of_its_database(own_server, monkeypatch, lo
 
 def test_a_foreign_database_is_refused_and_health_says_so(own_server):
     server = own_server()
+    assert server.ended(server.ask(seed=1))["state"] == "done"
     results = server.folder / "results"
     for file in results.glob("runs.db*"):
         file.unlink()
@@ -139,7 +139,8 @@ def test_a_foreign_database_is_refused_and_health_says_so(own_server):
     assert (results / "runs.db").read_bytes() == before
     (results / "runs.db").unlink()
     assert server.answers()
-    assert server.ended(server.ask(seed=1))["state"] == "done"
+    assert server.ended(server.ask(seed=2))["state"] == "done"
+    assert (server.folder / "server.log").read_text().count("the queue could not be looked at") == 1
 
 
 @pytest.mark.slow

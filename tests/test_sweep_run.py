@@ -222,7 +222,7 @@ def test_a_plan_of_2000_cells_and_a_resume_that_finds_all_done_keep_nothing(stor
     planned = plan_sweep(sweep, store, settings)
     assert planned.counts == {"to do": 2000}
     store.clips.mkdir(parents=True)
-    like = RunRecord(id="-", status="done", model_name="fake")
+    like = RunRecord(id="-", status="done", model_name="fake", metrics={"motion": 0.0})
     for item in planned.cells:
         (store.clips / f"{item.cell.number}.mp4").touch()
     store.save_many(

@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from i2v_lab.cli.interrupt import stops
+from i2v_lab.cli.interrupt import STOPPED, stops
 from i2v_lab.cli.measure import measure
 from i2v_lab.cli.options import AsJson, Force, Preset, Tier, clip_params, with_settings
 from i2v_lab.cli.plan import plan
@@ -28,6 +29,7 @@ from i2v_lab.log import log_path, start_log
 
 if TYPE_CHECKING:
     from i2v_lab.clip.params import ClipParams
+    from i2v_lab.clip.progress import Progress
     from i2v_lab.clip.record import RunRecord
     from i2v_lab.settings import Settings
 
@@ -38,15 +40,14 @@ app = typer.Typer(
 )  # fmt: skip
 
 
-def _make(params: ClipParams, settings: Settings, *, force: bool, tier: int | None = None) -> tuple[RunRecord, bool]:
-    """Make one clip while the terminal shows progress: (record, whether it was made before)."""
+def _make(params: ClipParams, settings: Settings, progress: Progress, *, force: bool, tier: int | None) -> tuple[RunRecord, bool]:
+    """Make one clip: (record, whether it was made before)."""
     from i2v_lab.clip.record import new_id
     from i2v_lab.run import run_clip
     from i2v_lab.store import Store
 
     id, store = new_id(), Store(settings.output.directory)
-    with listening() as progress:
-        record = run_clip(params, None, store, progress=progress, settings=settings, force=force, tier=tier, id=id)
+    record = run_clip(params, None, store, progress=progress, settings=settings, force=force, tier=tier, id=id)
     return record, record.id != id
 
 
@@ -69,7 +70,8 @@ def generate(
     start_log(settings.log.directory)
     params = clip_params(fields, preset, settings)
     _advise(params)
-    record, found = _make(params, settings, force=force, tier=tier)
+    with listening() as progress:
+        record, found = _make(params, settings, progress, force=force, tier=tier)
     raise typer.Exit(_answer(record, settings, as_json, made_before=found))
 
 
@@ -143,33 +145,68 @@ def runs(
             remark(f"no such runs in {store.directory}; make one: i2v-lab generate --image sample:coffee --prompt 'zoom in slowly'")
 
 
+Clips = Annotated[list[Path], typer.Argument(metavar="CLIP...", help="files that i2v_lab made")]
+
+
+def _each(clips: list[Path], work: Callable[[Path], int]) -> int:
+    """Do some work with each clip; an error is a line, and the next one goes on. Returns the highest exit code."""
+    codes = []
+    for clip in clips:
+        try:
+            codes.append(work(clip))
+            if codes[-1] == STOPPED:
+                break
+        except I2VLabError as error:
+            if len(clips) == 1 or isinstance(error, Stop):
+                raise
+            remark(f"error: {error}", "red")
+            codes.append(2 if isinstance(error, InputError) else 1)
+    return max(codes)
+
+
 @app.command()
-def show(clip: Path, as_json: AsJson = False) -> None:
-    """Show the settings that a clip carries."""
+def show(clips: Clips, as_json: AsJson = False) -> None:
+    """Show the settings that clips carry."""
     from i2v_lab.clip.video import read_settings
 
-    inside = read_settings(clip)
-    if as_json:
-        tell_json(inside)
-        return
-    for part in ("params", "record"):
-        fields = inside.get(part, {})
-        for name, value in fields.items() if isinstance(fields, dict) else ():
-            tell(f"{name}: {value}")
+    def one(clip: Path) -> int:
+        inside = read_settings(clip)
+        if as_json:
+            tell_json(inside)
+            return 0
+        if len(clips) > 1:
+            tell(clip, "bold")
+        for part in ("params", "record"):
+            fields = inside.get(part, {})
+            for name, value in fields.items() if isinstance(fields, dict) else ():
+                tell(f"{name}: {value}")
+        return 0
+
+    raise typer.Exit(_each(clips, one))
 
 
 @app.command()
 @with_settings("output_dir", "prefix", "device")
 def again(
     settings: Settings,
-    clip: Path,
+    clips: Clips,
     image: Annotated[str | None, typer.Option(help="the picture, where it cannot be found by its hash")] = None,
     model: Annotated[str | None, typer.Option(help="the checkpoint's folder or hub id, where it is not found")] = None,
     tier: Tier = None,
     as_json: AsJson = False,
     format: Annotated[str | None, typer.Option(help="mp4, webm or gif [default: as the clip]")] = None,
 ) -> None:
-    """Make a clip again from the settings it carries, and say whether the frames are equal."""
+    """Make clips again from the settings they carry, and say whether the frames are equal."""
+    start_log(settings.log.directory)
+    with listening() as progress:
+        code = _each(clips, lambda clip: _again(clip, settings, progress, image, model, tier, as_json, format))
+    raise typer.Exit(code)
+
+
+def _again(
+    clip: Path, settings: Settings, progress: Progress, image: str | None, model: str | None, tier: int | None, as_json: bool,
+    format: str | None,
+) -> int:  # fmt: skip
     from i2v_lab.clip.video import FORMATS
     from i2v_lab.models.memory.tiers import changes_pixels
     from i2v_lab.run import restore
@@ -179,18 +216,17 @@ def again(
     own = clip.suffix.lower().removeprefix(".")
     output = {**dict(settings.output), "format": format or (own if own in FORMATS else settings.output.format)}
     settings = load_settings(output=output, device=settings.device)
-    start_log(settings.log.directory)
     params, before = restore(clip, Store(settings.output.directory), image, model)
     if tier is None and before.get("actual_tier") in (5, 6) and changes_pixels(5, params.height, params.width):
         tier = 5  # decoded in tiles: only so it is the same clip
-    record, _ = _make(params, settings, force=True, tier=tier)
+    record, _ = _make(params, settings, progress, force=True, tier=tier)
     if record.status != "done":
-        raise typer.Exit(_answer(record, settings, as_json))
+        return _answer(record, settings, as_json)
     equal = record.frames_sha256 == before.get("frames_sha256")
     _answer(record, settings, as_json, frames_equal=equal)
     if equal:
         remark("frames are equal to those of the first time")
-        return
+        return 0
     old, processor = before.get("versions"), str(before.get("cpu_capability") or "")[:40]
     known: dict[str, Any] = old if isinstance(old, dict) else {}
     other = [
@@ -199,6 +235,7 @@ def again(
     if record.device == "cpu" and processor not in ("", record.cpu_capability):
         other.append(f"another kind of processor ({processor}, now {record.cpu_capability}), which changes up to 1 grey level")
     remark("frames differ from those of the first time" + (f": it was made with {'; '.join(other)}" if other else ""), "yellow")
+    return 0
 
 
 @app.command()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import locale
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+
+from i2v_lab.errors import ParamsError
 
 if TYPE_CHECKING:
     from i2v_lab.clip.params import ClipParams
@@ -22,7 +26,7 @@ Tier = Annotated[int | None, typer.Option(min=0, max=6, help=(
 ))]  # fmt: skip
 
 _SETTINGS: dict[str, tuple[str, Any]] = {  # {option: (the setting, its type and help)}
-    "output_dir": ("output.directory", Annotated[Path | None, typer.Option(help="folder of clips and records [default: results]")]),
+    "output_dir": ("output.directory", Annotated[str | None, typer.Option(help="folder of clips and records [default: results]", metavar="<path>")]),
     "format": ("output.format", Annotated[str | None, typer.Option(help="mp4, webm or gif [default: mp4]")]),
     "prefix": ("output.prefix", Annotated[str | None, typer.Option(help="what the clip's name begins with")]),
     "device": (".device", Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N [default: auto]")]),
@@ -64,8 +68,10 @@ def settings_of(**options: Any) -> Settings:
 
     given: dict[str, dict[str, Any]] = {}
     for name, value in options.items():
+        if value == "" and name != "prefix":
+            raise ParamsError(f"--{name.replace('_', '-')}: expected a value, got an empty text; leave it out for the default")
         group, _, key = _SETTINGS[name][0].partition(".")
-        given.setdefault(group, {})[key] = value
+        given.setdefault(group, {})[key] = Path(value) if value and name == "output_dir" else value
     return load_settings(**given.pop("", {}), **given)
 
 
@@ -75,6 +81,11 @@ def clip_params(fields: dict[str, Any], preset: str | None, settings: Settings) 
     from i2v_lab.clip.params import ClipParams
 
     given = {"model": settings.model, **{name: value for name, value in fields.items() if value is not None}}
+    for name, value in given.items():
+        if any("\ud800" <= letter <= "\udfff" for letter in value):  # a byte that is no text in the encoding of the arguments
+            encoding, place = sys.getfilesystemencoding(), locale.setlocale(locale.LC_CTYPE)
+            raise ParamsError(f"{name}: expected text in {encoding}, the encoding of the locale {place}, got {value!a}; "
+                              "set LC_ALL=C.UTF-8, or name the file in UTF-8")  # fmt: skip
     return ClipParams(**{**(models.preset(given["model"], preset) if preset else {}), **given})
 
 

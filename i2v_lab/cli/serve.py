@@ -20,6 +20,7 @@ import typer
 from i2v_lab.cli.options import with_settings
 from i2v_lab.cli.terminal import remark, tell
 from i2v_lab.errors import I2VLabError, SettingsError
+from i2v_lab.rights import make_file, make_folder
 
 if TYPE_CHECKING:
     from i2v_lab.settings import Settings
@@ -87,8 +88,8 @@ def _open_log(settings: Settings) -> Path:
     path = settings.log.directory / f"app_{datetime.now():%Y%m%d_%H%M%S}.log"
     try:
         for folder in (settings.output.directory, settings.log.directory):
-            folder.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_APPEND, 0o600))
+            make_folder(folder)
+        make_file(path)
     except OSError as error:
         raise I2VLabError(f"{error.filename}: cannot be made ({error.strerror}); choose another folder") from None
     return path

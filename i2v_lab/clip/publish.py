@@ -20,22 +20,24 @@ from pathlib import Path
 import psutil
 
 from i2v_lab.errors import WriteError, printable
+from i2v_lab.rights import make_folder, opener
 
 _PARTIAL = re.compile(r"\..*\.([^.]+)-(\d{1,9})-[0-9a-f]{12}\.partial\.\w+", re.DOTALL)
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_DISK = "the disk that holds "
 
 
 @contextmanager
 def partial_file(directory: Path, stem: str, format: str) -> Iterator[Path]:
     """An empty temporary file in `directory`, which is made if missing. What is left of it at the end is deleted."""
     with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
         remove_stale(directory)
         # The stem is shortened: the whole name must fit where the final one does.
         name = f".{stem[:30]}.{host_name()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.partial.{format}"
         partial = directory.absolute() / name
-        partial.open("xb").close()
+        open(partial, "xb", opener=opener).close()
     try:
         yield partial
     finally:
@@ -102,21 +104,31 @@ def writing(directory: Path) -> Iterator[None]:
 
 def cannot_write(directory: Path, error: OSError) -> WriteError:
     """One line for an error of the operating system on `directory`."""
-    if error.errno in _FULL:
+    if is_full(error):
         return WriteError(disk_full(directory))
     return WriteError(
         f"cannot write into {printable(directory)} ({error.strerror or error}): choose another folder with --output-dir"
     )
 
 
-def disk_full(directory: Path) -> str:
-    """Which disk is full, how much is free on it, what is kept, and how to go on."""
-    folder = next((place for place in (directory, *directory.absolute().parents) if place.is_dir()), directory)
-    free = shutil.disk_usage(folder).free / 1e6 if folder.is_dir() else 0.0
+def is_full(error: BaseException | str) -> bool:
+    """Whether an error, or its text, says that a disk or a user's quota of it is full."""
+    return error.startswith(_DISK) if isinstance(error, str) else isinstance(error, OSError) and error.errno in _FULL
+
+
+def disk_full(directory: Path, needed: float = 0.0) -> str:
+    """Which disk is full, how much is free on it and needed (bytes), what is kept, and how to go on."""
+    wanted = f", about {needed / 1e6:.3g} MB needed" if needed else ""
     return (
-        f"the disk that holds {printable(directory)} is full ({free:.1f} MB free): what was finished is kept; "
+        f"{_DISK}{printable(directory)} is full ({free_bytes(directory) / 1e6:.1f} MB free{wanted}): what was finished is kept; "
         "free some space on it and run the same command again, or choose another folder with --output-dir"
     )
+
+
+def free_bytes(directory: Path) -> int:
+    """What is free on the disk of a folder, which need not be there yet."""
+    place = next(place for place in (directory.absolute(), *directory.absolute().parents) if place.is_dir())
+    return shutil.disk_usage(place).free
 
 
 def host_name() -> str:

@@ -148,12 +148,14 @@ class JobRunner:
             return self._look()
 
     def _run(self) -> None:
+        fault = ""
         while not self.closed:
             try:
-                busy = self.refresh()
-            except Exception:
-                log.exception("the queue could not be looked at")
-                busy = False
+                busy, fault = self.refresh(), ""
+            except Exception as error:
+                if str(error) != fault:  # once, not each second
+                    log.exception("the queue could not be looked at")
+                busy, fault = False, str(error)
             if self._changed:
                 self._changed = False
                 self._report()

@@ -15,7 +15,7 @@ from typing import Any
 
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.publish import cannot_write, partial_file, writing
-from i2v_lab.errors import I2VLabError, SweepError, WriteError, meant
+from i2v_lab.errors import I2VLabError, SweepError, WriteError, meant, printable
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, SweepResult, SweepStop, run_sweep
@@ -93,6 +93,9 @@ def execute(
     for sweep in sweeps:
         sweep.cells()  # an error in the last sweep is reported before the first one runs
     book = (notebook or template()) if report else None
+    if book and not str(store.directory).isprintable():
+        raise SweepError(f"{printable(store.directory)}: expected an output folder whose name is plain text, for the report; choose another with "
+                         "--output-dir, or leave the report out with --no-report")  # fmt: skip
     if book:
         _check(book)
     reports: list[Report] = []

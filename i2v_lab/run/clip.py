@@ -81,7 +81,8 @@ def run_clip(
         record = made.record
         if record.id == id:
             record = kept.adopt(record, made.clip or next(iter(retimed), None))
-        log.info("run %s: %s %s", record.id, record.status, record.reason or record.clip)
+        how = record.status if record.id == id else "made this clip before:"
+        log.info("run %s: %s %s", record.id, how, record.reason or record.clip)
         if made.interrupted:
             raise KeyboardInterrupt
         return fill_in(record, kept, progress)

@@ -18,13 +18,14 @@ from i2v_lab.clip.key import clip_key, frames_sha256
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Listeners, Progress
+from i2v_lab.clip.publish import disk_full, is_full
 from i2v_lab.clip.record import RunRecord, Status, new_id
 from i2v_lab.clip.video import Frames
 from i2v_lab.cost import Forecaster
-from i2v_lab.devices.hardware import cpu_capability, machine, versions
+from i2v_lab.devices.hardware import cpu_capability, gpu, machine, versions
 from i2v_lab.devices.meter import Meter
 from i2v_lab.devices.turns import turn
-from i2v_lab.errors import BadFrames, I2VLabError, OutOfMemory, ParamsError, PictureError, Stop
+from i2v_lab.errors import BadFrames, I2VLabError, ModelError, OutOfMemory, ParamsError, PictureError, Stop, WriteError
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.memory.ladder import climb, is_out_of_memory
 from i2v_lab.models.memory.tiers import TIERS, changes_pixels, pixel_changes
@@ -107,9 +108,17 @@ def make(
     except Exception as error:
         # A fault of ours or of a library: one clip's, not the sweep's. The traceback is in the log.
         log.exception("unexpected error in run %s", run.record.id)
-        why = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; the log has the details"
-        run.end(OutOfMemory(_NO_MEMORY) if is_out_of_memory(error) else I2VLabError(why))
+        run.end(_told(error, folder))
     return Made(run.record.model_copy(update=meter.record_fields()), run.clip, interrupted)
+
+
+def _told(error: Exception, folder: Path) -> I2VLabError:
+    """What a user is told of an error that nobody expected."""
+    if is_out_of_memory(error):
+        return OutOfMemory(_NO_MEMORY)
+    if is_full(error):
+        return WriteError(disk_full(folder))
+    return I2VLabError(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; the log has the details")
 
 
 class _Run:
@@ -135,6 +144,7 @@ class _Run:
         params = self.params
         self.progress.stage("load")  # of the picture, of the family's module (torch), of the model
         video.check_format(self.settings.output.format, params.fps)
+        _check_device(self.settings.device)
         self.picture = open_picture(params.image)
         self._update(image_sha256=self.picture.sha256, notes=self.picture.notes)
         self.handle = models.open(model or params.model, self.settings.device, params.dtype)
@@ -274,6 +284,13 @@ def portable(params: ClipParams) -> dict[str, Any]:
     if Path(params.model).is_absolute() or ".." in Path(params.model).parts:
         plain["model"] = Path(params.model).name
     return plain
+
+
+def _check_device(device: str) -> None:
+    """Raise ModelError where there is no such CUDA device, also for a clip that was made before."""
+    if device.startswith("cuda") and gpu(int(device.partition(":")[2] or 0)) is None:
+        raise ModelError(f"device: expected a CUDA device as {device}, got a machine where none is seen; use --device cpu or auto, "
+                         "or fix the driver")  # fmt: skip
 
 
 def _check_not_flat(crop: Frames) -> None:

@@ -24,6 +24,7 @@ from i2v_lab import models
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import open_picture
 from i2v_lab.errors import ModelError, ParamsError, PictureError, UnsupportedParams, explain
+from i2v_lab.rights import make_file, make_folder
 from i2v_lab.run import portable
 from i2v_lab.server.schemas import PREDICT_NAMES
 from i2v_lab.store import Store
@@ -111,7 +112,8 @@ def keep_bytes(data: bytes, kind: str, field: str, store: Store) -> str:
     """Check that the bytes are a picture, and keep them in pictures/ under their sha256. Returns the path."""
     part = store.pictures / f".{secrets.token_hex(8)}{f'.{kind}' if kind in _SUFFIXES else ''}"
     try:
-        store.pictures.mkdir(parents=True, exist_ok=True)
+        make_folder(store.pictures)
+        make_file(part)
         part.write_bytes(data)
         return str(store.keep_picture(part, open_picture(part).sha256))
     except PictureError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from i2v_lab.errors import StoreError
+from i2v_lab.rights import make_file, make_folder, opener
 from i2v_lab.store import schema
 
 T = TypeVar("T")
@@ -107,9 +108,11 @@ class Database:
 
     def _make_folder(self) -> None:
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_folder(self.directory)
         except OSError as error:
             raise StoreError(f"{self.directory}: cannot be made ({error.strerror}); give another output folder") from None
+        with suppress(OSError):  # SQLite says why
+            make_file(self.file)
 
     def _identity(self) -> tuple[int, int] | None:
         with suppress(OSError):
@@ -182,7 +185,7 @@ class Database:
         """Reserve some of the disk, to free it when a run that failed on a full disk has to be recorded."""
         spare = self.directory / SPARE
         try:
-            with spare.open("xb") as file:
+            with open(spare, "xb", opener=opener) as file:
                 file.write(os.urandom(SPARE_BYTES))  # zeros would be compressed away by some file systems
         except FileExistsError:
             pass

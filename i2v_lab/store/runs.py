@@ -17,9 +17,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from i2v_lab.clip.publish import partial_file, publish, writing
+from i2v_lab.clip.publish import disk_full, is_full, partial_file, publish, writing
 from i2v_lab.clip.record import COLUMNS, RunRecord, Status, from_row, json_text, new_id, stamp, table, to_row
 from i2v_lab.errors import PROCESS_ENDED, StoreError
+from i2v_lab.rights import make_file, make_folder
 from i2v_lab.store import sweeps
 from i2v_lab.store.database import Database, is_closed
 from i2v_lab.store.processes import is_there
@@ -208,10 +209,13 @@ class Store:
             data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() != sha256:
                 raise StoreError(f"{path} changed while it was used: run it again")
-            self.pictures.mkdir(parents=True, exist_ok=True)
+            make_folder(self.pictures)
+            make_file(part)
             part.write_bytes(data)
             part.replace(kept)
         except OSError as error:
+            if is_full(error):
+                raise StoreError(disk_full(self.pictures)) from None
             raise StoreError(f"{path} cannot be copied to {self.pictures} ({error.strerror or error})") from None
         finally:
             with suppress(OSError):

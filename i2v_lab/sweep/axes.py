@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -11,10 +12,11 @@ import yaml
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import SweepError, short
+from i2v_lab.textfile import parse_yaml
 
 MOST_VALUES = 10_000  # of one axis
 
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?"
+_NUMBER = r"[+-]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:[eE][+-]?\d{1,3})?"
 _RANGE = re.compile(rf"\s*({_NUMBER})\s*\.\.\s*({_NUMBER})\s+(step|count)\s+({_NUMBER})\s*")
 _REPLACE = re.compile(r"\s*(\S.*?)\s*->\s*(\S.*?)\s*", re.DOTALL)
 PROMPTS = ("prompt", "negative_prompt")  # a comma in these belongs to the sentence
@@ -92,12 +94,9 @@ def _split(field: str, text: str) -> list[Any]:
     """The values in a text: a YAML list in brackets, or parts between commas."""
     stripped = text.strip()
     if stripped.startswith("[") and stripped.endswith("]"):
-        try:
-            found = yaml.safe_load(stripped)
-        except yaml.YAMLError:
-            found = None
-        if isinstance(found, list):
-            return found
+        with suppress(SweepError):
+            if isinstance(found := parse_yaml(f"axis: {stripped}", SweepError, "an axis").get("axis"), list):
+                return found
     if field in PROMPTS:
         return [text]
     parts = [part.strip() for part in text.split(",")]

@@ -21,6 +21,7 @@ from i2v_lab.store import Store
 from i2v_lab.sweep.loop import run_cells
 from i2v_lab.sweep.status import CellProgress, SweepStatus
 from i2v_lab.sweep.stop import SweepStop
+from i2v_lab.textfile import read_text
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +35,7 @@ def read_rows(path: Path) -> list[Mapping[str, Any] | str]:
     Raises:
         InputError: the file cannot be read, is empty, or (CSV) has a column that is no parameter.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"expected a CSV or JSONL file in UTF-8, got {path}: {error}") from None
+    text = read_text(path, InputError, "a CSV or JSONL file")
     if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
         rows: list[Mapping[str, Any] | str] = [
             _json_row(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import itertools
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import SweepError
 from i2v_lab.sweep.definition import NAME, Sweep
+from i2v_lab.textfile import parse_yaml, read_text
 
-
-class _Loader(yaml.SafeLoader):
-    """YAML, but a key that is given twice is an error, where PyYAML would silently keep the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            name = str(getattr(key, "value", ""))
-            if name in seen and name != "<<":
-                raise SweepError(f"{name}: is given twice (line {key.start_mark.line + 1}); keep one of them")
-            seen.add(name)
-        return super().construct_mapping(node, deep)
+EXPECTED = "a sweep file such as experiments/guidance.yaml"
 
 
 def load_sweep(path: Path | str) -> Sweep:
@@ -33,14 +22,7 @@ def load_sweep(path: Path | str) -> Sweep:
         SweepError: one line that names the file and the error.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SweepError(
-            f"{path}: cannot be read ({error.strerror or error}); expected a sweep file such as experiments/guidance.yaml"
-        ) from None
-    except UnicodeDecodeError:
-        raise SweepError(f"{path}: expected text in UTF-8") from None
+    text = read_text(path, SweepError, EXPECTED)
     try:
         return parse_sweep(text, path.stem if NAME.fullmatch(path.stem) else "sweep")
     except SweepError as error:
@@ -52,19 +34,20 @@ def parse_sweep(text: str, name: str = "sweep") -> Sweep:
 
     Args:
         name: where the text gives none.
+
+    Raises:
+        SweepError: one line, with the line in the text where that is known.
     """
+    lines: dict[str, int] = {}
+    found = parse_yaml(text, SweepError, "name, base and axes", lines)
+    if not found:
+        raise SweepError("expected name, base and axes, got nothing")
     try:
-        found = yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise SweepError(f"not valid YAML{place}: {getattr(error, 'problem', None) or error}") from None
-    if not isinstance(found, dict):
-        raise SweepError("expected name, base and axes, got " + ("nothing" if found is None else f"a {type(found).__name__}"))
-    if odd := [key for key in found if not isinstance(key, str)]:
-        raise SweepError(f"{odd[0]!r}: unknown name; known: {', '.join(Sweep.model_fields)}")
-    # A key without a value (all below it may be a comment) counts as not given.
-    return Sweep(**{"name": name, **{key: value for key, value in found.items() if value is not None}})
+        # A key without a value (all below it may be a comment) counts as not given.
+        return Sweep(**{"name": name, **{key: value for key, value in found.items() if value is not None}})
+    except SweepError as error:
+        named = [word for word in re.findall(r"[^\s:.]+(?=[:.])", str(error)[:100])[:3] if word in lines]
+        raise SweepError(f"line {lines[named[-1]]}: {error}" if named else str(error)) from None
 
 
 def open_sweep(given: Sweep | Path | str) -> Sweep:
@@ -74,6 +57,19 @@ def open_sweep(given: Sweep | Path | str) -> Sweep:
     if isinstance(given, str) and ("\n" in given or given.lstrip().startswith("{")):
         return parse_sweep(given)
     return load_sweep(given)
+
+
+def with_seeds(sweep: Sweep, count: int) -> Sweep:
+    """The sweep with so many seeds in all: its own first, then the next numbers. Clips that are there are not made again.
+
+    Raises:
+        SweepError: fewer than one.
+    """
+    if count < 1:
+        raise SweepError(f"--seeds: expected how many seeds in all, at least 1, got {count}")
+    own = list(dict.fromkeys(cell.params.seed for cell in sweep.cells()))
+    more = (number for number in itertools.count() if number not in own)
+    return sweep.changed(axes={"seed": [*own, *itertools.islice(more, max(0, count - len(own)))][:count]})
 
 
 def with_options(sweep: Sweep, axes: Sequence[str] = (), base: Sequence[str] = ()) -> Sweep:

@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from i2v_lab.clip.progress import Progress
-from i2v_lab.clip.publish import partial_file, writing
+from i2v_lab.clip.publish import disk_full, free_bytes, is_full, partial_file, writing
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.devices.turns import lock_folder, turn
 from i2v_lab.errors import Stop, StoreError, SweepError, WriteError
 from i2v_lab.metrics.fill import fill_in, missing
+from i2v_lab.rights import make_folder
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FOLDER = "sweeps"
+SPARE_BYTES = 500_000  # of the disk, for the records and the tables beside a clip
 TABLE_SECONDS = 10.0  # at least between two writes of the table
 TABLE_SHARE = 100  # and this many times what the last write took, so that the table costs at most 1 % of the time
 RETRY = {"failed": ("failed", "out_of_memory", "stopped"), "out_of_memory": ("out_of_memory",), "stopped": ("stopped",),
@@ -201,7 +203,7 @@ def _new_folder(parent: Path, name: str) -> Path:
     for number in range(1000):
         folder = parent / (f"{name}-{moment}_{number}" if number else f"{name}-{moment}")
         try:
-            folder.mkdir(parents=True)
+            make_folder(folder, exist_ok=False)
         except FileExistsError:
             continue
         return folder
@@ -240,12 +242,17 @@ class _SweepRun:
     def make(self, todo: Sequence[Planned]) -> None:
         """Make the clips. Raises Stop where the sweep ended early."""
         cells = {item.cell.number: item.cell for item in todo}
+        sizes = {item.cell.number: item.file_bytes or 0.0 for item in todo}
 
         def clip(number: int) -> RunRecord:
-            params = cells[number].params
+            params, needed = cells[number].params, sizes[number] + SPARE_BYTES
+            if free_bytes(self.store.directory) < needed:
+                raise Stop(disk_full(self.store.directory, needed))
             return run_clip(params, None, self.store, progress=self.watch, settings=self.settings, sweep=self.sweep.name)
 
         for number, record in run_cells({number: cell.label for number, cell in cells.items()}, clip, self.watch):
+            if record.status == "failed" and is_full(record.reason):
+                raise Stop(record.reason)  # the cell counts as not run: it is made when the sweep goes on
             self.store.set_cell_runs(self.folder.name, {number: record.id}, {number: record.key})
             if time.monotonic() >= self.next_write:
                 self.write_table()
@@ -263,11 +270,17 @@ class _SweepRun:
     def write_table(self) -> None:
         """Write table.csv and table.parquet; a reader finds a whole file at any time."""
         began = time.monotonic()
-        table = self.store.runs(sweep=self.folder.name)
-        for format, write in (("csv", table.to_csv), ("parquet", table.to_parquet)):
+        try:
+            table = self.store.runs(sweep=self.folder.name)
+        except StoreError as error:
+            log.warning("no table was written: %s", error)  # this may be the end of a run that failed for the same reason
+            return
+        writers: dict[str, Any] = {"csv": table.to_csv, "parquet": table.to_parquet}
+        for format, write in writers.items():
             try:
                 with partial_file(self.folder, "table", format) as part, writing(self.folder):
-                    write(part, index=False)
+                    with part.open("wb") as file:  # pyarrow takes no name that is not UTF-8
+                        write(file, index=False)
                     part.replace(self.folder / f"table.{format}")
             except WriteError as error:
                 log.warning("table.%s was not written: %s", format, error)  # the record has it all

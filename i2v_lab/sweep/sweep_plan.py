@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,6 +15,7 @@ from i2v_lab import models
 from i2v_lab.clip.key import clip_key
 from i2v_lab.clip.params import ClipParams, resolution_size
 from i2v_lab.clip.picture import open_picture
+from i2v_lab.clip.publish import free_bytes
 from i2v_lab.cost import Forecast, Forecaster
 from i2v_lab.cost.timing import Span, row_of, span
 from i2v_lab.devices.hardware import machine
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 State = Literal["done", "to do", "cannot run", "failed", "out_of_memory", "stopped"]
+LOADS = ("model", "dtype")  # a change of these loads a model
 TWO_PASSES = ("heun", "kdpm2", "kdpm2-a")  # schedulers that run the network twice per step
 
 
@@ -70,20 +74,23 @@ class SweepPlan:
         sweep: what is planned.
         cells: a Planned for each cell, in order.
         devices: where the cells to do will run ("cpu", "cuda:0").
+        free_bytes: on the disk of the output folder.
     """
 
     sweep: Sweep
     cells: tuple[Planned, ...]
     devices: tuple[str, ...] = ()
+    free_bytes: float = math.inf
 
     def to_run(self, retry: Sequence[str] = ()) -> list[Planned]:
-        """The cells that a run of the sweep tries: those to do, and those that cannot run, so that the reason is recorded.
+        """The cells that a run of the sweep tries, in their turn: those to do, and those that cannot run, to record the reason.
 
         Args:
             retry: statuses (failed, out_of_memory, stopped); where given, only cells that ended so.
         """
         wanted = tuple(retry) or ("to do", "cannot run")
-        return [planned for planned in self.cells if planned.state in wanted]
+        turn = turns(self.sweep)
+        return sorted((planned for planned in self.cells if planned.state in wanted), key=lambda one: turn[one.cell.number])
 
     @property
     def counts(self) -> dict[str, int]:
@@ -125,7 +132,27 @@ class SweepPlan:
         _, size = self.expected(retry)
         if size is None:
             return f"{number}: {states}; no run measured here yet, so the time is not known"
-        return f"{number}: {states}; {self.time(retry)} and {size / 1e6:.3g} MB for the {len(self.to_run(retry))} to run"
+        room = (
+            ""
+            if size < self.free_bytes
+            else f"; the disk has only {self.free_bytes / 1e6:.3g} MB free: it will stop when that is full"
+        )
+        return f"{number}: {states}; {self.time(retry)} and {size / 1e6:.3g} MB for the {len(self.to_run(retry))} to run{room}"
+
+    def settings(self) -> tuple[list[tuple[str, int]], int]:
+        """([(axis, how many values)] of those with several, how many seeds); axes that change together count once.
+
+        Pictures are settings where nothing else was swept; otherwise each picture with each seed counts as a seed.
+        """
+        names = [name for name in self.sweep.axis_names if name != "seed"]
+        names = [name for name in names if name != "image"] or names
+        labels = {name: [item.cell.labels[name] for item in self.cells] for name in names}
+        found: list[str] = []
+        for name in names:
+            if all(len(set(zip(labels[one], labels[name], strict=True))) > len(set(labels[one])) for one in found):
+                found.append(name)
+        seeds = {("" if "image" in found else item.cell.params.image, item.cell.params.seed) for item in self.cells}
+        return [(name, len(set(labels[name]))) for name in found if len(set(labels[name])) > 1], len(seeds)
 
     def __repr__(self) -> str:
         return f"SweepPlan({self.sweep.name}: {self.summary()})"
@@ -190,7 +217,32 @@ def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | No
             made.setdefault(key, [])
         planned.append(replace(item, time=time, peak_gib=found.peak_gib, tier=found.tier) if found else item)
     devices = dict.fromkeys(look.where(item.cell.params)[1] for item in planned if item.state != "done")
-    return SweepPlan(sweep, tuple(planned), tuple(devices))
+    return SweepPlan(sweep, tuple(planned), tuple(devices), free_bytes(store.directory))
+
+
+def turns(sweep: Sweep) -> dict[int, Any]:
+    """{number of a cell: what to sort by}: the order in which the cells of a sweep run.
+
+    The speed of a machine drifts, so every value is spread over the whole time: what needs another load (LOADS) is outermost, then
+    come the seeds, and within a seed the cells are shuffled. Several loads are visited twice, in mirrored order: with the first half
+    of the seeds A, B, with the second half B, A. A sweep with an `order` runs as written.
+    """
+    cells = sweep.cells()
+    if sweep.order:
+        return {cell.number: cell.number for cell in cells}
+    luck = random.Random(sweep.shuffle)  # noqa: S311  an order, no secret
+    loads = list(dict.fromkeys(_load(cell.params) for cell in cells))
+    seeds = list(dict.fromkeys(cell.params.seed for cell in cells))
+    found = {}
+    for cell in cells:
+        load, seed = loads.index(_load(cell.params)), seeds.index(cell.params.seed)
+        late = seed >= (len(seeds) + 1) // 2
+        found[cell.number] = (late, -load if late else load, seed, luck.random())
+    return found
+
+
+def _load(params: ClipParams) -> tuple[Any, ...]:
+    return tuple(getattr(params, name) for name in LOADS)
 
 
 def params_json(params: ClipParams) -> str:

@@ -80,7 +80,7 @@ def two_thousand_cells(folder: Path) -> None:
     sweep = Sweep(name="many", base=base, axes={"seed": "1..2000 step 1"})
     plan_sweep(Sweep(name="warm", base=base), store, settings)
     print(f"{'plan of 2,000 cells, none done':<60} {seconds(lambda: plan_sweep(sweep, store, settings)):8.2f} s")
-    like = RunRecord(id="-", status="done", model_name="fake")
+    like = RunRecord(id="-", status="done", model_name="fake", metrics={"motion": 0.0})
     records = []
     store.clips.mkdir(parents=True)
     for item in plan_sweep(sweep, store, settings).cells:

@@ -6,6 +6,8 @@ Messages of other modules (advice, errors, waiting) are translated by their code
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -13,6 +15,7 @@ from i2v_lab.clip.params import Advice
 from i2v_lab.cost.timing import duration
 from i2v_lab.errors import PROCESS_ENDED, STOPPED_BY_HAND, InputError
 from i2v_lab.jobs import DIED
+from i2v_lab.statistics.power import Outlook
 
 LANGUAGES = ("en", "zh")
 
@@ -117,6 +120,14 @@ class Strings:
         if seconds is None or size is None:
             return line + self("plan_unknown")
         return line + self("plan_time").format(time=duration(seconds), size=size / 1e6)
+
+    def can_show(self, outlook: Sequence[Outlook]) -> str:
+        """What a sweep can show, in a line."""
+        parts = [
+            self("can_show_nothing" if math.isinf(one.size) else "can_show_from").format(label=self.label(one.axis), **vars(one))
+            for one in outlook
+        ]
+        return self("can_show").format(parts="; ".join(parts)) if parts else ""
 
     def forecast(self, plan: Any) -> str:
         """What the planner expects of a clip, in a line."""

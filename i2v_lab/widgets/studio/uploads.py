@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from i2v_lab.clip import video
 from i2v_lab.clip.picture import MAX_FILE_BYTES
 from i2v_lab.errors import ClipError, InputError
+from i2v_lab.rights import make_folder
 
 FOLDER = "uploads"
 NAME_BYTES_MAX = 120
@@ -86,7 +87,7 @@ class Uploads:
             raise InputError(f"upload: expected a file of at most {MAX_FILE_BYTES // 2**20} MiB, got {what}; use a smaller copy, "
                              "or enter its path")  # fmt: skip
         self.forget(id)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         part = self.folder / f".{secrets.token_hex(8)}.part"
         self._arriving[id] = _Arriving(safe_name(name), size, part, part.open("xb"))
 
