@@ -17,10 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from i2v_lab import Store
 from i2v_lab.metrics import METRICS as METRICS_OF_CLIPS
-from i2v_lab.statistics import Axis, Design, interval
+from i2v_lab.statistics import Axis, Design, interval, ranking, settings
 from i2v_lab.statistics.effects import effects, tested
 from i2v_lab.statistics.intervals import pooled
 from i2v_lab.statistics.shuffles import LEVEL
@@ -128,6 +129,42 @@ def effect_coverage(seeds: int, change: float, repeats: int) -> tuple[float, flo
     return held / max(count, 1), pairs / max(count, 1)
 
 
+def drawn_votes(truth: dict[str, float], many: int, ties: float, rng: np.random.Generator) -> pd.DataFrame:
+    """Votes by Davidson's model between clips of these strengths; `ties` is its parameter."""
+    names, rows = list(truth), []
+    for _ in range(many):
+        left, right = (names[place] for place in rng.choice(len(names), 2, replace=False))
+        weights = np.exp([truth[left], truth[right], math.log(ties) + (truth[left] + truth[right]) / 2])
+        rows.append((left, right, ("left", "right", "equal")[rng.choice(3, p=weights / weights.sum())]))
+    return pd.DataFrame(rows, columns=["left", "right", "better"])
+
+
+def votes_coverage(many: int, repeats: int) -> float:
+    """How often a strength is in its interval: five clips with strengths of standard deviation 1, a quarter of the votes are ties."""
+    rng, held, count = np.random.default_rng(6), 0, 0
+    for _ in range(repeats):
+        truth = dict(zip("abcde", rng.normal(size=5), strict=True))
+        found = ranking(drawn_votes(truth, many, 0.8, rng))
+        for _, group in found.groupby("group"):
+            middle = np.mean([truth[name] for name in group.index])
+            held += sum(row.low <= truth[name] - middle <= row.high for name, row in group.iterrows())
+            count += len(group)
+    return held / count
+
+
+def beaten(repeats: int) -> float:
+    """The share of sweeps of five equal settings with five seeds in which a setting is called beaten."""
+    rng, found = np.random.default_rng(7), 0
+    for _ in range(repeats):
+        rows = [
+            {"status": "done", "guidance_scale": scale, "seed": seed, "metric_drift_ssim": rng.normal(0.5, 0.1),
+             "seconds_total": rng.normal(3, 0.1), "seconds_load": 0.0, "peak_ram_gib": 1.0, "peak_vram_allocated_gib": math.nan}
+            for scale, seed in itertools.product(range(5), range(5))
+        ]  # fmt: skip
+        found += settings(pd.DataFrame(rows), ["guidance_scale", "seed"], "drift_ssim")["beaten"].any()
+    return found / repeats
+
+
 def table(title: str, columns: Sequence[object], rows: Sequence[object], cell: Callable[[object, object], str]) -> None:
     """Print a table of Markdown."""
     print(f"\n{title}\n\n| | {' | '.join(map(str, columns))} |\n|---|{'---|' * len(columns)}")
@@ -152,6 +189,9 @@ def main() -> None:
           lambda kind, seeds: f"{coverage(kind, seeds, 2000):.3f}")  # fmt: skip
     table("Coverage of claimed changes, of the trend / of all pairs at once", [3, 5, 10], ["4 sd"],
           lambda _, seeds: " / ".join(f"{share:.3f}" for share in effect_coverage(seeds, 4.0, 300)))  # fmt: skip
+    table("Coverage of the strengths of five clips, by votes", [5, 20, 100, 400], ["a quarter ties"],
+          lambda _, many: f"{votes_coverage(many, 60):.2f}")  # fmt: skip
+    print(f"\nSweeps of five equal settings in which one is called beaten: {beaten(300):.3f}")
     print(f"\n{time.perf_counter() - began:.0f} s")
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from experiment import load_experiment
 from scipy import stats
 from tables import noisy, table_of
 
@@ -128,21 +129,11 @@ def votes_of(*rows) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["left", "right", "better"])
 
 
-def drawn(truth, many: int, ties: float, rng) -> pd.DataFrame:
-    """Votes by Davidson's model; `ties` is its parameter."""
-    names, rows = list(truth), []
-    for _ in range(many):
-        left, right = (names[place] for place in rng.choice(len(names), 2, replace=False))
-        weights = np.exp([truth[left], truth[right], math.log(ties) + (truth[left] + truth[right]) / 2])
-        rows.append((left, right, ("left", "right", "equal")[rng.choice(3, p=weights / weights.sum())]))
-    return votes_of(*rows)
-
-
 def test_strengths_come_back_from_votes_with_ties_that_were_drawn_with_them():
     truth = {"a": 1.5, "b": 0.5, "c": -0.5, "d": -1.5}
     rng, held, slopes = np.random.default_rng(5), 0, []
     for _ in range(25):
-        found = statistics.ranking(drawn(truth, 300, 0.8, rng))
+        found = statistics.ranking(load_experiment("check_statistics").drawn_votes(truth, 300, 0.8, rng))
         held += sum(found.loc[name, "low"] <= strength <= found.loc[name, "high"] for name, strength in truth.items())
         slopes.append(sum(found.loc[name, "strength"] * strength for name, strength in truth.items()) / 5)
     assert held >= 88  # of 100, expected 95: ties as half a win hold 70

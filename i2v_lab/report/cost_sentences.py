@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from i2v_lab import statistics
 from i2v_lab.report.numbers import p_text
 from i2v_lab.report.player.grid import plain_values, value_order
-from i2v_lab.report.sentences import Findings, Report
+from i2v_lab.report.sentences import Findings, SweepSentences
 from i2v_lab.report.style import shown_axes
 from i2v_lab.statistics import Design, Effect, timing
 
@@ -38,7 +38,7 @@ def cost_findings(table: pd.DataFrame, axes: Sequence[str]) -> Findings:
     plain = counted.drop(columns="frames_sha256", errors="ignore")  # equal clips take different times
     found = statistics.design(plain, [*shown, *(["image"] if "image" in axes else [])], columns, orders)
     apart = {axis for axis in shown if axis in _LOADS and timing.visited_apart(counted[counted["status"] == "done"], axis)}
-    return Findings(tuple(_CostReport(plain, found, apart).sentences()) + _drift(counted, axes))
+    return Findings(tuple(_CostSentences(plain, found, apart).sentences()) + _drift(counted, axes))
 
 
 def _drift(table: pd.DataFrame, axes: Sequence[str]) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def _drift(table: pd.DataFrame, axes: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-class _CostReport(Report):
+class _CostSentences(SweepSentences):
     """Writes the sentences about costs."""
 
     def __init__(self, table: pd.DataFrame, found: Design, apart: set[str]) -> None:

@@ -26,7 +26,7 @@ _AXES_OF = {"size": ("resolution", "width", "height"), "codec": ("format",)}
 _LISTED = 12  # pairs in a sentence
 _UNEVEN = 3.0  # times: less does no harm
 # Reports that claim something wrong where shuffles are not exact: experiments/check_statistics.py.
-_MORE_WRONG = {"numbers": "12 %", "categories": "20 %", "smooth": "8 to 36 %"}
+_MORE_WRONG = {"numbers": "12 %", "categories": "20 %", "smooth": "8 to 40 %"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def findings(table: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] | 
         return Findings((_spread_of_seeds(table, names),))
     orders = {axis: value_order(axis, plain_values(table, axis)) for axis in shown if axis == "resolution"}
     found = statistics.design(table, [*shown, *(["image"] if "image" in axes else [])], names, orders)
-    return Findings(tuple(Report(table, found, metric).sentences()))
+    return Findings(tuple(SweepSentences(table, found, metric).sentences()))
 
 
 def _spread_of_seeds(table: pd.DataFrame, names: Sequence[str]) -> str:
@@ -77,7 +77,7 @@ def _spread_of_seeds(table: pd.DataFrame, names: Sequence[str]) -> str:
     return f"Only the seed was swept. Over {len(table)} seeds: {'; '.join(parts)}."
 
 
-class Report:
+class SweepSentences:
     """Writes the sentences of one sweep."""
 
     def __init__(self, table: pd.DataFrame, found: Design, asked: str) -> None:
@@ -113,11 +113,13 @@ class Report:
             return f"{many} Every seed gave the same clip in each setting, so there is no chance in it: nothing is tested."
         if not tested:
             return f"{many} One seed: differences may be chance. Run more seeds to find out."
-        scope = "with other seeds and pictures like these" if self.found.pictures > 1 else "with other seeds, for this picture"
+        within = " and ".join(name for name, many in (("pictures", self.found.pictures), ("seeds", seeds)) if many > 1)
+        scope = f"for these {pictures} pictures together" if pictures > 1 else "for this picture"
+        scope = f"with other seeds, {scope}" if seeds > 1 else "with other pictures like these, for this seed"
         asked = f" The sweep asks about {in_line(self.asked)}; other metrics are exploratory." if self.asked else ""
         return (
             f"{many} A finding would hold {scope}: the chance that any of them is wrong is at most 5 % for the whole report, by "
-            f"shuffling the values of each axis within {'pictures and seeds' if self.found.pictures > 1 else 'seeds'}. The intervals of "
+            f"shuffling the values of each axis within {within}. The intervals of "
             f"a metric and axis hold together at 95 %.{asked}"
         )
 
@@ -125,7 +127,7 @@ class Report:
         """Clips that did not get done, or were not measured."""
         lost = len(self.table) - int((self.table["status"] == "done").sum())
         lines = [f"{lost} of {len(self.table)} clips were not made; they count in no mean."] if lost else []
-        kept = statistics.usable(self.found.y)[1] if self.found.y.size else []
+        kept = statistics.usable(np.fmax.reduce(self.found.y, axis=-1)[..., None])[1] if self.found.y.size else []
         gone = [
             f"{axis.name} {self.texts[axis.name][value]}"
             for axis, levels in zip(self.found.axes, kept, strict=False)
@@ -178,14 +180,9 @@ class Report:
             return np.asarray(np.where(count > 0, np.nansum(y, (*others, y.ndim - 1)) / np.maximum(count, 1), math.nan))
 
     def _sentence(self, effect: Effect) -> str:
-        sure = f", p {p_text(effect.p)}"
-        if len(effect.axes) == 2:
-            text = self._crossing(effect) + sure
-        elif effect.shape == "differ":
-            text = self._differing(effect) + sure
-        else:
-            text = self._ordered(effect) + sure
-        text = f"{text}. {self._seen(effect)}{self._doubt(effect)}".rstrip()
+        ordered = next(axis.ordered for axis in self.found.axes if axis.name == effect.axes[0])
+        text = self._crossing(effect) if len(effect.axes) == 2 else self._ordered(effect) if ordered else self._differing(effect)
+        text = f"{text} (p {p_text(effect.p)}). {self._seen(effect)}{self._doubt(effect)}".rstrip()
         if effect.metric == "metric_temporal_flickering":
             text += " A clip that does not move has the best value: see motion."
         return text + (" (exploratory)" if self.asked and effect.metric != f"metric_{self.asked}" else "")
@@ -238,9 +235,7 @@ class Report:
             change = float(means[ends[1], column] - means[ends[0], column])
             parts.append(f"{number(change, sign=True)} at {other} {self.texts[other][value]}")
         first, last = (self.texts[one][effect.values[0][end]] for end in (0, -1))
-        extra = (
-            f"; the change grows by {span_text(effect.change, effect.low, effect.high)}" if not math.isnan(effect.change) else ""
-        )
+        extra = f"; the difference is {span_text(effect.change, effect.low, effect.high)}" if effect.shape == "trend" else ""
         return (
             f"What {one} does to {in_line(effect.metric)} depends on {other}: from {first} to {last} it changes by "
             f"{' and by '.join(parts)}{self._unit(effect.metric)}{extra}"
@@ -277,7 +272,7 @@ class Report:
         widest = max(effect.pairs, key=lambda pair: abs(pair.change), default=None)
         if widest:
             return max(widest.low, -widest.high, 0.0), max(-widest.low, widest.high)
-        return 0.0, float(np.ptp(effect.means))
+        return float(np.ptp(effect.means)), float(np.ptp(effect.means))  # without an interval
 
     def _visible(self, effect: Effect) -> float:
         level = self._means(effect.axes, effect.metric)
@@ -287,8 +282,8 @@ class Report:
         least, threshold = self._size(effect)[0], self._visible(effect)
         if not threshold:
             return "Whether that can be seen is not known."
-        can = "That is large enough to see" if least >= threshold else "It may be too small to see"
-        return f"{can}: from {number(threshold)}{self._unit(effect.metric)} on."
+        can = "Large enough to see" if least >= threshold else "Perhaps too small to see"
+        return f"{can} (from {number(threshold)}{self._unit(effect.metric)} on)."
 
     def _doubt(self, effect: Effect) -> str:
         why = []
@@ -324,7 +319,7 @@ class Report:
         lines, parts = [], []
         for axis in self.found.axes:
             own = [effect for effect in effects if effect.axes == (axis.name,) and not effect.claimed]
-            equal = [effect for effect in own if np.ptp(effect.means) == 0 and effect.spread == 0]
+            equal = [effect for effect in own if max(np.ptp(effect.means), effect.spread) <= 1e-12 * np.abs(effect.means).max()]
             rest = [effect for effect in own if effect not in equal]
             if equal:
                 lines.append(f"Equal along {axis.name}: {listed([in_line(effect.metric) for effect in equal])}.")

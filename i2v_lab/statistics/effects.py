@@ -188,7 +188,8 @@ def _tests(found: Design, metrics: list[int], skip: Mapping[str, Collection[str]
         own = compared(axes)
         if own and table.shape[1] > 1:
             values = tuple(tuple(found.axes[axis].values[level] for level in kept[axis]) for axis in axes)
-            ordered = tuple(found.axes[axis].ordered for axis in axes)
+            # Two categories that cross another axis are one contrast, like two numbers.
+            ordered = tuple(found.axes[axis].ordered or (len(axes) == 2 and y.shape[axis] == 2) for axis in axes)
             table = table[..., own]
             statistic = statistic_of(table, order, [y.shape[axis] for axis in axes], ordered)[0]
             yield _Test(axes, [metrics[at] for at in own], table, order, values, ordered, statistic)
@@ -274,9 +275,10 @@ def _firm(table: Numbers, contrast: int, sizes: Sequence[int], ordered: Sequence
     from scipy import stats
 
     own = labelled(sizes, ordered)[0][:, contrast] @ table
-    if len(own) < 2 or np.ptp(own) == 0:
-        return 0.0 if len(own) > 1 and own[0] != 0 else 1.0
-    return float(stats.ttest_1samp(own, 0).pvalue)
+    if len(own) < 2:
+        return 1.0
+    error = float(own.std(ddof=1)) / np.sqrt(len(own)) + ROUNDING * float(np.abs(table).max())
+    return float(2 * stats.t.sf(abs(own.mean()) / max(error, 1e-300), len(own) - 1))
 
 
 def _pairs(table: Numbers) -> list[tuple[Pair, ...]]:

@@ -39,16 +39,24 @@ def warm(table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """The runs whose times count: without the first clip of each shape in a process, where its setting has other clips."""
     if "created" not in table:
         return table
-    keys = list(zip(*(plain(table, name) for name in _SHAPE if name in table), strict=True)) or [()] * len(table)
+    if "first_of_shape" in table and table["first_of_shape"].notna().any():
+        cold = {row for row, first in enumerate(plain(table, "first_of_shape")) if first}
+    else:  # runs of older versions
+        cold = _first_of_shape(table)
     settings = _settings(table, axes)
+    done = (table["status"] == "done").tolist()
+    others = {settings[row] for row in range(len(table)) if done[row] and row not in cold}
+    return table[[row not in cold or settings[row] not in others for row in range(len(table))]]
+
+
+def _first_of_shape(table: pd.DataFrame) -> set[int]:
+    keys = list(zip(*(plain(table, name) for name in _SHAPE if name in table), strict=True)) or [()] * len(table)
     done = (table["status"] == "done").tolist()
     first: dict[Any, int] = {}
     for row in np.argsort(table["created"].to_numpy(), kind="stable").tolist():
         if done[row]:
             first.setdefault(keys[row], row)
-    cold = set(first.values())
-    others = {settings[row] for row in range(len(table)) if done[row] and row not in cold}
-    return table[[row not in cold or settings[row] not in others for row in range(len(table))]]
+    return set(first.values())
 
 
 def drift(table: pd.DataFrame, axes: Sequence[str]) -> Drift | None:

@@ -25,13 +25,8 @@ FIELDS_ZH: dict[str, list[str]] = _FILE["fields"]  # field of ClipParams: label,
 MESSAGES_ZH: dict[str, str] = _FILE["messages"]  # of other modules, by their code; of an advice the whole line
 LABELS_EN: dict[str, str] = _FILE["labels"]  # where the name alone says too little
 PLACEHOLDERS_EN: dict[str, str] = _FILE["placeholders"]
-UNITS_IN_LABELS = {
-    "frames/s": ("fps", "帧率"),
-    "frames": ("frames", "帧"),
-    "steps": ("steps", "步"),
-    "px": ("resolution", "分辨率"),
-}  # the part of a label that says the unit already
-UNITS_ZH = {"frames": "帧", "frames/s": "帧/秒", "steps": "步", "px": "像素"}
+UNITS: dict[str, list[str]] = _FILE["units"]  # unit: Chinese; then the part of a label, English and Chinese, that says it already
+EXAMPLES: dict[str, str] = _FILE["examples"]  # of values for an axis
 
 # Texts without a code: reasons that a record keeps, and the name of a budget.
 LINES_ZH = {
@@ -77,27 +72,17 @@ class Strings:
 
     def unit(self, unit: str, field: str) -> str:
         """The unit of a field; "" where it has none, or its label says it."""
-        in_label = UNITS_IN_LABELS.get(unit, (unit, unit))[self._column]
-        shown = UNITS_ZH.get(unit, unit) if self.lang == "zh" else unit
-        return "" if in_label in self.label(field).lower() else shown
+        chinese, *in_labels = UNITS.get(unit, [unit, unit, unit])
+        shown = chinese if self.lang == "zh" else unit
+        return "" if in_labels[self._column] in self.label(field).lower() else shown
 
     def values(self, field: str) -> str:
         """An example of values for an axis."""
-        examples = {
-            "prompt": "left -> [right, up]", "negative_prompt": "blur -> [noise]", "resolution": "256p, 512p", "scheduler": "ddim, euler",
-            "dtype": "float32, float16", "model": "closed-form", "image": "sample:coffee, sample:cat", "num_frames": "8, 16",
-            "guidance_scale": "4..14 step 5", "seed": "0..3 step 1", "num_inference_steps": "10, 25, 50",
-        }  # fmt: skip
-        return examples.get(field, "8, 16")
+        return EXAMPLES.get(field, "8, 16")
 
-    def stage(self, name: str) -> str:
-        return self(f"stage_{name}") if f"stage_{name}" in TEXTS else name
-
-    def preset(self, name: str) -> str:
-        return self(f"preset_{name}") if f"preset_{name}" in TEXTS else name
-
-    def sample(self, name: str) -> str:
-        return self(f"sample_{name}") if f"sample_{name}" in TEXTS else name
+    def named(self, kind: str, name: str) -> str:
+        """The text for a stage, a preset or a sample picture; its name where there is none."""
+        return self(f"{kind}_{name}") if f"{kind}_{name}" in TEXTS else name
 
     def say(self, message: str) -> str:
         """A message of another module, or a reason in a record."""
