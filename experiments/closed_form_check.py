@@ -25,7 +25,7 @@ import numpy.typing as npt
 from i2v_lab import ClipParams, Store, open_picture, run_clip
 from i2v_lab.clip.picture import SAMPLES, Picture
 from i2v_lab.clip.video import read
-from i2v_lab.metrics.flow import ClipFlow, coordinates, fit, shrink
+from i2v_lab.metrics.flow import ClipFlow, coordinates, fit
 from i2v_lab.metrics.frames import whole
 from i2v_lab.models.closed_form.canvas import Canvas
 from i2v_lab.models.closed_form.motions import MOTIONS
@@ -65,14 +65,14 @@ class Movement:
 
 def movement(frames: npt.NDArray[np.uint8]) -> Movement:
     """Measure a clip, uint8 RGB (F, H, W, 3)."""
-    clip = ClipFlow(whole(frames), shrink(frames))
+    clip = ClipFlow(whole(frames, 1))
     x, y = coordinates(clip.grey[0].shape)
     parts = (y < -0.15, y > 0.2)
     fits, lengths = [], []
-    for step in clip.steps:
-        found, rest = fit(step.flow / clip.short_side, x, y, step.weight)
+    for _, _, flow, weight in clip.flows():
+        found, rest = fit(flow / clip.short_side, x, y, weight)
         fits.append(found)
-        lengths.append([np.average(np.linalg.norm(rest, axis=2), weights=step.weight * part + 1e-9) for part in parts])
+        lengths.append([np.average(np.linalg.norm(rest, axis=2), weights=weight * part + 1e-9) for part in parts])
     steps = np.array(fits) if fits else np.zeros((1, 4))
     reversals = [float(a[:2] @ b[:2] < 0) for a, b in pairwise(fits)]
     light = np.log([max(1.0, frame.mean()) for frame in frames])

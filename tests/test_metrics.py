@@ -8,7 +8,7 @@ import resource
 import subprocess
 from fractions import Fraction
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import cv2
@@ -25,7 +25,7 @@ from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.record import RunRecord, new_id
 from i2v_lab.devices.turns import lock_folder
 from i2v_lab.errors import ClipError, PictureError, Stop
-from i2v_lab.metrics import METRICS, frames, measure_frames, pixels, registry
+from i2v_lab.metrics import METRICS, flaw, frames, measure_frames, pixels, registry
 from i2v_lab.metrics.fill import fill_in, missing
 from i2v_lab.metrics.flow import coordinates
 from i2v_lab.metrics.prompt import asked, field_of
@@ -73,19 +73,19 @@ def write(folder: Path, shown: np.ndarray, stem: str = "clip", **more) -> Path:
 
 # Known answers
 
+PAN = 100 * 2 / 512 * 8  # per cent of the width a second: 2 of 512 pixels a frame, 8 frames a second
+
 
 @pytest.mark.parametrize(
     ("kind", "name", "value", "tolerance"),
     [
-        ("shift", "motion", 2, 0.05), ("shift", "motion_top5", 2, 0.25), ("shift", "scene_right", 2, 0.05), ("shift", "scene_down", 0, 0.05),
-        ("shift", "scene_zoom", 0, 0.05), ("shift", "scene_turn", 0, 0.05), ("shift", "motion_relative", 100 * 2 / 512, 0.01),
-        ("zoom", "scene_zoom", 2, 0.05), ("zoom", "scene_right", 0, 0.1), ("zoom", "scene_turn", 0, 0.05),
-        ("turn", "scene_turn", 1, 0.03), ("turn", "scene_zoom", 0, 0.05), ("turn", "scene_down", 0, 0.1),
-        ("frozen", "motion", 0, 1e-6), ("frozen", "temporal_flickering", 1, 0), ("frozen", "smoothness", 1, 1e-6),
-        ("frozen", "frozen_frames", 1, 0), ("frozen", "repeated_frames", 1, 0), ("frozen", "drift_ssim", 1, 1e-6),
-        ("frozen", "warping_error", 0, 1e-6), ("frozen", "sharpness_loss", 0, 0),
-        ("noise", "scene_right", 0, 0.05), ("noise", "scene_zoom", 0, 0.05), ("noise", "repeated_frames", 0, 0),
-        ("black", "black_frames", 1 / 16, 0), ("black", "scene_right", 2, 0.05), ("black", "repeated_frames", 0, 0),
+        ("shift", "motion", PAN, 0.1), ("shift", "motion_top5", PAN, 0.4), ("shift", "scene_right", PAN, 0.1), ("shift", "scene_down", 0, 0.1),
+        ("shift", "scene_zoom", 0, 0.4), ("shift", "scene_turn", 0, 0.4),
+        ("zoom", "scene_zoom", 16, 0.4), ("zoom", "scene_right", 0, 0.2), ("zoom", "scene_turn", 0, 0.4),
+        ("turn", "scene_turn", 8, 0.24), ("turn", "scene_zoom", 0, 0.4), ("turn", "scene_down", 0, 0.2),
+        ("frozen", "motion", 0, 1e-6), ("frozen", "frozen_frames", 1, 0), ("frozen", "repeated_frames", 1, 0),
+        ("noise", "scene_right", 0, 0.1), ("noise", "scene_zoom", 0, 0.4), ("noise", "repeated_frames", 0, 0), ("noise", "noise_frames", 0, 0),
+        ("black", "black_frames", 1 / 16, 0), ("black", "scene_right", PAN, 0.1), ("black", "repeated_frames", 0, 0),
         ("shift", "black_frames", 0, 0), ("shift", "drift_ssim", 1, 0.01), ("zoom", "drift_ssim", 1, 0.05), ("shift", "smoothness", 1, 0.002),
     ],
 )  # fmt: skip
@@ -98,12 +98,12 @@ def test_clips_are_put_in_the_right_order():
         return sorted(kinds, key=lambda kind: measured(kind)[name])
 
     assert order("motion", *KINDS)[:2] == ["frozen", "noise"]
-    assert order("temporal_flickering", "frozen", "shift", "black") == ["black", "shift", "frozen"]
-    assert order("smoothness", "frozen", "shift", "noise", "black") == ["black", "noise", "shift", "frozen"]
-    assert order("warping_error", "frozen", "shift", "noise") == ["frozen", "shift", "noise"]
-    assert order("drift_ssim", "frozen", "shift", "noise")[0] == "noise"
+    assert order("temporal_flickering", "shift", "black") == ["black", "shift"]
+    assert order("smoothness", "shift", "noise", "black") == ["black", "noise", "shift"]
+    assert order("warping_error", "shift", "noise") == ["shift", "noise"]
+    assert order("drift_ssim", "shift", "noise") == ["noise", "shift"]
     assert order("sharpness", "shift", "noise") == ["shift", "noise"]
-    blurring = np.stack([cv2.GaussianBlur(frame, (0, 0), 0.1 + k / 4) for k, frame in enumerate(clip("frozen"))])
+    blurring = np.stack([cv2.GaussianBlur(frame, (0, 0), 0.1 + k / 4) for k, frame in enumerate(clip("shift"))])
     lost = measure_frames(blurring)
     assert lost["sharpness_loss"] > 0.9 and lost["drift_ssim"] < measured("zoom")["drift_ssim"]
     half = measure_frames(np.concatenate([clip("shift")[:8], clip("shift")[7:8].repeat(8, 0)]))
@@ -115,26 +115,27 @@ def test_clips_are_put_in_the_right_order():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_has_nearly_the_values_of_its_frames(kind, tmp_path):
     found, exact = measure(write(tmp_path, clip(kind))), measured(kind)
-    for name, least in (("motion", 0.03), ("scene_right", 0.03), ("scene_zoom", 0.03), ("scene_turn", 0.03), ("smoothness", 0.003)):
+    for name, least in (("motion", 0.1), ("scene_right", 0.1), ("scene_zoom", 0.24), ("scene_turn", 0.24)):
         assert found[name] == pytest.approx(exact[name], abs=least), name
-    least = 0.015 if kind == "noise" else 0.003  # 4:2:0 takes a part of the colours' noise away
-    assert found["temporal_flickering"] == pytest.approx(exact["temporal_flickering"], abs=least)
+    for name in ("smoothness", "temporal_flickering") if kind != "frozen" else ():
+        assert found[name] == pytest.approx(exact[name], abs=0.015 if kind == "noise" else 0.003)  # 4:2:0 changes colours
     for name in ("black_frames", "frozen_frames", "repeated_frames"):
         assert found[name] == exact[name], name
-    assert found["prompt_agreement"] is None and found.missing["prompt_agreement"] == "the prompt is not known"
+    why = "the clip is frozen" if kind == "frozen" else "the prompt is not known"
+    assert found["prompt_agreement"] is None and found.missing["prompt_agreement"] == why
 
 
 def vbench_temporal_flickering(path: Path) -> float:
-    """VBench, vbench/temporal_flickering.py, written out: mae_seq over successive frames, (255 - mean) / 255."""
-    shown = video.read(path)
+    """VBench, vbench/temporal_flickering.py, written out, on small frames: mae_seq over successive ones, (255 - mean) / 255."""
+    shown = [cv2.resize(frame, (256, 256), interpolation=cv2.INTER_AREA) for frame in video.read(path)]
     differences = [np.mean(cv2.absdiff(np.array(a, np.float32), np.array(b, np.float32))) for a, b in pairwise(shown)]
     return (255.0 - np.mean(np.array(differences)).item()) / 255.0
 
 
 def test_temporal_flickering_is_that_of_vbench_on_ten_clips(tmp_path):
-    shown = {kind: clip(kind, 8, 128) for kind in KINDS}
-    shown |= {f"noise{n}": np.random.default_rng(n).integers(0, 256, (6, 64, 96, 3), dtype=np.uint8) for n in range(3)}
-    shown["two"] = clip("shift")[:2]
+    shown = {kind: clip(kind, 8, 256) for kind in KINDS if kind != "frozen"}
+    shown |= {f"turn from {n}": clip("turn", 8, 256)[n:] for n in range(3)}
+    shown |= {"large": clip("zoom", 4), "two": clip("shift")[:2]}
     assert len(shown) == 10
     for name, each in shown.items():
         path = write(tmp_path, each, name)
@@ -150,6 +151,93 @@ def test_ssim_and_psnr_are_those_of_scikit_image():
     assert pixels.psnr(one, one) == pixels.PSNR_MAX
 
 
+# What may be compared
+
+
+def panned(speed: float, fps: float, seconds: float = 0.5, side: int = 256) -> np.ndarray:
+    """A photograph that moves to the right, `speed` per cent of the width a second."""
+    picture = cv2.resize(open_picture("sample:astronaut").rgb, (2 * side, 2 * side), interpolation=cv2.INTER_AREA)
+    starts = [speed / 100 * side * k / fps - side / 2 for k in range(round(fps * seconds) + 1)]
+    moves = [np.float32([[1, 0, start], [0, 1, -side / 2]]) for start in starts]
+    return np.stack([cv2.warpAffine(picture, move, (side, side), flags=cv2.INTER_LANCZOS4) for move in moves])
+
+
+def test_a_movement_has_one_value_at_any_frame_rate():
+    scores = []
+    for speed, fps in product((1, 2, 4), (8, 16, 24, 32)):
+        found = measure_frames(panned(speed, fps), fps=fps, prompt="camera panning left")
+        assert found["motion"] == pytest.approx(speed, rel=0.1) and found["scene_right"] == pytest.approx(speed, rel=0.1)
+        scores.append(found["prompt_agreement"])
+    assert max(scores) - min(scores) < 0.05 and min(scores) > 0.9
+    slow = [measure_frames(panned(0.25, fps), fps=fps, prompt="camera panning left")["prompt_agreement"] for fps in (8, 32)]
+    assert slow == [pytest.approx(0.5, abs=0.1)] * 2  # half of the least speed that counts
+    half, double = (write_rate(fps) for fps in (4, 16))
+    assert double["motion"] == pytest.approx(4 * half["motion"], rel=0.02)  # the same frames, played faster
+
+
+def write_rate(fps: int):
+    return measure_frames(clip("shift", 5, 256), fps=fps)
+
+
+def test_clips_of_all_sizes_are_measured_at_one():
+    sizes = {side: measure_frames(panned(16, 8, side=side), fps=8, prompt="camera panning left") for side in (128, 256, 512)}
+    for name, near in (("motion", 0.1), ("temporal_flickering", 0.01), ("warping_error", 0.5), ("smoothness", 0.02),
+                       ("prompt_agreement", 0.02)):  # fmt: skip
+        values = [found[name] for found in sizes.values()]
+        assert max(values) - min(values) <= near * abs(max(values)), name
+    sharp = [sizes[side]["sharpness"] for side in (256, 512)]
+    assert sharp[0] == pytest.approx(sharp[1], rel=0.35) and sizes[128]["sharpness"] < 0.5 * sharp[0]  # enlarged, it is blurred
+    assert all("size" not in METRICS[name].depends_on for name in ("motion", "temporal_flickering", "warping_error", "sharpness"))
+    assert {part for metric in METRICS.values() for part in metric.depends_on} <= {"size", "fps", "num_frames", "codec"}
+
+
+def fast(share: float) -> np.ndarray:
+    return panned(100 * share * 8, 8, 0.5)  # of the width a frame
+
+
+@pytest.mark.parametrize("share", [0.08, 0.11, 0.3, 0.45])
+def test_a_speed_is_right_or_missing(share):
+    found = measure_frames(fast(share), prompt="camera panning left")
+    if share < 0.15:
+        assert found["motion"] == pytest.approx(800 * share, rel=0.03)
+    else:
+        assert found["motion"] is found["prompt_agreement"] is found["scene_right"] is None
+        assert "too fast to measure" in found.missing["motion"]
+    assert flaw(found.values) == ""
+
+
+WHITE = np.random.default_rng(1).integers(0, 256, (6, 128, 128, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("black", np.random.default_rng(0).integers(0, 12, (6, 128, 128, 3), dtype=np.uint8)),
+        ("noise", WHITE), ("noise", np.random.default_rng(1).integers(0, 256, (4, 512, 300, 3), dtype=np.uint8)),
+        ("frozen", clip("frozen", 6, 128)),
+    ],
+)  # fmt: skip
+def test_what_is_no_clip_is_marked_and_has_no_rank(word, shown, tmp_path):
+    for found in (measure_frames(shown, prompt="zoom in"), measure(write(tmp_path, shown), prompt="zoom in")):
+        assert flaw(found.values) == word
+        ranked = {name for name in found.values if METRICS[name].better is not None} - set(registry.MARKS)
+        assert ranked and all(found[name] is None for name in ranked)
+        assert found.missing["sharpness"] == f"the clip is {word}"
+        if word != "frozen":
+            assert found["motion"] is None  # of noise it was 4.7 px a frame
+
+
+def test_photographs_and_slow_movements_are_clips():
+    for name in ("coffee", "cat", "astronaut", "rocket", "motorcycle"):
+        picture = cv2.resize(open_picture(f"sample:{name}").rgb, (256, 256), interpolation=cv2.INTER_AREA)
+        still = np.stack([picture, np.roll(picture, 1, 1)])
+        assert flaw(measure_frames(still).values) == ""
+    creeping = np.stack([clip("frozen", 1, 128)[0] + np.uint8(k) for k in range(0, 2)] + [clip("shift", 9, 128)[8]])
+    assert flaw(measure_frames(creeping).values) == ""
+    slow = measure_frames(panned(0.5, 32, 0.5), fps=32)
+    assert slow["frozen_frames"] < 1 and flaw(slow.values) == ""
+
+
 # The prompt
 
 
@@ -160,7 +248,7 @@ def test_ssim_and_psnr_are_those_of_scikit_image():
         ("camera pans up", "shift", 0), ("zoom in", "shift", 0), ("zoom in", "zoom", 1), ("镜头拉近", "zoom", 1), ("zooming out", "zoom", -1),
         ("camera panning left", "zoom", 0), ("camera rotating counterclockwise", "turn", 1), ("camera rotating clockwise", "turn", -1),
         ("camera rotating", "turn", 1), ("still", "frozen", 1), ("静止", "frozen", 1), ("still", "shift", -1), ("still", "noise", 0.9),
-        ("zoom in", "frozen", 0), ("camera panning left", "noise", 0),
+        ("camera panning left", "noise", 0),
     ],
 )  # fmt: skip
 def test_motion_is_held_against_the_prompt(prompt, kind, value):
@@ -201,7 +289,7 @@ def test_a_foreign_clip_is_measured_with_what_is_given(tmp_path):
 def test_a_clip_of_this_package_knows_its_prompt_and_its_picture(tmp_path):
     picture = open_picture("sample:coffee")
     params = ClipParams(image="sample:coffee", prompt="zoom in", resolution="65x97")
-    shown = picture.crop(65, 97)[None].repeat(4, 0)
+    shown = np.stack([np.roll(picture.crop(65, 97), k, axis=1) for k in range(4)])
     inside = {"params": params.plain(), "record": {"image_sha256": picture.sha256}}
     found = measure(write(tmp_path, shown, settings=inside))
     assert (found.height, found.width, found.prompt) == (65, 97, "zoom in")  # without the row and column of padding
@@ -209,7 +297,7 @@ def test_a_clip_of_this_package_knows_its_prompt_and_its_picture(tmp_path):
     forged = measure(write(tmp_path, shown, settings=inside | {"record": {"image_sha256": "0" * 64}}))
     assert forged.missing["input_psnr"] == "the picture that the clip was made from was not found"
     odd = measure(write(tmp_path, shown, settings={"params": {"image": 3}, "record": []}))
-    assert odd["motion"] == pytest.approx(0, abs=0.05)
+    assert odd["motion"] == pytest.approx(100 / 97 * 8, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +318,7 @@ def test_what_does_not_apply_is_missing_with_a_reason(shown, missing, tmp_path):
         absent = {name for name, value in found.values.items() if value is None}
         assert missing <= absent == set(found.missing)
         assert all(reason for reason in found.missing.values())
-        assert found["sharpness"] >= 0 and 0 <= found["black_frames"] <= 1
+        assert 0 <= found["black_frames"] <= 1
         assert all(value is None or METRICS[name].low <= value <= METRICS[name].high for name, value in found.values.items())
 
 
@@ -245,7 +333,7 @@ def test_a_long_clip_is_looked_at_evenly_and_within_memory(tmp_path, monkeypatch
     assert found.frames == 10_080
     assert 200 < found.looked_at <= frames.FRAMES_MAX
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB; all frames are 190 MB, twice
-    assert found["scene_right"] == pytest.approx(2, abs=0.2)
+    assert found["scene_right"] == pytest.approx(100 * 2 / 96 * 8, abs=1.5)
     every = measure_frames(shown)
     assert found["temporal_flickering"] == pytest.approx(every["temporal_flickering"], abs=0.01)
     monkeypatch.setattr(frames, "BYTES_MAX", 10 * shown[0].nbytes)
@@ -294,7 +382,9 @@ def test_a_run_is_measured_and_its_record_saved(tmp_path, caplog):
     assert found == store.get(record.id) and missing(store) == []
     assert found.metrics["prompt_agreement"] > 0.9 and found.metrics["input_ssim"] is not None
     assert found.model_copy(update={"metrics": {}}) == record
-    assert store.runs()["metric_scene_right"].tolist() == [pytest.approx(2, abs=0.1)]
+    assert store.runs()["metric_scene_right"].tolist() == [pytest.approx(100 * 2 / 128 * 8, abs=0.6)]
+    store.set_metrics(record.id, {"motion": 1.5})  # of an older version, in other units
+    assert [fill_in(old, store).metrics for old in missing(store)] == [found.metrics] == [store.get(record.id).metrics]
     broken = run_of(store, "zoom")
     (store.directory / broken.clip).write_bytes(b"broken")
     assert fill_in(broken, store) == broken and broken.id in caplog.text

@@ -15,7 +15,7 @@ from forecasts import clip, empty_cost_cache
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord, new_id
 from i2v_lab.cost import Budget, Forecaster, plan
-from i2v_lab.cost.timing import fit
+from i2v_lab.cost.timing import fit, span
 from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import ParamsError
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
@@ -117,13 +117,53 @@ def test_a_loaded_model_is_in_the_plan_and_in_the_budget_once(model: I2VGenXL, f
 
 def test_rates_are_found_again_from_what_they_made() -> None:
     rng = np.random.default_rng(0)
-    flops = rng.uniform(1e12, 1e14, (9, 3))
-    true = np.array([2.0, 1e-12, 3e-13, 5e-12])
-    assert fit(flops, true[0] + flops @ true[1:]) == pytest.approx(true, rel=1e-2)
-    one = fit(flops[:1], np.array([10.0]))  # of one run, one rate
-    assert one @ np.array([1, *(2 * flops[0])]) == pytest.approx(20)
-    noisy = (true[0] + flops @ true[1:]) * rng.uniform(0.8, 1.2, 9)
-    assert (fit(flops, noisy) >= 0).all()
+    columns = np.stack([np.ones(9), rng.uniform(1e12, 1e14, 9)], 1)
+    true = np.array([20.0, 1e-12])
+    assert fit(columns, columns @ true) == pytest.approx(true, rel=0.02)
+    one = fit(columns[:1], np.array([10.0]))  # of one run, one rate
+    assert one @ (columns[0] * [1, 2]) == pytest.approx(20)
+    assert (fit(columns, rng.uniform(1, 2, 9)) >= 0).all()
+
+
+def test_six_clips_tell_how_long_twenty_others_take(tmp_path: Path) -> None:
+    """On a machine whose stages take a constant and their work, each 10 % more or less."""
+    rng, store, name = np.random.default_rng(5), Store(tmp_path), str(machine("cpu")["device_name"])
+
+    def shape() -> ClipParams:
+        height, width = (64 * int(side) for side in rng.integers(2, 17, 2))
+        frames, steps = rng.choice([4, 8, 12, 16, 24, 32, 48]), rng.choice([4, 10, 20, 30, 50])
+        return clip(f"{height}x{width} {frames}", num_inference_steps=int(steps), guidance_scale=float(rng.choice([1, 9])))
+
+    def took(params: ClipParams) -> dict[str, float]:
+        work = {stage.stage: float(stage.flops) for stage in plan(params, device="cpu").stages}
+        still = {"encode": 0.03, "denoise": 4e-4 * params.num_inference_steps, "decode": 0.02, "write": 0.1}
+        work["write"] = params.num_frames * params.height * params.width
+        rates = {"encode": 2e-10, "denoise": 6e-10, "decode": 5e-10, "write": 6e-8}
+        return {stage: float((still[stage] + rates[stage] * work[stage]) * np.exp(rng.normal(0, 0.1))) for stage in still}
+
+    def keep(params: ClipParams) -> None:
+        seconds = took(params)
+        store.save(RunRecord(id=new_id(), status="done", params=params, seconds={**seconds, "total": sum(seconds.values())},
+                             model_name="closed-form", device="cpu", device_name=name, dtype="float32"))  # fmt: skip
+
+    keep(first := shape())
+    twice = plan(first.replace(num_inference_steps=40), device="cpu", store=store).time
+    assert twice.high > 2 * twice.expected  # of one run little is known
+    for _ in range(5):
+        keep(shape())
+    errors, inside = [], 0
+    for _ in range(20):
+        found, true = plan(params := shape(), device="cpu", store=store).time, sum(took(params).values())
+        errors.append(abs(found.expected / true - 1))
+        inside += found.low <= true <= found.high
+    assert np.median(errors) <= 0.15 and inside >= 18
+    assert found.high < 2.2 * found.low  # and the range says something
+    assert f"; {span(found.low, found.high)}" in plan(params, device="cpu", store=store).sentence()
+
+
+def test_a_range_in_words() -> None:
+    assert (span(1.21, 1.9), span(50, 130), span(100, 130), span(3600, 9000)) == (
+        "1.2 to 1.9 s", "50 s to 2 min", "2 min", "60 min to 2 h 30 min")  # fmt: skip
 
 
 def test_time_is_predicted_from_earlier_runs_on_this_device(tmp_path: Path, folder: Path) -> None:

@@ -114,10 +114,10 @@ def test_plots_of_nothing_and_of_no_column():
 
 def test_the_cheapest_run_that_is_good_enough():
     table = table_of(num_inference_steps=[5, 10, 20, 50]).assign(metric_sharpness=[0.2, np.nan, 0.6, 0.9])
-    assert cheapest(table, "sharpness", 0.5)["num_inference_steps"] == 20
-    assert cheapest(table, "metric_sharpness", 0.7)["num_inference_steps"] == 50
-    assert cheapest(table, "sharpness", 0.95) is None
+    assert cheapest(table, ["num_inference_steps"], "sharpness", 0.5)["num_inference_steps"] == 20
+    assert cheapest(table, ["num_inference_steps"], "metric_sharpness", 0.7)["num_inference_steps"] == 50
+    assert cheapest(table, ["num_inference_steps"], "sharpness", 0.95) is None
     table.loc[2, "status"] = "failed"
-    assert cheapest(table, "sharpness", 0.5)["num_inference_steps"] == 50
+    assert cheapest(table, ["num_inference_steps"], "sharpness", 0.5)["num_inference_steps"] == 50
     with pytest.raises(InputError, match="metric_sharpness"):
-        cheapest(table, "beauty", 0.5)
+        cheapest(table, ["num_inference_steps"], "beauty", 0.5)

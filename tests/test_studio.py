@@ -288,6 +288,7 @@ def test_a_sweep_is_planned_run_and_its_grid_filled(open_studio):
     sweeps = studio._sweeps
     until(lambda: len(sweeps.grid.items) == 6)
     assert {item["status"] for item in sweeps.grid.items} == {"to_do"}
+    assert "Guidance scale (3 values, 2 seeds): nothing; 3 seeds can" in sweeps.message.value
     sweeps.rows[0].values.value = "4, 9"
     sweeps.rows[1].values.value = "1..0 step 1"
     until(lambda: "expected a step below 0" in sweeps.message.value)

@@ -138,13 +138,12 @@ def _plain(label: str, whole: Forecast, plans: list[Forecast]) -> dict[str, Any]
     ]  # fmt: skip
     found = {"params": whole.params.plain(), "model": whole.model, "device": whole.device, "dtype": whole.dtype, "stages": stages,
              "tier": whole.last_tier, "process_bytes": whole.base, "peak_gib": whole.peak_gib, "flops": whole.flops,
-             "seconds": whole.seconds, "runs": whole.runs, "budgets": fits}  # fmt: skip
+             "seconds": whole.seconds, "seconds_range": whole.time and whole.time[1:], "runs": whole.runs, "budgets": fits}  # fmt: skip
     return {"preset": label, "published_gb": PUBLISHED_GB[label], **found} if label in PUBLISHED_GB else {"cells": label, **found}
 
 
 def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budget]) -> None:
     from i2v_lab.cost.budget import GB
-    from i2v_lab.cost.timing import duration
     from i2v_lab.devices.hardware import GIB
 
     published = rows[0][0] in PUBLISHED_GB
@@ -160,7 +159,7 @@ def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budge
         cells.append(f"{whole.flops / 1e12:.3g}" if whole.flops < 1e15 else f"{whole.flops / 1e12:,.0f}")
         cells += ["no" if item.tier is None else f"tier {item.tier}" if item.tier else "fits" for item in plans]
         if not budgets:
-            cells.append("not known" if whole.seconds is None else duration(whole.seconds))
+            cells.append(str(whole.time or "not known"))
         table.append(cells)
     show_table(columns, table)
 

@@ -35,6 +35,7 @@ def sweep(
     ] = None,
     base: Annotated[list[str] | None, typer.Option(help="set a parameter of all cells: prompt='zoom in slowly'")] = None,
     name: Annotated[str | None, typer.Option(help="name of the sweep, where no file gives one")] = None,
+    seeds: Annotated[int | None, typer.Option(help="how many seeds in all; clips that are there are not made again")] = None,
     metric: Annotated[str, typer.Option(help="the metric that is asked about: the report's findings weigh it most")] = "",
     retry: Annotated[
         str,
@@ -53,6 +54,7 @@ def sweep(
     from i2v_lab.report.notebook import execute
     from i2v_lab.store import Store
     from i2v_lab.sweep import Sweep, SweepStop, load_sweep, with_options
+    from i2v_lab.sweep.file import with_seeds
     from i2v_lab.sweep.loop import retry_states
 
     retry_states(retry)
@@ -64,6 +66,7 @@ def sweep(
         )
     found = [load_sweep(file) for file in files] if files else [Sweep(name=name or "sweep")]
     sweeps = [with_options(item, axis or (), base or ()).with_default_model(settings.model) for item in found]
+    sweeps = [with_seeds(item, seeds) for item in sweeps] if seeds is not None else sweeps
     sweeps = [Sweep(**{**dict(item), "metric": metric}) for item in sweeps] if metric else sweeps
     for item in sweeps:
         item.cells()  # an error in the last file is reported before the first one runs
@@ -83,6 +86,7 @@ def sweep(
 
 
 def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_json: bool) -> None:
+    from i2v_lab.statistics.power import outlook_line
     from i2v_lab.sweep import plan_sweep
     from i2v_lab.sweep.loop import retry_states
 
@@ -96,10 +100,13 @@ def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_jso
             for one in planned.cells
         ]  # fmt: skip
         answer = {"sweep": item.name, "axes": item.axis_names, "states": planned.counts, "to_run": len(planned.to_run(states)),
-                  "expected_seconds": seconds, "expected_bytes": size, "free_bytes": planned.free_bytes, "cells": cells}  # fmt: skip
+                  "expected_seconds": seconds, "expected_bytes": size, "free_bytes": planned.free_bytes,
+                  "can_show": outlook_line(*planned.settings(), item.metric), "cells": cells}  # fmt: skip
         tell_json(answer)
         return
     tell(f"{item.name}: {planned.summary(states)}")
+    if line := outlook_line(*planned.settings(), item.metric):
+        tell(f"It can show: {line}")
     names, rows = item.axis_names, []
     for one in planned.cells[:SHOWN_CELLS]:
         megabytes = None if one.file_bytes is None else one.file_bytes / 1e6

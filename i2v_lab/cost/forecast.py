@@ -16,7 +16,7 @@ from i2v_lab import models
 from i2v_lab.clip.params import SIDE_MIN, ClipParams
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.cost.budget import Budget, default_device
-from i2v_lab.cost.timing import Rates, Row, duration, row_of
+from i2v_lab.cost.timing import Rates, Row, Span, row_of
 from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import I2VLabError, Message, ParamsError
 from i2v_lab.models.base import StageCost, VideoModel
@@ -44,8 +44,9 @@ class Forecast:
         correction: measured over predicted memory of earlier runs on this device, already in `peak_gib`; 1 on a CPU.
         budget: the memory that it may take.
         flops: floating-point operations of the whole clip.
-        seconds: expected, without loading the model; None where no run of this model on this device is known.
-        runs: how many runs `seconds` is drawn from.
+        time: seconds without loading the model, and the range in which nine of ten are; None where no run of this model on this
+            device is known.
+        runs: how many runs `time` is drawn from.
         last_tier: the tier that `stages` are of.
         nearest: where it fits on no tier, the nearest smaller resolution alone, and the nearest number of frames alone,
             that fit on the last one. They are advice: nothing is changed.
@@ -61,7 +62,7 @@ class Forecast:
     correction: float
     budget: Budget
     flops: int
-    seconds: float | None
+    time: Span | None
     runs: int
     last_tier: int
     nearest: tuple[ClipParams, ...] = ()
@@ -70,6 +71,11 @@ class Forecast:
     def peak_gib(self) -> float:
         """The most memory that it takes at once, GiB: of the device, or of the process on a CPU."""
         return _peak(self.stages, self.base, self.correction) / GIB
+
+    @property
+    def seconds(self) -> float | None:
+        """Expected seconds; None where they are not known."""
+        return self.time and self.time.expected
 
     @property
     def free_gib(self) -> float:
@@ -91,7 +97,7 @@ class Forecast:
             where = f" even on tier {self.last_tier} ({tier_name(self.last_tier)})" if self.last_tier else ""
             return f"{made} does not fit: it takes {peak}{where}, of {free}; {self.advice()}"
         fits = f"fits on tier {self.tier} ({tier_name(self.tier)})" if self.tier else "fits"
-        time = f"about {duration(self.seconds)}" if self.seconds is not None else f"{_flops(self.flops)}, time not known yet here"
+        time = self.time or f"{_flops(self.flops)}, time not known yet here"
         return f"{made} {fits}: {peak}, of {free}; {time}"
 
     def advice(self) -> str:
@@ -188,7 +194,7 @@ class Forecaster:
         return Forecast(
             params=params, model=case.family.name, device=case.device, dtype=case.dtype, tier=fits, stages=stages,
             base=case.base, correction=case.correction, budget=case.budget, flops=sum(stage.flops for stage in stages),
-            seconds=rates.seconds(row_of(params), stages) if rates else None, runs=rates.runs if rates else 0,
+            time=rates.seconds(row_of(params), stages) if rates else None, runs=rates.runs if rates else 0,
             last_tier=last, nearest=case.nearest(last) if fits is None and advise else (),
         )  # fmt: skip
 

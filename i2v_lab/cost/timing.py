@@ -1,28 +1,55 @@
 """Seconds of a clip before it runs, from earlier runs on this device.
 
-A clip's stages cost FLOPs. A device does so many of them a second, and another number for a VAE than for a network. These
-rates, and a constant, are fitted to earlier runs.
+Each stage takes a constant, or so much a step, and time for what it computes (FLOPs) or moves (bytes of frames). What a device needs for
+these is fitted to the stages of earlier runs. How far off the fit is for each of those runs, when it is left out, says how wide the
+range of a prediction is.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.params import ClipParams, resolution_size
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.base import StageCost
 from i2v_lab.store import Store
 
-SHAPES_MAX = 12  # different shapes of earlier runs that rates are fitted to, the newest ones
-PULL = 0.01  # how much the fit is drawn to one rate for all stages, beside a run's relative error
+SHAPES_MAX = 12  # different shapes of earlier runs that the fit is made from, the newest ones
+PULL = 0.05  # how much the fit is drawn to no constant, beside a run's relative error
+SPREAD_MIN = 0.08  # nobody's machine is steadier (standard deviation of the logarithm of the seconds)
+AWAY = 0.1  # what is added to that for each power of e in FLOPs beyond the runs that are known
+ONE_RUN = 0.5  # the spread where one shape was run: its stages are known, how they grow is not
 
 Stages = tuple[StageCost, ...]
 Row = tuple[str, int, int, float, str]  # resolution, frames, steps, guidance, scheduler
+Columns = dict[str, list[float]]
+
+
+class Span(NamedTuple):
+    """Seconds: expected, and the range in which nine of ten are."""
+
+    expected: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return span(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The median run of a shape: what fits are made of its stages, what they took, and the clip's FLOPs."""
+
+    columns: Columns
+    seconds: dict[str, float]
+    flops: float
 
 
 class Rates:
@@ -38,28 +65,76 @@ class Rates:
         like: which runs count; see `Store.timings`.
         """
         self._same: dict[Any, list[float]] = {}
-        shapes: dict[Any, tuple[list[float], list[float]]] = {}
-        for *row, seconds, _ in store.timings(model_name, device_name, 500, **like):
+        taken: dict[Any, list[dict[str, float]]] = {}
+        for *row, seconds, _, encode, denoise, decode, write in store.timings(model_name, device_name, 500, **like):
             shape: Any = tuple(row)
             self._same.setdefault(_alike(shape), []).append(seconds)
-            if shape not in shapes and len(shapes) < SHAPES_MAX:
-                try:
-                    shapes[shape] = ([float(stage.flops) for stage in cost(shape)], [])
-                except I2VLabError:  # what this version does not make any more
-                    continue
-            if shape in shapes:
-                shapes[shape][1].append(seconds)
-        self.runs = sum(len(taken) for _, taken in shapes.values())
-        kept = [(flops, statistics.median(taken)) for flops, taken in shapes.values()]
-        self._fit = fit(np.array([flops for flops, _ in kept]), np.array([taken for _, taken in kept])) if kept else None
+            stages = {"encode": encode, "denoise": denoise, "decode": decode, "write": write}
+            if shape in taken or len(taken) < SHAPES_MAX:
+                # A record without its stages (of another program, say) is one stage.
+                taken.setdefault(shape, []).append(stages if all(stages.values()) else {"all": seconds})
+        self._known = [run for shape, runs in taken.items() if (run := _median_run(shape, runs, cost))]
+        self._spread = self._left_out()
+        self.runs = sum(map(len, taken.values()))
 
-    def seconds(self, row: Row, stages: Stages) -> float | None:
-        """Of a clip without loading: the median of runs of this very shape, or by the rates; None where nothing was run."""
+    def seconds(self, row: Row, stages: Stages) -> Span | None:
+        """Of a clip without loading: by runs of this very shape, or by the fit; None where nothing was run."""
         if same := self._same.get(_alike(row)):
-            return statistics.median(same)
-        if self._fit is None:
+            margin = 1.25 if len(same) == 1 else 1.1
+            return Span(statistics.median(same), min(same) / margin, max(same) * margin)
+        if not self._known:
             return None
-        return float(self._fit @ np.array([1.0, *(stage.flops for stage in stages)]))
+        expected = _predict(self._known, _columns(row, stages))
+        flops, seen = _flops(stages), [run.flops for run in self._known]
+        away = max(0.0, math.log(flops / max(seen)), math.log(min(seen) / flops))
+        factor = math.exp(self._spread + 1.645 * AWAY * away)
+        return Span(expected, expected / factor, expected * factor)
+
+    def _left_out(self) -> float:
+        """How far, as a logarithm, nine of ten shapes are from the fit that does not know them."""
+        runs = self._known
+        if len(runs) < 2:
+            return 1.645 * ONE_RUN
+        misses = [
+            math.log(_predict([*runs[:k], *runs[k + 1 :]], run.columns) / sum(run.seconds.values())) for k, run in enumerate(runs)
+        ]
+        spread = max(SPREAD_MIN, math.sqrt(statistics.fmean(miss**2 for miss in misses)))
+        return 1.645 * (1 + 1.5 / (len(runs) - 1)) * spread  # about Student's t for so few
+
+
+def _median_run(shape: Row, runs: list[dict[str, float]], cost: Callable[[Row], Stages]) -> _Run | None:
+    try:
+        stages = cost(shape)
+    except I2VLabError:  # what this version does not make any more
+        return None
+    alike = [run for run in runs if run.keys() == runs[0].keys()]
+    seconds = {name: max(1e-4, statistics.median(run[name] for run in alike)) for name in runs[0]}
+    return _Run(_columns(shape, stages), seconds, _flops(stages))
+
+
+def _flops(stages: Stages) -> float:
+    return float(max(1, sum(stage.flops for stage in stages)))
+
+
+def _columns(row: Row, stages: Stages) -> Columns:
+    """What each stage's seconds are a sum of, with rates that are fitted: something that does not grow with the clip, and its work."""
+    resolution, frames, steps, _, _ = row
+    height, width = resolution_size(resolution)
+    work = {stage.stage: float(max(1, stage.flops)) for stage in stages} | {
+        "write": 3.0 * height * width * frames,
+        "all": _flops(stages),
+    }
+    return {name: [float(steps) if name == "denoise" else 1.0, amount] for name, amount in work.items()}
+
+
+def _predict(runs: Sequence[_Run], columns: Columns) -> float:
+    """Seconds of a clip by the fit to runs; those count that have the stages of the newest one."""
+    names = runs[0].seconds.keys()
+    known = [run for run in runs if run.seconds.keys() == names]
+    rates = {
+        name: fit(np.array([run.columns[name] for run in known]), np.array([run.seconds[name] for run in known])) for name in names
+    }
+    return max(1e-3, sum(float(np.array(columns[name]) @ rates[name]) for name in names))
 
 
 def _alike(row: Sequence[Any]) -> tuple[Any, ...]:
@@ -83,21 +158,30 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def fit(flops: npt.NDArray[np.float64], seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Seconds and seconds a FLOP, none negative, that make the mean squared relative error smallest.
+def span(low: float, high: float) -> str:
+    """A range of seconds in words: 1.2 to 1.9 s, 50 s to 2 min."""
+    first, last = duration(low), duration(high)
+    if first == last:
+        return last
+    number, _, unit = first.partition(" ")
+    return f"{number} to {last}" if last.partition(" ")[2] == unit else f"{first} to {last}"
 
-    What the runs do not tell apart is drawn towards one rate for all stages and no constant.
+
+def fit(columns: npt.NDArray[np.float64], seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Rates, none negative, with which the sum of columns times rates has the smallest mean squared relative error.
+
+    What the runs do not tell apart is drawn to the last column.
 
     Args:
-        flops: (n, stages). seconds: (n,), above 0.
+        columns: (n, k), above 0. seconds: (n,), above 0.
 
     Returns:
-        (1 + stages,): the constant, then seconds a FLOP of each stage.
+        (k,): seconds for one of each column.
     """
     from scipy.optimize import nnls
 
-    unit = np.array([np.median(seconds), *[np.median(seconds / flops.sum(1))] * flops.shape[1]])
-    columns = np.column_stack([np.ones(len(flops)), flops]) * unit / seconds[:, None]  # without units, about 1
+    unit = np.median(seconds[:, None] / columns, axis=0)
+    relative = columns * unit / seconds[:, None]  # without units, about 1
     pull = PULL * np.eye(len(unit))
-    found = nnls(np.concatenate([columns, pull]), np.concatenate([np.ones(len(flops)), pull[1:].sum(0)]))[0]
+    found = nnls(np.concatenate([relative, pull]), np.concatenate([np.ones(len(seconds)), pull[-1]]))[0]
     return np.asarray(found * unit)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import open_picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import ClipError, I2VLabError, ParamsError, PictureError
-from i2v_lab.metrics.registry import METRICS, Metric
+from i2v_lab.metrics.registry import MARKS, METRICS, Metric, flaw
 
 if TYPE_CHECKING:
     from i2v_lab.clip.record import RunRecord
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from i2v_lab.metrics.frames import SampledFrames
     from i2v_lab.store import Store
 
-__all__ = ["METRICS", "Measured", "Metric", "measure", "measure_frames", "measure_run"]
+__all__ = ["METRICS", "Measured", "Metric", "flaw", "measure", "measure_frames", "measure_run"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def measure_run(record: RunRecord, store: Store, progress: Progress | None = Non
     if not record.clip or record.params is None:
         raise ClipError(f"run {record.id}: expected a finished clip, got a run that is {record.status}")
     params = record.params
-    sampled = read_evenly(store.directory / record.clip, (params.num_frames, params.height * params.width))
+    sampled = read_evenly(store.directory / record.clip, (params.num_frames, params.height * params.width, float(params.fps)))
     crop = _crop_of(params, record.image_sha256, store, store.clips)
     sampled = _unpadded(sampled, params.height, params.width)
     return measure_frames(sampled, crop=crop, prompt=params.prompt, progress=progress)
@@ -133,10 +133,8 @@ def _inside(path: Path) -> tuple[ClipParams | None, str]:
 
 def _unpadded(sampled: SampledFrames, height: int, width: int) -> SampledFrames:
     """Without the row and the column that made the sides even."""
-    from i2v_lab.metrics.frames import SampledFrames
-
     if sampled.frames.shape[1] - height in (0, 1) and sampled.frames.shape[2] - width in (0, 1):
-        return SampledFrames(sampled.frames[:, :height, :width], sampled.runs, sampled.total)
+        return replace(sampled, frames=sampled.frames[:, :height, :width])
     return sampled
 
 
@@ -159,29 +157,41 @@ def measure_frames(
     crop: Frames | str = "no picture was given",
     prompt: str | None = None,
     model: Any = None,
+    fps: float = 8,
     progress: Progress | None = None,
 ) -> Measured:
-    """Measure frames.
+    """Measure frames. Of what is no clip (see `flaw`) all that is better or worse is missing: it has no rank.
 
     Args:
         frames: uint8 RGB (F, H, W, 3), or a sample of a long clip.
         crop: what the clip was made from, uint8 RGB (H, W, 3); or why it is missing.
         prompt: what the clip should show; None: not known.
         model: as in `measure`.
+        fps: frames a second, of an array; a sample knows its own.
         progress: hears a step after each optical flow, and may raise Stop.
     """
     import numpy as np
 
     from i2v_lab.metrics.frames import whole
 
-    sampled = whole(frames) if isinstance(frames, np.ndarray) else frames
+    sampled = whole(frames, fps) if isinstance(frames, np.ndarray) else frames
     found = _measure_pixels(sampled, crop) | _measure_motion(sampled, prompt, progress or Progress())
     if model is not None:
         found |= _measure_subject(sampled, model)
+    if word := flaw({name: value for name, value in found.items() if isinstance(value, float)}):
+        ranked = [name for name, metric in METRICS.items() if metric.better is not None and name not in MARKS]
+        kept = {"prompt_agreement": found["prompt_agreement"]} if word == "frozen" and _asks_for_stillness(prompt) else {}
+        found |= dict.fromkeys((name for name in ranked if name in found), f"the clip is {word}") | kept
     values = {name: value if isinstance(value := found[name], float) else None for name in METRICS if name in found}
     missing = {name: reason for name, reason in found.items() if isinstance(reason, str)}
     height, width = sampled.frames.shape[1:3]
     return Measured(values, missing, sampled.total, len(sampled.frames), height, width, prompt or "")
+
+
+def _asks_for_stillness(prompt: str | None) -> bool:
+    from i2v_lab.metrics.prompt import asked
+
+    return "still" in asked(prompt or "")
 
 
 _Found = dict[str, float | str]
@@ -206,11 +216,12 @@ def _measure_pixels(sampled: SampledFrames, crop: Frames | str) -> _Found:
     from i2v_lab.metrics import pixels
 
     one = "a clip of one frame has no change"
-    sharp = [pixels.sharpness(frame) for frame in sampled.frames]
+    sharp = [pixels.sharpness(frame) for frame in sampled.small]
     lost = 1 - sharp[-1] / sharp[0] if len(sharp) > 1 and sharp[0] > 0 else math.nan
     frozen, repeated = pixels.standstill(sampled)
     changes = {"temporal_flickering": pixels.temporal_flickering(sampled), "frozen_frames": frozen, "repeated_frames": repeated}
     found = _known({"sharpness": sum(sharp) / len(sharp), "black_frames": pixels.black_frames(sampled)})
+    found |= _known({"noise_frames": pixels.noise_frames(sampled)})
     found |= _known(changes, one) | _known({"sharpness_loss": lost}, one if len(sharp) < 2 else "the first frame is flat")
     if not isinstance(crop, str) and crop.shape != sampled.frames[0].shape:
         crop = "the clip's size is not the one in its settings"
@@ -223,8 +234,7 @@ def _measure_pixels(sampled: SampledFrames, crop: Frames | str) -> _Found:
     return found | _known({"input_psnr": pixels.psnr(sampled.frames[0], crop)})
 
 
-_FLOW = ("motion", "motion_top5", "motion_relative", "motion_top5_relative", "scene_right", "scene_down", "scene_zoom", "scene_turn",
-         "warping_error")  # fmt: skip
+_FLOW = ("motion", "motion_top5", "scene_right", "scene_down", "scene_zoom", "scene_turn", "warping_error")
 
 
 def _measure_motion(sampled: SampledFrames, prompt: str | None, progress: Progress) -> _Found:
@@ -232,21 +242,25 @@ def _measure_motion(sampled: SampledFrames, prompt: str | None, progress: Progre
     from i2v_lab.metrics import prompt as words
 
     height, width = sampled.frames.shape[1:3]
-    small = flow.shrink(sampled.frames)
     reason = ""
     if len(sampled.frames) < 2:
         reason = "a clip of one frame has no motion"
     elif min(height, width) < flow.SHORTEST:
         reason = f"optical flow needs sides of {flow.SHORTEST} px, got {min(height, width)}"
-    elif min(small[0].shape) < flow.SHORTEST:
+    elif min(sampled.small.shape[1:3]) < flow.SHORTEST:
         reason = f"too narrow for optical flow: {width}x{height}"
     if reason:
         return dict.fromkeys((*_FLOW, "smoothness", "drift_ssim", "prompt_agreement"), reason)
-    clip = flow.ClipFlow(sampled, small, flow.Estimator(progress))
-    found = _attempt(lambda: {"smoothness": clip.smoothness()}, "it needs three frames in a row", "smoothness")
-    found |= _attempt(lambda: {"drift_ssim": clip.drift()}, "no later frame shows a tenth of the first one", "drift_ssim")
+    clip = flow.ClipFlow(sampled, flow.Estimator(progress))
+    found = _attempt(lambda: {"drift_ssim": clip.drift()}, "no later frame shows a tenth of the first one", "drift_ssim")
     if not clip.steps:
-        return found | dict.fromkeys((*_FLOW, "prompt_agreement"), "the frames have no texture that could be followed")
+        reason = "the frames have no texture that could be followed"
+    elif (share := clip.followed()) < flow.FOLLOWED:
+        reason = (f"too fast to measure, or noise: optical flow follows {share:.0%} of what is seen; it finds movements up to a "
+                  "seventh of the frame's side from one frame to the next")  # fmt: skip
+    if reason:
+        return found | dict.fromkeys((*_FLOW, "smoothness", "prompt_agreement"), reason)
+    found |= _attempt(lambda: {"smoothness": clip.smoothness()}, "it needs three frames in a row", "smoothness")
     found |= _attempt(lambda: _flow_values(clip), "it has no value for these frames", *_FLOW)
     if prompt is None:
         return found | {"prompt_agreement": "the prompt is not known"}
@@ -256,17 +270,15 @@ def _measure_motion(sampled: SampledFrames, prompt: str | None, progress: Progre
 
 
 def _flow_values(clip: ClipFlow) -> dict[str, float]:
-    mean, top = clip.lengths()
-    height, width = clip.sampled.frames.shape[1:3]
-    short = min(height, width)
+    mean, top = clip.speeds()
+    height, width = clip.grey[0].shape
     right, down, growth, turn = clip.fits.mean(0)
+    of_width = 100 * min(height, width) / width
     return {
-        "motion": mean,
-        "motion_top5": top,
-        "motion_relative": 100 * mean / short,
-        "motion_top5_relative": 100 * top / short,
-        "scene_right": right * short,
-        "scene_down": down * short,
+        "motion": 100 * mean,
+        "motion_top5": 100 * top,
+        "scene_right": of_width * right,
+        "scene_down": of_width * down,
         "scene_zoom": 100 * growth,
         "scene_turn": math.degrees(turn),
         "warping_error": clip.warping_error(),

@@ -14,6 +14,8 @@ from i2v_lab.store import Store
 
 log = logging.getLogger(__name__)
 
+NEWEST = "noise_frames"  # the metric that was added or changed last: clips without it are measured again
+
 
 def later(line: str) -> None:
     """Another process computes on the CPU: the clip is measured another time."""
@@ -29,9 +31,9 @@ def fill_in(record: RunRecord, store: Store, progress: Progress | None = None, w
 
     Returns:
         The record, with metrics unless the clip could not be measured now: then the log says why. A run without a clip, or
-        with metrics, is returned as it is.
+        with all metrics, is returned as it is.
     """
-    if record.status != "done" or record.metrics or not record.clip:
+    if record.status != "done" or NEWEST in record.metrics or not record.clip:
         return record
     progress = progress or Progress()
     try:
@@ -48,6 +50,6 @@ def fill_in(record: RunRecord, store: Store, progress: Progress | None = None, w
 
 
 def missing(store: Store) -> list[RunRecord]:
-    """The runs that are done and have no metrics, though their clip is there."""
-    without = store.records(status="done", measured=False)
+    """The runs that are done and lack metrics, though their clip is there: not measured, or by an older version."""
+    without = store.records(status="done", lacking=NEWEST)
     return [record for record in without if record.clip and (store.directory / record.clip).is_file()]

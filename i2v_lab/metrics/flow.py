@@ -1,44 +1,38 @@
 """Motion by dense optical flow (DIS: Kroeger et al. 2016): how much, in which direction, how smooth, and how consistent.
 
-Flow is computed on grey frames of at most 256 px at the longer side, their histograms equalized, so that a change of light
-is not taken for movement. Lengths are brought back to pixels of the clip. Where a picture has no texture flow is a guess:
-pixels count by their gradient, and those near the rim, where things enter that have no match, do not count.
+Flow is computed on grey frames of one size (`SampledFrames.small`), their histograms equalized, so that a change of light
+is not taken for movement. Where a picture has no texture flow is a guess: pixels count by their gradient, and those near the rim,
+where things enter that have no match, do not count. Where flow there and back disagree, nothing was followed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from i2v_lab.clip.progress import Progress
-from i2v_lab.clip.video import Frames
 from i2v_lab.metrics.frames import SampledFrames
-from i2v_lab.metrics.pixels import pairs, ssim
+from i2v_lab.metrics.pixels import ssim
 
 Array = npt.NDArray[np.floating[Any]]
 GreyFrame = npt.NDArray[np.uint8]
 
-LONG_SIDE = 256  # pixels that flow is computed on
 SHORTEST = 32  # pixels of a side: smaller frames have no flow
 INNER = 0.42  # of a side, from the middle: what counts
 TEXTURE = 1.0  # grey levels a pixel: below, nothing can be followed
 TEXTURED = 0.01  # share of the inner pixels that must have that much
+FOLLOWED = (
+    0.5  # share of the texture that flow must follow, there and back: below, lengths are too short, up to a tenth of the true one
+)
 VISIBLE = 0.1  # share of the first frame that must still be seen for drift
 DRIFT_FRAMES = 8  # frames that are compared with the first one
-
-
-def shrink(frames: Sequence[Frames] | Frames, long_side: int = LONG_SIDE) -> list[GreyFrame]:
-    """Grey frames (h, w), the longer side `long_side` or what it was if that is less."""
-    scale = min(1.0, long_side / max(frames[0].shape[:2]))
-    size = (max(1, round(frames[0].shape[1] * scale)), max(1, round(frames[0].shape[0] * scale)))
-    return [cv2.cvtColor(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY) for frame in frames]
 
 
 def coordinates(shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -128,18 +122,20 @@ def _square(flow: Array) -> Array:
     return flow[..., 0] ** 2 + flow[..., 1] ** 2
 
 
-@dataclass(frozen=True)
-class Step:
-    """The flow from one frame to the next.
+class Step(NamedTuple):
+    """What the flow from one frame to the next comes to. The field itself is not kept: of a long clip all would be 130 MB.
 
     Attributes:
-        now, after: the places of the two frames. flow: (h, w, 2) in pixels of the small frames. weight: see `texture`.
+        fit: right, down, growth and turn, in short sides; see `fit`. followed: share of the texture where flow there and back agree.
+        length, top: mean length, and that of the longest 5 %, in pixels of the small frames.
+        miss: mean squared difference to the next frame moved back, where the flows agree; NaN where they do nowhere.
     """
 
-    now: int
-    after: int
-    flow: Array
-    weight: Array
+    fit: Array
+    followed: float
+    length: float
+    top: float
+    miss: float
 
 
 @dataclass(frozen=True)
@@ -147,62 +143,68 @@ class ClipFlow:
     """The flow of a clip: each frame to the next, where both have texture.
 
     Attributes:
-        sampled: the clip. grey: its frames, small.
+        sampled: the clip.
     """
 
     sampled: SampledFrames
-    grey: list[GreyFrame]
     estimator: Estimator = field(default_factory=Estimator)
 
-    @property
-    def scale(self) -> float:
-        """Pixels of the clip in one of the small frames."""
-        return self.sampled.frames.shape[2] / self.grey[0].shape[1]
+    @cached_property
+    def grey(self) -> list[GreyFrame]:
+        """The small frames, (h, w) each."""
+        return [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in self.sampled.small]
 
     @property
     def short_side(self) -> int:
         """Of the small frames, pixels."""
         return min(self.grey[0].shape)
 
-    @cached_property
-    def weights(self) -> list[Array]:
-        """`texture` of each frame; all 0 where there is too little of it."""
-        found = [texture(grey) for grey in self.grey]
-        least = TEXTURED * (2 * INNER) ** 2 * self.grey[0].size
-        return [weight if np.count_nonzero(weight) >= least else np.zeros_like(weight) for weight in found]
+    def _weight(self, k: int) -> Array:
+        """`texture` of a frame; all 0 where there is too little of it."""
+        found = texture(self.grey[k])
+        return found if np.count_nonzero(found) >= TEXTURED * (2 * INNER) ** 2 * found.size else np.zeros_like(found)
+
+    def flows(self) -> Iterator[tuple[int, int, Array, Array]]:
+        """Of successive frames, where both have texture: (now, after, flow (h, w, 2) in pixels of the small frames, weight (h, w))."""
+        known: dict[int, Array] = {}
+        for now, after in self.sampled.pairs:
+            known = {k: known[k] if k in known else self._weight(k) for k in (now, after)}
+            if known[now].any() and known[after].any():
+                yield now, after, self.estimator(self.grey[now], self.grey[after]), known[now]
 
     @cached_property
     def steps(self) -> list[Step]:
-        return [
-            Step(now, after, self.estimator(self.grey[now], self.grey[after]), self.weights[now])
-            for now, after in pairs(self.sampled)
-            if self.weights[now].any() and self.weights[after].any()
-        ]
-
-    def lengths(self) -> tuple[float, float]:
-        """(mean length, mean length of the longest 5 %) of the flow, pixels of the clip a frame."""
-        means, tops = [], []
-        for step in self.steps:
-            length = np.sqrt(_square(step.flow))
-            means.append(float(np.average(length, weights=step.weight)))
-            seen = np.sort(length[step.weight > 0])
-            tops.append(float(seen[-max(1, round(0.05 * len(seen))) :].mean()))
-        return float(np.mean(means)) * self.scale, float(np.mean(tops)) * self.scale
-
-    @cached_property
-    def fits(self) -> Array:
-        """(steps, 4): right, down, growth and turn a frame, in short sides; see `fit`."""
         x, y = coordinates(self.grey[0].shape)
-        return np.array([fit(step.flow / self.short_side, x, y, step.weight)[0] for step in self.steps])
+        found = []
+        for now, after, flow, weight in self.flows():
+            mask = agree(flow, self.estimator.back(self.grey[after], self.grey[now]))
+            length = np.sqrt(_square(flow))
+            seen = np.sort(length[weight > 0])
+            top = seen[-max(1, round(0.05 * len(seen))) :].mean()
+            miss = (self.grey[now].astype(np.float32) - warp(self.grey[after], flow))[mask]
+            found.append(Step(
+                fit(flow / self.short_side, x, y, weight)[0], float(weight[mask].sum() / weight.sum()),
+                float(np.average(length, weights=weight)), float(top), float((miss**2).mean()) if miss.size else math.nan,
+            ))  # fmt: skip
+        return found
+
+    def followed(self) -> float:
+        """Share of the texture that flow follows there and back, the mean over steps: 0 to 1."""
+        return float(np.mean([step.followed for step in self.steps]))
+
+    def speeds(self) -> tuple[float, float]:
+        """(mean length, mean length of the longest 5 %) of the flow, in widths of the clip a second."""
+        rate = self.sampled.fps / self.grey[0].shape[1]
+        return float(np.mean([step.length for step in self.steps])) * rate, float(np.mean([step.top for step in self.steps])) * rate
+
+    @property
+    def fits(self) -> Array:
+        """(steps, 4): right, down, growth and turn a second, in short sides; see `fit`."""
+        return np.array([step.fit for step in self.steps]) * self.sampled.fps
 
     def warping_error(self) -> float:
         """Root mean square of each frame less the next one moved back, where flow there and back agree, grey levels."""
-        errors = []
-        for step in self.steps:
-            mask = agree(step.flow, self.estimator.back(self.grey[step.after], self.grey[step.now]))
-            if mask.any():
-                miss = self.grey[step.now].astype(np.float32) - warp(self.grey[step.after], step.flow)
-                errors.append(float((miss[mask] ** 2).mean()))
+        errors = [step.miss for step in self.steps if not math.isnan(step.miss)]
         return math.sqrt(np.mean(errors)) if errors else math.nan
 
     def smoothness(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import cv2
@@ -18,19 +18,14 @@ Grey = npt.NDArray[Any]
 SAME_MEAN = 0.255  # grey levels: FFmpeg's freezedetect, 0.001 of the range
 SAME_BLOCK = 4.0  # and no block of 16x16 pixels differs more than this on the mean: something small may move
 BLACK_LEVEL, BLACK_SHARE = 25.5, 0.98  # as FFmpeg's blackdetect
+NOISE_SHARE = 0.5  # of photographs the share is below 0.2
 PSNR_MAX = 100.0  # dB, of equal pictures
 SSIM_SIGMA, SSIM_SIDE = 1.5, 11  # Wang et al. 2004
 
 
-def pairs(sampled: SampledFrames) -> Iterator[tuple[int, int]]:
-    """The places of successive frames, two by two."""
-    for start, end in sampled.runs:
-        yield from ((k, k + 1) for k in range(start, end - 1))
-
-
 def temporal_flickering(sampled: SampledFrames) -> float:
-    """(255 - mean absolute difference of successive frames) / 255, as VBench: 0 to 1, NaN with one frame."""
-    found = [_mean_difference(sampled.frames[now], sampled.frames[after]) for now, after in pairs(sampled)]
+    """(255 - mean absolute difference of successive small frames) / 255, as VBench: 0 to 1, NaN with one frame."""
+    found = [_mean_difference(sampled.small[now], sampled.small[after]) for now, after in sampled.pairs]
     return (255 - float(np.mean(found))) / 255 if found else math.nan
 
 
@@ -39,14 +34,16 @@ def _mean_difference(one: Frames, other: Frames) -> float:
 
 
 def standstill(sampled: SampledFrames) -> tuple[float, float]:
-    """(longest run of frames like the one before, all such frames), as shares of all frames but the first; NaN with one."""
-    same = [_same(sampled.frames[now], sampled.frames[after]) for now, after in pairs(sampled)]
+    """(longest run of frames like the one it began with, all such frames), as shares of all frames but the first; NaN with one."""
+    same, began = [], sampled.frames[0]
+    for start, end in sampled.runs:
+        for k in range(start, end):
+            still = _same(began, sampled.frames[k])
+            began = began if still else sampled.frames[k]
+            same += [still] if k > start else []
     if not same:
         return math.nan, math.nan
-    longest = run = 0
-    for one in same:
-        run = run + 1 if one else 0
-        longest = max(longest, run)
+    longest = max(len(list(group)) if still else 0 for still, group in groupby(same))
     return longest / len(same), sum(same) / len(same)
 
 
@@ -62,6 +59,19 @@ def black_frames(sampled: SampledFrames) -> float:
     """Share of frames that are black, 0 to 1."""
     dark = [float(np.mean(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) < BLACK_LEVEL)) >= BLACK_SHARE for frame in sampled.frames]
     return sum(dark) / len(dark)
+
+
+def noise_frames(sampled: SampledFrames) -> float:
+    """Share of frames that are noise: neighbouring pixels differ as much as pixels far apart do, 0 to 1."""
+
+    def is_noise(frame: Frames) -> bool:
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        spread = 2 * float(grey.var())
+        across, down = (float((np.diff(grey, axis=axis) ** 2).mean()) if grey.shape[axis] > 1 else 0.0 for axis in (1, 0))
+        return spread > 1 and (across + down) / 2 > NOISE_SHARE * spread
+
+    noisy = [is_noise(frame) for frame in sampled.frames]
+    return sum(noisy) / len(noisy)
 
 
 def sharpness(frame: Frames) -> float:

@@ -7,7 +7,8 @@ import numpy as np
 from i2v_lab.metrics.flow import Array, ClipFlow, coordinates
 from i2v_lab.models.closed_form.motions import CAMERAS, Part, understand
 
-FLOOR = 0.002  # short sides a frame: a movement below this is as good as none
+FLOOR = 0.005  # short sides a second: a movement below this is as good as none
+STILL = 0.02  # short sides a second: a movement of this length is worth 0 where stillness was asked for, twice as much -1
 _MOMENT = 1e-3  # seconds: short enough that a displacement grows in proportion
 _PARTS = {part.name: part for part in CAMERAS}
 
@@ -33,7 +34,8 @@ def agreement(flow: ClipFlow, prompt: str) -> float:
 
     The camera's motion is the field that is fitted to each flow (`flow.fit`), so what moves in the scene may move. A movement:
     the mean over frames of the cosine between that field and the movement's own, over all of the frame; a field shorter
-    than FLOOR counts in proportion. Stillness: 1 - length / FLOOR, at least -1. Lengths are root mean squares over the frame.
+    than FLOOR counts in proportion. Stillness: 1 - length / STILL, at least -1. Lengths are root mean squares over the frame, in
+    short sides a second: the same movement has the same value at any frame rate.
 
     Args:
         flow: with at least one step. prompt: one for which `asked` finds something.
@@ -44,7 +46,7 @@ def agreement(flow: ClipFlow, prompt: str) -> float:
 
     def fits(name: str) -> float:
         if name == "still":
-            return float(np.mean(np.maximum(-1, 1 - length / FLOOR)))
+            return float(np.mean(np.maximum(-1, 1 - length / STILL)))
         wanted = field_of(_PARTS[name], x, y)
         across, along = wanted[..., 0], wanted[..., 1]
         shares = [float(part.mean()) for part in (across, along, across * x + along * y, along * x - across * y)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,20 @@ METRICS: dict[str, Metric] = {
     for name, fields in tomllib.loads(_FILE.read_text("utf-8")).items()
 }
 """Every metric, by name, in the order of the tables."""
+
+
+MARKS = ("black_frames", "noise_frames", "frozen_frames", "repeated_frames")
+"""Metrics that say whether it is a clip at all."""
+_FLAWS = {"black": ("black_frames", 0.5), "noise": ("noise_frames", 0.5), "frozen": ("frozen_frames", 1.0)}
+
+
+def flaw(values: Mapping[str, float | None]) -> str:
+    """What makes a clip no clip: "black" or "noise" (half of its frames or more), "frozen" (all); "" where it is one.
+
+    Args:
+        values: metrics by name, such as those of a record.
+    """
+    return next((word for word, (name, least) in _FLAWS.items() if (values.get(name) or 0) >= least), "")
 
 
 def markdown() -> str:

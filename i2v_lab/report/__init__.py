@@ -7,6 +7,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     "cost_plots": ["cost_plots"],
+    "cost_sentences": ["cost_findings"],
     "html_file": ["export_html"],
     "metric_plots": ["metric_plots"],
     "mosaic": ["grid_video"],

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from i2v_lab import statistics
 from i2v_lab.report.player.grid import plain_values
 from i2v_lab.report.style import STYLES, Along, error_bars, metric_label, new_figure, nothing_measured, shown_axes, shown_metrics
+from i2v_lab.statistics.intervals import SEEDS_MIN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 def metric_plots(table: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] | None = None) -> list[Figure]:
     """Metrics against each swept parameter: one figure for each axis, with a panel for each metric.
 
-    Points are means over all clips at that value, bars their 95 % intervals over seeds, small dots the clips. With one seed
-    there are no bars.
+    Points are means over all clips at that value, bars their 95 % intervals over seeds, small dots the clips. With fewer than three
+    seeds there are no bars.
 
     Args:
         table: one row a run. axes: the swept columns.
@@ -53,7 +54,12 @@ def _metric_figure(table: pd.DataFrame, axis: str, columns: Sequence[str]) -> Fi
     for panel in panels[len(columns) :]:
         panel.set_visible(False)
     seeds = len(set(plain_values(table, "seed"))) if "seed" in table else 1
-    said = "points: means; bars: 95 % interval over seeds; dots: clips" if seeds > 1 else "one seed: chance cannot be estimated"
+    bars = (
+        "bars: 95 % interval over seeds, where that can be relied on"
+        if seeds >= SEEDS_MIN
+        else "two seeds: no interval, but both values"
+    )
+    said = f"points: means; {bars}; dots: clips" if seeds > 1 else "one seed: chance cannot be estimated"
     along.explain(figure, f"{said}; ↑ higher is better, ↓ lower is better")
     return figure
 

@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from i2v_lab import statistics
-from i2v_lab.errors import InputError
 from i2v_lab.report.player.fonts import drawable, font_file
-from i2v_lab.report.player.grid import in_words, labels, plain_values
+from i2v_lab.report.player.grid import in_words, labels
 from i2v_lab.report.style import STYLES, error_bars, metric_label, new_figure, plot_name, shown_axes, tidy
 
 if TYPE_CHECKING:
@@ -22,42 +21,22 @@ _LABELS = 8  # settings that are named in the plot of quality and cost
 
 
 def settings_table(table: pd.DataFrame, axes: Sequence[str], quality: str, cost: str = "seconds") -> pd.DataFrame:
-    """The quality and the cost of each setting of a sweep, over its seeds and pictures.
-
-    Args:
-        quality: a metric whose higher or lower values are better. cost: "seconds" or "memory" (GiB).
-
-    Returns:
-        One row a setting: label, mean, low, high (of the quality; the interval is over seeds), cost (mean), clips, front
-        (no setting beats it), run (the index in `table` of its first clip). None where nothing was measured.
+    """The rows of `statistics.settings`, each with its label; settings without a clip are left out.
 
     Raises:
         InputError: a metric or an axis that is not there, a metric without a better side, or another cost.
     """
-    import pandas as pd
+    shown = shown_axes(table, axes)
+    found = statistics.settings(table, shown, quality, cost)
+    found = found[found["run"].notna()] if len(found) else found
+    words = dict(zip(table.index, map(in_words, labels(table, shown)), strict=True))
+    return found.assign(
+        label=[(words[run] or "all clips") + _lacking(int(lost)) for run, lost in zip(found["run"], found["missing"], strict=True)]
+    )
 
-    column = statistics.metric_column(table, quality)
-    better = statistics.more_is_better(column)
-    if better is None or cost not in ("seconds", "memory"):
-        wrong = f"quality: expected a metric of which more or less is better, got {quality!r}"
-        raise InputError(wrong if better is None else f"cost: expected seconds or memory, got {cost!r}")
-    costs = statistics.clip_seconds(table) if cost == "seconds" else statistics.peak_memory(table)[0]
-    known = ((table["status"] == "done") & table[column].notna() & costs.notna()).tolist()
-    groups: dict[str, list[int]] = {}
-    for place, own in enumerate(labels(table, shown_axes(table, axes))):
-        if known[place]:
-            groups.setdefault(in_words(own), []).append(place)
-    rows = []
-    seeds = plain_values(table, "seed") if "seed" in table else [None] * len(table)
-    for label, at in groups.items():
-        amounts = table[column].astype("float64").iloc[at].tolist()
-        low, high = statistics.interval(amounts, [seeds[place] for place in at])
-        rows.append(
-            (label or "all clips", sum(amounts) / len(at), low, high, float(costs.iloc[at].mean()), len(at), table.index[at[0]])
-        )
-    found = pd.DataFrame(rows, columns=["label", "mean", "low", "high", "cost", "clips", "run"])
-    front = statistics.pareto(found["mean"].tolist(), found["cost"].tolist(), more_is_better=better)
-    return found.assign(front=pd.Series(front, index=found.index, dtype=bool))
+
+def _lacking(clips: int) -> str:
+    return f" ({clips} clip{'s' * (clips != 1)} missing)" if clips else ""
 
 
 def _quality(table: pd.DataFrame, quality: str | None) -> str | None:
@@ -75,6 +54,8 @@ def pareto_plot(
 ) -> Figure | None:
     """Quality against cost, a point for each setting; the settings that no other beats are joined and named.
 
+    Grey settings are beaten for sure; hollow ones are not on the line, but cannot be told from it by chance.
+
     Args:
         quality: a metric; None: agreement with the prompt, or the next of QUALITIES that was measured.
         settings: from `settings_table`, to save time.
@@ -85,15 +66,20 @@ def pareto_plot(
     if (name := _quality(table, quality)) is None:
         return None
     found = settings_table(table, axes, name, cost) if settings is None else settings
+    found = found[found["mean"].notna()]
     if found.empty:
         return None
     figure = new_figure(3.8)
     panel = figure.subplots()
     front = found[found["front"]].sort_values("cost")
-    look: dict[str, Any] = {"color": "#8c959f", "markersize": 5, "capsize": 3, "elinewidth": 1, "label": "settings"}
-    panel.errorbar(found["cost"], found["mean"], yerr=error_bars(found), fmt="o", **look)
+    look: dict[str, Any] = {"color": "#8c959f", "markersize": 5, "capsize": 3, "elinewidth": 1}
+    beaten, open_ = found[found["beaten"]], found[~found["beaten"]]
+    panel.errorbar(beaten["cost"], beaten["mean"], yerr=error_bars(beaten), fmt="o", label="beaten for sure", **look)
+    panel.errorbar(
+        open_["cost"], open_["mean"], yerr=error_bars(open_), fmt="o", mfc="white", label="may be beaten by chance", **look
+    )
     panel.plot(
-        front["cost"], front["mean"], color=STYLES[1][0], marker="s", markersize=7, linewidth=1.4, label="no setting beats these"
+        front["cost"], front["mean"], color=STYLES[1][0], marker="s", markersize=7, linewidth=1.4, label="no mean beats these"
     )
     for number, (_, row) in enumerate(front.iterrows()):
         if number < _LABELS:

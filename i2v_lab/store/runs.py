@@ -281,15 +281,15 @@ class Store:
         return next(iter(sorted(self.pictures.glob(f"{sha256}*"))), None)
 
     def records(
-        self, *, sweep: str | None = None, status: Status | None = None, measured: bool = True, limit: int | None = None
+        self, *, sweep: str | None = None, status: Status | None = None, lacking: str | None = None, limit: int | None = None
     ) -> list[RunRecord]:
         """Runs in the order they were created; with `limit`, the newest so many.
 
         Args:
             sweep, status: only runs of these.
-            measured: False: only runs without metrics.
+            lacking: only runs without this metric.
         """
-        where, values = _where(sweep, status, None if measured else "{}")
+        where, values = _where(sweep, status, lacking and f'"{lacking}"')
         found = self._select(f"{where} ORDER BY created DESC, id DESC LIMIT ?", (*values, -1 if limit is None else limit))
         return found[::-1]
 
@@ -327,8 +327,8 @@ class Store:
         return [from_row(row) for row in self.database.read(lambda connection: connection.execute(query, values).fetchall())]
 
 
-def _where(sweep: str | None, status: str | None, metrics: str | None = None) -> tuple[str, tuple[str, ...]]:
-    given = {"sweep = ?": sweep, "status = ?": status, "metrics = ?": metrics}
+def _where(sweep: str | None, status: str | None, lacking: str | None = None) -> tuple[str, tuple[str, ...]]:
+    given = {"sweep = ?": sweep, "status = ?": status, "instr(coalesce(metrics, ''), ?) = 0": lacking}
     parts = {part: value for part, value in given.items() if value is not None}
     return f"WHERE {' AND '.join(parts)}" if parts else "", tuple(parts.values())
 

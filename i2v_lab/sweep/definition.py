@@ -33,7 +33,7 @@ class Cell:
     """One point of a sweep.
 
     Attributes:
-        number: from 1, in the order they run.
+        number: from 1, outermost axis slowest.
         params: the clip.
         labels: {axis: its value in words}; for a prompt replacement, the word.
     """
@@ -61,6 +61,7 @@ class Sweep(BaseModel):
         metric: the one that is asked about, such as prompt_agreement; the findings weigh it most, and call the others exploratory.
         order: all axes, outermost first (of axes in one zip, one is enough). Where it is empty, COSTLY axes are outermost
             and the others stay as written.
+        shuffle: the seed of the order in which cells run where `order` is empty; see `sweep_plan.turns`.
 
     Raises:
         SweepError: one line that says what is wrong.
@@ -76,6 +77,7 @@ class Sweep(BaseModel):
     zip: tuple[tuple[str, ...], ...] = ()
     order: tuple[str, ...] = ()
     metric: str = ""
+    shuffle: int = 0
 
     def __init__(self, **fields: Any) -> None:
         try:
@@ -137,7 +139,7 @@ class Sweep(BaseModel):
         return [name for group in self._groups() for name in group]
 
     def cells(self) -> list[Cell]:
-        """The cells, in the order in which they run.
+        """The cells, as a table lists them; `sweep_plan.turns` has the order in which they run.
 
         Raises:
             SweepError: a cell is no valid clip, two are the same one, or none is left by `where`.

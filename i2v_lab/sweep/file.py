@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,19 @@ def open_sweep(given: Sweep | Path | str) -> Sweep:
     if isinstance(given, str) and ("\n" in given or given.lstrip().startswith("{")):
         return parse_sweep(given)
     return load_sweep(given)
+
+
+def with_seeds(sweep: Sweep, count: int) -> Sweep:
+    """The sweep with so many seeds in all: its own first, then the next numbers. Clips that are there are not made again.
+
+    Raises:
+        SweepError: fewer than one.
+    """
+    if count < 1:
+        raise SweepError(f"--seeds: expected how many seeds in all, at least 1, got {count}")
+    own = list(dict.fromkeys(cell.params.seed for cell in sweep.cells()))
+    more = (number for number in itertools.count() if number not in own)
+    return sweep.changed(axes={"seed": [*own, *itertools.islice(more, max(0, count - len(own)))][:count]})
 
 
 def with_options(sweep: Sweep, axes: Sequence[str] = (), base: Sequence[str] = ()) -> Sweep:

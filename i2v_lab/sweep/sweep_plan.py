@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from i2v_lab.clip.params import ClipParams, resolution_size
 from i2v_lab.clip.picture import open_picture
 from i2v_lab.clip.publish import free_bytes
 from i2v_lab.cost import Forecast, Forecaster
-from i2v_lab.cost.timing import duration, row_of
+from i2v_lab.cost.timing import Span, row_of, span
 from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.memory.tiers import changes_pixels, pixel_changes
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 State = Literal["done", "to do", "cannot run", "failed", "out_of_memory", "stopped"]
+LOADS = ("model", "dtype")  # a change of these loads a model
 TWO_PASSES = ("heun", "kdpm2", "kdpm2-a")  # schedulers that run the network twice per step
 
 
@@ -42,7 +44,8 @@ class Planned:
         state: done (in this sweep or another); to do; cannot run; or how it ended the last time.
         reason: why it cannot run, or did not end with a clip.
         run: the id of the run that made the clip, or failed to; "" where there is none.
-        seconds: expected wall seconds without loading the model; None where no run was measured here.
+        time: expected wall seconds without loading the model, and the range in which nine of ten are; None where no run was measured
+            here. `seconds` is the first.
         file_bytes: expected size of the clip; None likewise.
         peak_gib: the most memory that it will take, GiB; None where that cannot be predicted.
         tier: the tier of the memory ladder on which it fits; None where it fits on none, or that cannot be predicted.
@@ -53,10 +56,14 @@ class Planned:
     state: State
     reason: str = ""
     run: str = ""
-    seconds: float | None = None
+    time: Span | None = None
     file_bytes: float | None = None
     peak_gib: float | None = None
     tier: int | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        return self.time and self.time.expected
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,13 +83,14 @@ class SweepPlan:
     free_bytes: float = math.inf
 
     def to_run(self, retry: Sequence[str] = ()) -> list[Planned]:
-        """The cells that a run of the sweep tries: those to do, and those that cannot run, so that the reason is recorded.
+        """The cells that a run of the sweep tries, in their turn: those to do, and those that cannot run, to record the reason.
 
         Args:
             retry: statuses (failed, out_of_memory, stopped); where given, only cells that ended so.
         """
         wanted = tuple(retry) or ("to do", "cannot run")
-        return [planned for planned in self.cells if planned.state in wanted]
+        turn = turns(self.sweep)
+        return sorted((planned for planned in self.cells if planned.state in wanted), key=lambda one: turn[one.cell.number])
 
     @property
     def counts(self) -> dict[str, int]:
@@ -95,6 +103,11 @@ class SweepPlan:
         if any(planned.seconds is None for planned in chosen):
             return None, None
         return sum(planned.seconds or 0.0 for planned in chosen), sum(planned.file_bytes or 0.0 for planned in chosen)
+
+    def time(self, retry: Sequence[str] = ()) -> str:
+        """The range of seconds of the cells that will run, in words; as if all were faster than expected, or all slower."""
+        known = [planned.time for planned in self.to_run(retry) if planned.time]
+        return span(sum(time.low for time in known), sum(time.high for time in known))
 
     @property
     def table(self) -> pd.DataFrame:
@@ -111,22 +124,35 @@ class SweepPlan:
         return pd.DataFrame(rows)
 
     def summary(self, retry: Sequence[str] = ()) -> str:
-        """The plan in one line: `24 cells: 20 to do, 4 done; about 3 min and 12 MB for what is to do`."""
+        """The plan in one line: `24 cells: 20 to do, 4 done; 2 to 4 min and 12 MB for the 20 to run`."""
         states = ", ".join(f"{count} {state}" for state, count in self.counts.items())
         number = f"{len(self.cells)} cell{'s' if len(self.cells) != 1 else ''}"
         if not self.to_run(retry):
             return f"{number}: {states}; nothing to run"
-        seconds, size = self.expected(retry)
-        if seconds is None or size is None:
+        _, size = self.expected(retry)
+        if size is None:
             return f"{number}: {states}; no run measured here yet, so the time is not known"
         room = (
             ""
             if size < self.free_bytes
             else f"; the disk has only {self.free_bytes / 1e6:.3g} MB free: it will stop when that is full"
         )
-        return (
-            f"{number}: {states}; about {duration(seconds)} and {size / 1e6:.3g} MB for the {len(self.to_run(retry))} to run{room}"
-        )
+        return f"{number}: {states}; {self.time(retry)} and {size / 1e6:.3g} MB for the {len(self.to_run(retry))} to run{room}"
+
+    def settings(self) -> tuple[list[tuple[str, int]], int]:
+        """([(axis, how many values)] of those with several, how many seeds); axes that change together count once.
+
+        Pictures are settings where nothing else was swept; otherwise each picture with each seed counts as a seed.
+        """
+        names = [name for name in self.sweep.axis_names if name != "seed"]
+        names = [name for name in names if name != "image"] or names
+        labels = {name: [item.cell.labels[name] for item in self.cells] for name in names}
+        found: list[str] = []
+        for name in names:
+            if all(len(set(zip(labels[one], labels[name], strict=True))) > len(set(labels[one])) for one in found):
+                found.append(name)
+        seeds = {("" if "image" in found else item.cell.params.image, item.cell.params.seed) for item in self.cells}
+        return [(name, len(set(labels[name]))) for name in found if len(set(labels[name])) > 1], len(seeds)
 
     def __repr__(self) -> str:
         return f"SweepPlan({self.sweep.name}: {self.summary()})"
@@ -185,13 +211,38 @@ def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | No
             if again := store.find_done(key, ending, cell.params.fps):
                 state, run = "done", again.id
         item = Planned(cell, key, cast(State, state), reason, run, file_bytes=look.file_bytes(cell.params))
-        seconds = found.seconds if found else None
+        time = found.time if found else None
         if key and state == "to do":
-            seconds = 0.0 if key in made else seconds  # at another fps, the frames are used again
+            time = Span(0, 0, 0) if key in made else time  # at another fps, the frames are used again
             made.setdefault(key, [])
-        planned.append(replace(item, seconds=seconds, peak_gib=found.peak_gib, tier=found.tier) if found else item)
+        planned.append(replace(item, time=time, peak_gib=found.peak_gib, tier=found.tier) if found else item)
     devices = dict.fromkeys(look.where(item.cell.params)[1] for item in planned if item.state != "done")
     return SweepPlan(sweep, tuple(planned), tuple(devices), free_bytes(store.directory))
+
+
+def turns(sweep: Sweep) -> dict[int, Any]:
+    """{number of a cell: what to sort by}: the order in which the cells of a sweep run.
+
+    The speed of a machine drifts, so every value is spread over the whole time: what needs another load (LOADS) is outermost, then
+    come the seeds, and within a seed the cells are shuffled. Several loads are visited twice, in mirrored order: with the first half
+    of the seeds A, B, with the second half B, A. A sweep with an `order` runs as written.
+    """
+    cells = sweep.cells()
+    if sweep.order:
+        return {cell.number: cell.number for cell in cells}
+    luck = random.Random(sweep.shuffle)  # noqa: S311  an order, no secret
+    loads = list(dict.fromkeys(_load(cell.params) for cell in cells))
+    seeds = list(dict.fromkeys(cell.params.seed for cell in cells))
+    found = {}
+    for cell in cells:
+        load, seed = loads.index(_load(cell.params)), seeds.index(cell.params.seed)
+        late = seed >= (len(seeds) + 1) // 2
+        found[cell.number] = (late, -load if late else load, seed, luck.random())
+    return found
+
+
+def _load(params: ClipParams) -> tuple[Any, ...]:
+    return tuple(getattr(params, name) for name in LOADS)
 
 
 def params_json(params: ClipParams) -> str:
@@ -264,7 +315,7 @@ class _Look:
         """{(resolution, frames): bytes a pixel} of the runs of a model on a device."""
         found: dict[tuple[str, int], list[float]] = {}
         rows = self.store.timings(name, str(machine(device)["device_name"])) if name else []
-        for resolution, frames, *_, size in rows:
+        for resolution, frames, _, _, _, _, size, *_ in rows:
             height, width = resolution_size(resolution)
             found.setdefault((resolution, frames), []).append((size or 0) / (height * width * frames))
         return found

@@ -84,9 +84,10 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
     def show_ranking(self) -> None:
         """Show which settings win, over all seeds."""
         found = ranking(self.opinions.votes(), self.settings())
+        apart = int(found["group"].max()) if len(found) else 0
         self._ranking.value = (
             found.round(2).to_html(escape=True, border=0) if len(found) else "There are no votes between settings yet."
-        )
+        ) + (f"<p>{apart} groups were never compared with each other: each is ranked alone.</p>" if apart > 1 else "")
 
     def settings(self) -> dict[str, str]:
         """{run id: the parameters that differ between the runs, without the seed, in a line}."""

@@ -103,7 +103,7 @@ def facts(record: RunRecord, store: Store, strings: Strings, *, made_before: boo
         path = escape(clip.resolve()).replace("/", "/<wbr>")
         rows.append((strings("saved"), f"<code>{path}</code>{size}"))
     stages = " · ".join(
-        f"{escape(strings.stage(name))} {duration(took)}" for name, took in record.seconds.items() if name != "total"
+        f"{escape(strings.named('stage', name))} {duration(took)}" for name, took in record.seconds.items() if name != "total"
     )
     if total := record.seconds.get("total"):
         rows.append((strings("time"), f"<b>{duration(total)}</b>" + (f" <small>{stages}</small>" if stages else "")))

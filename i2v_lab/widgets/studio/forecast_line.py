@@ -59,7 +59,7 @@ def _stages(status: JobStatus, ended: dict[str, float], strings: Strings) -> str
             state, count = "now", f" {job.step}/{job.steps}" if job.steps else ""
         elif name in ended:
             state, count = "done", f" {duration(ended[name])}"
-        chips.append(f'<span class="{state}">{escape(strings.stage(name))}<small>{count}</small></span>')
+        chips.append(f'<span class="{state}">{escape(strings.named("stage", name))}<small>{count}</small></span>')
     bar = '<progress max="1"></progress>' if job.stage in STAGES else '<progress max="1" value="0"></progress>'
     if job.steps:
         bar = f'<progress max="{job.steps}" value="{job.step}"></progress>'
@@ -72,6 +72,6 @@ def _sweep(known: dict[str, Any], strings: Strings) -> str:
         text += strings("cells_failed").format(**known)
     if known["cell"] and not known["over"]:
         steps = f" {known['step']}/{known['steps']}" if known["steps"] else ""
-        text += f" · {known['label']}" + (f" · {strings.stage(known['stage'])}{steps}" if known["stage"] else "")
+        text += f" · {known['label']}" + (f" · {strings.named('stage', known['stage'])}{steps}" if known["stage"] else "")
     ended, cells = known["done"] + known["failed"], max(known["cells"], 1)
     return f'<div class="i2vs-told">{escape(text)}</div><progress max="{cells}" value="{ended}"></progress>'

@@ -62,7 +62,9 @@ class ClipForm:
         self.drop = DropZone(words={**strings.some("hint", "sending", "slow"), "choose": strings("choose_file")})
         self.controls = Controls(strings, self._entered)
         self.preset = widgets.ToggleButtons(options=[("-", "")], value=None, description=strings("preset"))
-        self.sample = widgets.Dropdown(options=[(strings("sample"), ""), *((strings.sample(name), name) for name in SAMPLES)])
+        self.sample = widgets.Dropdown(
+            options=[(strings("sample"), ""), *((strings.named("sample", name), name) for name in SAMPLES)]
+        )
         self.force = widgets.Checkbox(description=strings("force"), indent=False, tooltip=strings("force_help"))
         self.advice, self.forecast = html_line("i2vs-advice"), html_line("i2vs-outlook")
         self.generate = button(strings("generate"), strings("generate_help"), "i2vs-primary", act=generate)
@@ -132,7 +134,7 @@ class ClipForm:
             presets = models.find(self.controls["model"].value)[0].presets
         except I2VLabError:
             return
-        options = [(self.strings.preset(name), name) for name in presets]
+        options = [(self.strings.named("preset", name), name) for name in presets]
         chosen = preset_of(self.params, presets) if self.params else None
         self._quiet = True
         if list(self.preset.options) != options:

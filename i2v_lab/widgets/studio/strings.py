@@ -6,6 +6,8 @@ Messages of other modules (advice, errors, waiting) are translated by their code
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -13,6 +15,7 @@ from i2v_lab.clip.params import Advice
 from i2v_lab.cost.timing import duration
 from i2v_lab.errors import PROCESS_ENDED, STOPPED_BY_HAND, InputError
 from i2v_lab.jobs import DIED
+from i2v_lab.statistics.power import Outlook
 
 LANGUAGES = ("en", "zh")
 
@@ -22,13 +25,8 @@ FIELDS_ZH: dict[str, list[str]] = _FILE["fields"]  # field of ClipParams: label,
 MESSAGES_ZH: dict[str, str] = _FILE["messages"]  # of other modules, by their code; of an advice the whole line
 LABELS_EN: dict[str, str] = _FILE["labels"]  # where the name alone says too little
 PLACEHOLDERS_EN: dict[str, str] = _FILE["placeholders"]
-UNITS_IN_LABELS = {
-    "frames/s": ("fps", "帧率"),
-    "frames": ("frames", "帧"),
-    "steps": ("steps", "步"),
-    "px": ("resolution", "分辨率"),
-}  # the part of a label that says the unit already
-UNITS_ZH = {"frames": "帧", "frames/s": "帧/秒", "steps": "步", "px": "像素"}
+UNITS: dict[str, list[str]] = _FILE["units"]  # unit: Chinese; then the part of a label, English and Chinese, that says it already
+EXAMPLES: dict[str, str] = _FILE["examples"]  # of values for an axis
 
 # Texts without a code: reasons that a record keeps, and the name of a budget.
 LINES_ZH = {
@@ -74,27 +72,17 @@ class Strings:
 
     def unit(self, unit: str, field: str) -> str:
         """The unit of a field; "" where it has none, or its label says it."""
-        in_label = UNITS_IN_LABELS.get(unit, (unit, unit))[self._column]
-        shown = UNITS_ZH.get(unit, unit) if self.lang == "zh" else unit
-        return "" if in_label in self.label(field).lower() else shown
+        chinese, *in_labels = UNITS.get(unit, [unit, unit, unit])
+        shown = chinese if self.lang == "zh" else unit
+        return "" if in_labels[self._column] in self.label(field).lower() else shown
 
     def values(self, field: str) -> str:
         """An example of values for an axis."""
-        examples = {
-            "prompt": "left -> [right, up]", "negative_prompt": "blur -> [noise]", "resolution": "256p, 512p", "scheduler": "ddim, euler",
-            "dtype": "float32, float16", "model": "closed-form", "image": "sample:coffee, sample:cat", "num_frames": "8, 16",
-            "guidance_scale": "4..14 step 5", "seed": "0..3 step 1", "num_inference_steps": "10, 25, 50",
-        }  # fmt: skip
-        return examples.get(field, "8, 16")
+        return EXAMPLES.get(field, "8, 16")
 
-    def stage(self, name: str) -> str:
-        return self(f"stage_{name}") if f"stage_{name}" in TEXTS else name
-
-    def preset(self, name: str) -> str:
-        return self(f"preset_{name}") if f"preset_{name}" in TEXTS else name
-
-    def sample(self, name: str) -> str:
-        return self(f"sample_{name}") if f"sample_{name}" in TEXTS else name
+    def named(self, kind: str, name: str) -> str:
+        """The text for a stage, a preset or a sample picture; its name where there is none."""
+        return self(f"{kind}_{name}") if f"{kind}_{name}" in TEXTS else name
 
     def say(self, message: str) -> str:
         """A message of another module, or a reason in a record."""
@@ -118,10 +106,18 @@ class Strings:
             return line + self("plan_unknown")
         return line + self("plan_time").format(time=duration(seconds), size=size / 1e6)
 
+    def can_show(self, outlook: Sequence[Outlook]) -> str:
+        """What a sweep can show, in a line."""
+        parts = [
+            self("can_show_nothing" if math.isinf(one.size) else "can_show_from").format(label=self.label(one.axis), **vars(one))
+            for one in outlook
+        ]
+        return self("can_show").format(parts="; ".join(parts)) if parts else ""
+
     def forecast(self, plan: Any) -> str:
         """What the planner expects of a clip, in a line."""
         known = {"peak": plan.peak_gib, "free": plan.free_gib, "budget": self.say(plan.budget.name)}
         if not plan.fits:
             return self("fits_not").format(**known, advice=self.say(plan.advice()))
-        time = self("time_unknown") if plan.seconds is None else self("about_time").format(time=duration(plan.seconds))
+        time = self("time_unknown") if plan.time is None else self("about_time").format(time=plan.time)
         return self("fits").format(**known, time=time, tier=self("on_tier").format(tier=plan.tier) if plan.tier else "")

@@ -13,7 +13,9 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.errors import STOPPED_BY_HAND, I2VLabError
 from i2v_lab.jobs import JobRunner
+from i2v_lab.metrics.registry import METRICS
 from i2v_lab.settings import Settings
+from i2v_lab.statistics.power import outlook
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job, Jobs
 from i2v_lab.sweep import Sweep, SweepPlan, plan_sweep
@@ -71,6 +73,9 @@ class SweepTab:
         self.name = widgets.Text(
             value="studio", description=strings("sweep_name"), continuous_update=False, tooltip=strings("sweep_name_help")
         )
+        names = [(strings("asked_none"), ""), *((name.replace("_", " "), name) for name in METRICS)]
+        self.metric = widgets.Dropdown(options=names, description=strings("asked"), tooltip=strings("asked_help"))
+        self.metric.observe(lambda _: self._plan_again(), "value")
         self.axes = box([], "i2vs-axes")
         self.rows: list[AxisRow] = []
         add = button(strings("add_axis"), strings("add_axis_help"), act=lambda: self._add(self._unused(), ""))
@@ -83,7 +88,7 @@ class SweepTab:
         self.grid.on_open(self._open)
         self.player = StepPlayer(store, strings, self.grid)
         lead = html_line("i2vs-lead", value=escape(strings("sweep_lead")))
-        top = box([self.name, add], "i2vs-row", row=True)
+        top = box([self.name, self.metric, add], "i2vs-row", row=True)
         actions = box([self.run, self.stop, self.play], "i2vs-actions", row=True)
         self.widget = box([lead, self.axes, top, self.message, actions, self.grid, self.player.widget], "i2vs-sweep")
         for field, values in FIRST.items():
@@ -132,7 +137,12 @@ class SweepTab:
         base = {
             name: value for name, value in kept.items() if name not in axes or name in PROMPTS
         }  # an axis of a prompt replaces a word in it
-        return {"name": re.sub(r"[^\w-]+", "-", self.name.value.strip(), flags=re.ASCII) or "studio", "base": base, "axes": axes}
+        return {
+            "name": re.sub(r"[^\w-]+", "-", self.name.value.strip(), flags=re.ASCII) or "studio",
+            "base": base,
+            "axes": axes,
+            "metric": self.metric.value,
+        }
 
     def _plan_again(self) -> None:
         self.run.disabled = True
@@ -174,7 +184,8 @@ class SweepTab:
         self.planned = planned
         self.run.disabled = not planned.to_run() or job is not None
         self.play.disabled = not any(item.state == "done" for item in planned.cells)
-        self.message.value = escape(self.strings.plan(planned.counts, len(planned.cells), *planned.expected()))
+        line = self.strings.plan(planned.counts, len(planned.cells), *planned.expected())
+        self.message.value = escape(f"{line}.{self.strings.can_show(outlook(*planned.settings(), planned.sweep.metric))}")
         self._fill(planned, job)
 
     def _fill(self, planned: SweepPlan, job: Job | None) -> None:

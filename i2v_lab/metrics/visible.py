@@ -1,0 +1,37 @@
+"""From which change on a difference in a metric may be seen by looking at the clips."""
+
+from __future__ import annotations
+
+_COPY = (
+    "a copy by x264 at CRF 23, in which hardly anybody sees a difference, changes it by less (experiments/visible_thresholds.py)"
+)
+_FRAME = "less than one frame of sixteen"
+
+# {metric: (amount in its unit, whether it is a share of the value instead, why)}
+VISIBLE: dict[str, tuple[float, bool, str]] = {
+    **{
+        name: (amount, False, _COPY)
+        for name, amount in {
+            "temporal_flickering": 0.002, "motion": 0.02, "motion_top5": 0.15, "motion_relative": 0.01, "motion_top5_relative": 0.05,
+            "scene_right": 0.01, "scene_down": 0.02, "scene_zoom": 0.02, "scene_turn": 0.01, "smoothness": 0.0005, "warping_error": 0.3,
+            "input_ssim": 0.025, "input_psnr": 5.0, "drift_ssim": 0.01, "sharpness_loss": 0.12,
+        }.items()
+    },
+    "sharpness": (0.1, True, _COPY),
+    "prompt_agreement": (0.01, False, "a direction that is 8 degrees off"),
+    "subject_consistency": (0.01, False, "not measured"),
+    "frozen_frames": (0.06, False, _FRAME),
+    "repeated_frames": (0.06, False, _FRAME),
+    "black_frames": (0.06, False, _FRAME),
+    "noise_frames": (0.06, False, _FRAME),
+}  # fmt: skip
+
+
+def visible_from(metric: str, value: float) -> float:
+    """The least change, in the metric's unit, that may be seen; 0 for a metric that is not known.
+
+    Args:
+        metric: its name. value: about how large it is.
+    """
+    amount, share, _ = VISIBLE.get(metric, (0.0, False, ""))
+    return amount * abs(value) if share else amount
