@@ -341,7 +341,8 @@ class SweepSentences:
             sizes = []
             for effect in rest:
                 size = least_found(settings, blocks, effect.metric == f"metric_{self.asked}") * effect.spread
-                sizes.append(f"{in_line(effect.metric)} ({number(size)}{self._unit(effect.metric)})")
+                amount = f" ({number(size)}{self._unit(effect.metric)})" if math.isfinite(size) else ""
+                sizes.append(in_line(effect.metric) + amount)
             parts.append(f"along {axis.name} in {listed(sizes)}")
         if parts:
             lines.append(
