@@ -129,7 +129,7 @@ def test_a_prompt_with_markup_and_colours_is_taken_as_it_is_and_shown_harmless(i
         assert done.returncode == 0
         assert r"[bold]zoom[/bold] :smile: \x1b[31m in" in done.stdout
         assert "\x1b" not in done.stdout + done.stderr
-    assert "unicode" in complaint(inside("generate", "--image", os.fsdecode(b"caf\xe9.jpg"), *FAKE), code=2)
+    assert "expected text in utf-8" in complaint(inside("generate", "--image", os.fsdecode(b"caf\xe9.jpg"), *FAKE), code=2)
 
 
 def test_settings_come_from_the_file_the_environment_and_the_options_in_this_order(i2v_lab, photograph, tmp_path):

@@ -17,11 +17,15 @@ from records import FULL, PARAMS, fault, python, record
 from i2v_lab.clip import video
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord
+from i2v_lab.jobs import JobRunner
+from i2v_lab.report.player.page import clip_grid
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Output, Settings
 from i2v_lab.store import Store
 from i2v_lab.store.database import Database
 from i2v_lab.store.jobs import Jobs
+from i2v_lab.store.processes import own_name
+from i2v_lab.widgets.compare import compare
 
 pytest_plugins = ("disks",)
 
@@ -145,21 +149,26 @@ def killed(self, record):  # at the instant between the clip and its record
 Store.save = killed
 folder = Path(sys.argv[1])
 params = ClipParams(model="fake", image="sample:coffee", resolution="64x64", num_frames=2, prompt="kept")
-run_clip(params, None, Store(folder), settings=Settings(output=Output(directory=folder)), id="the-run", sweep="s")
+run_clip(params, None, Store(folder), settings=Settings(output=Output(directory=folder)), id=sys.argv[3], sweep="s")
 """
 
 
 @pytest.mark.parametrize("by", ["SIGKILL", "SIGHUP"])
 def test_a_clip_published_without_its_record_is_adopted_at_the_next_start(tmp_path: Path, by: str) -> None:
-    process = python(KILLED, tmp_path / "results", by)
+    jobs = Jobs(Store(tmp_path / "results").database)
+    id = jobs.add_clip(PARAMS).id
+    process = python(KILLED, tmp_path / "results", by, id)
+    jobs.claim(own_name(process.pid))
     process.communicate()
     assert process.returncode == -getattr(signal, by)
     (clip,) = (tmp_path / "results" / "clips").glob("[!.]*")
     (run,) = Store(tmp_path / "results").records()
-    assert (run.id, run.status, run.reason, run.clip, run.sweep) == ("the-run", "done", "", f"clips/{clip.name}", "s")
+    assert (run.id, run.status, run.reason, run.clip, run.sweep) == (id, "done", "", f"clips/{clip.name}", "s")
     assert run.params and run.params.prompt == "kept" and run.pid == process.pid
     assert run.frames_sha256 == video.read_settings(clip)["record"]["frames_sha256"]
     assert Store(tmp_path / "results").find_done(run.key) == run
+    status = JobRunner(Store(tmp_path / "results"), Settings()).status(id)
+    assert status and status.job.state == "done" and json.loads(status.job.result)["clip"] == run.clip
 
 
 def test_a_clip_that_was_deleted_is_gone_and_one_that_was_renamed_is_found(tmp_path: Path, i2v_lab) -> None:  # type: ignore[no-untyped-def]
@@ -186,6 +195,8 @@ def test_results_on_a_read_only_disk_are_listed(small_disk: Path, i2v_lab) -> No
         store = Store(folder)
         assert [run.id for run in store.records(status="done")] == [run.id for run in runs]
         assert len(store.runs()) == 3
+        assert repr(clip_grid(store.runs(status="done"), ["seed"])) == "ClipGrid(1 x 2, 2 clips)"
+        assert compare(store.runs(status="done")).data["cells"]
         assert "3 runs" in store.database.check()
         assert "runs.db cannot be opened for writing" in fault(store.save, FULL)
         for words in (("runs",), ("runs", "--csv"), ("runs", "--rebuild")):

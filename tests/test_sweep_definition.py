@@ -48,6 +48,7 @@ def settings() -> Settings:
     ("3..1 step -1", [3, 2, 1]),
     ("10..1 count 4", [10, 7, 4, 1]),
     ("5..5 step 1", [5]),
+    ("-1..2", [-1, 0, 1, 2]),
     (" 1 .. 2  step .5 ", [1, 1.5, 2]),
     ("0..1e2 step 5e1", [0, 50, 100]),
 ])  # fmt: skip
@@ -58,7 +59,8 @@ def test_a_range_is_exact_and_never_overshoots(text: str, expected: list[float])
 
 
 @pytest.mark.parametrize(("text", "why"), [
-    ("6..16", "expected a range such as"),
+    ("0.5..2", "expected a range such as"),
+    ("6..1", "a step of 1 from 6 never reaches 1"),
     ("6..16 step 0", "an empty range"),
     ("6..16 step -2", "expected a step above 0"),
     ("16..6 step 2", "expected a step below 0"),

@@ -121,6 +121,8 @@ def test_the_order_of_cells_does_not_change_their_frames(tmp_path: Path, setting
         Sweep(name="s", base=base, axes={name: given[::-1] for name, given in reversed(axes.items())}), back, settings=settings
     )
     single = run_clip(ClipParams(**base, guidance_scale=9, seed=1), None, alone, settings=settings)
+    for store in (forth, back):
+        assert set(store.runs(sweep="s")["status"]) == {"done"}, store.runs(sweep="s")["reason"].tolist()
     assert hashes(forth, "s") == hashes(back, "s")
     assert hashes(forth, "s")["1 9.0 3"] == single.frames_sha256
 

@@ -290,6 +290,7 @@ def run() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files are not always text
     try:
+        Path.cwd()  # torch dies without a word in a folder that was removed
         app(prog_name="i2v-lab")
     except InputError as error:
         _fail(error, 2)
@@ -297,10 +298,30 @@ def run() -> None:
         _fail(error, 130)
     except I2VLabError as error:
         _fail(error, 1)
+    except MemoryError:
+        _fail("the machine ran out of memory; close other programs, or choose a smaller clip", 1)
+    except ImportError as error:
+        log.exception("a package cannot be imported")
+        _fail(f"a package is missing or damaged ({error}): install i2v_lab again", 1)
+    except OSError as error:
+        log.exception("an error of the operating system")
+        _fail(_in_words(error), 1)
     except Exception as error:
         where = log_path() or start_log(Path("logs"))
         log.exception("unexpected error")
         _fail(f"unexpected {type(error).__name__}: {error}" + (f"; {where} has the details" if where else ""), 1)
+
+
+def _in_words(error: OSError) -> str:
+    from i2v_lab.clip.publish import disk_full, is_full
+
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return "the current folder was removed; change to another one"
+    if is_full(error):
+        return disk_full(Path(error.filename).parent if error.filename else here)
+    return f"{error.filename or 'a file'}: {error.strerror or error}; check that the file, its folder and its disk can be used"
 
 
 def _fail(error: I2VLabError | str, code: int) -> None:

@@ -125,6 +125,7 @@ def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
     from i2v_lab.server.state import ApiState
 
     os.environ.update(environment(settings))  # also for notebooks, which have another current folder
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Jupyter ends by it, or has its own
     state = ApiState(settings)
     try:
         server = app.make(settings, token, log_to(path, "py.warnings"), make_app(state, with_token=bool(token)))

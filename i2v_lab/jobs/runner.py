@@ -75,6 +75,7 @@ class JobRunner:
         self._taken = 0  # the newest job that was taken when the worker was started
         self._settled = self._watched = self._not_before = 0.0
         self._failed_starts = 0
+        self._restored: set[str] = set()  # jobs that were entered again after the database was lost
         self._changed = False
         self._awake, self._looking = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="job runner", daemon=True)
@@ -177,6 +178,7 @@ class JobRunner:
         if lost := [status.job for status in self.active if status.job.id not in seen]:
             log.warning("the database was lost: %d jobs are entered again", len(lost))
             self.jobs.restore(lost)
+            self._restored |= {job.id for job in lost}
             active, changed = self.jobs.look(0)
         left = forecast(active, self._rate, time.time())
         ended = [job for job in changed if job.ended]
@@ -242,10 +244,15 @@ class JobRunner:
             if job := self._next():
                 self.jobs.fail(job.id, "the worker's process ends before it takes a clip; the log has the details")
 
+    def _is_left(self, job: Job) -> bool:
+        """Whether nobody makes a running job: its worker is gone, or had ended it just before the database was lost."""
+        record = self.store.get(job.id) if job.id in self._restored else None
+        return not lives(job.worker) or (record is not None and record.status != "running")
+
     def _settle(self) -> None:
         """End the jobs whose worker died: done where the run was, otherwise failed with a reason."""
         self._settled = time.monotonic()
-        dead = [job for job in self.jobs.active() if job.state == "running" and not lives(job.worker)]
+        dead = [job for job in self.jobs.active() if job.state == "running" and self._is_left(job)]
         if not dead:
             return
         self.store.mark_dead()

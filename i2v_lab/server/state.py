@@ -21,7 +21,7 @@ from i2v_lab.server.plans import work_out
 from i2v_lab.server.schemas import ID_PATTERN, JobAnswer
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.store.jobs import Job, QueueFull
+from i2v_lab.store.jobs import Job, QueueFull, job_of
 
 T = TypeVar("T")
 RETRY_SECONDS = 10  # where nothing is known of how long a clip takes
@@ -66,6 +66,8 @@ class ApiState:
     def find(self, id: Annotated[str, PathParam(json_schema_extra={"pattern": ID_PATTERN})]) -> JobStatus:
         """The status of a clip's job, or 404."""
         found = self.runner.status(id)
+        if found is None and (record := self.store.get(id)) and record.status == "done":
+            found = JobStatus(job_of(record))
         if found is None or found.job.kind != "clip":
             raise ApiError(404, "id", "there is no such clip")
         return found

@@ -317,6 +317,17 @@ def _alone(job: Job, rate: float | None, now: float) -> float | None:
     return max(0.0, whole - (now - job.started)) if job.started else whole
 
 
+def job_of(record: RunRecord) -> Job:
+    """The job of a done run, for a queue that no longer knows it because the database was lost."""
+    assert record.params and record.finished  # noqa: S101 - it is done
+    params, created, finished = json.dumps(record.params.plain()), record.created.timestamp(), record.finished.timestamp()
+    return Job(
+        number=0, id=record.id, version=0, kind="clip", state="done", reason="", params=params, sweep="", settings="", force=False,
+        work=0.0, expected=None, owner="", created=created, started=created, finished=finished, stage="", step=0, steps=None,
+        stage_started=None, status="", stop="", stop_after="", watched=0.0, worker="", result=result_of(record, record.id),
+    )  # fmt: skip
+
+
 def result_of(record: RunRecord, job_id: str) -> str:
     """The `result` of a job whose run is this one."""
     peak = record.peak_vram_reserved_gib or record.peak_ram_gib

@@ -17,7 +17,7 @@ from i2v_lab.textfile import parse_yaml
 MOST_VALUES = 10_000  # of one axis
 
 _NUMBER = r"[+-]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:[eE][+-]?\d{1,3})?"
-_RANGE = re.compile(rf"\s*({_NUMBER})\s*\.\.\s*({_NUMBER})\s+(step|count)\s+({_NUMBER})\s*")
+_RANGE = re.compile(rf"\s*({_NUMBER})\s*\.\.\s*({_NUMBER})(?:\s+(step|count)\s+({_NUMBER}))?\s*")
 _REPLACE = re.compile(r"\s*(\S.*?)\s*->\s*(\S.*?)\s*", re.DOTALL)
 PROMPTS = ("prompt", "negative_prompt")  # a comma in these belongs to the sentence
 
@@ -32,8 +32,9 @@ def expand(field: str, given: Any, base: Mapping[str, Any]) -> tuple[list[Any], 
 
     Args:
         field: a field of ClipParams.
-        given: a list (of values, or of ranges too); a range `FIRST..LAST step STEP` or `FIRST..LAST count COUNT`; for
-            prompt and negative_prompt `WORD -> [OTHER, ...]`; a text with commas (not for a prompt); or one value.
+        given: a list (of values, or of ranges too); a range `FIRST..LAST step STEP` or `FIRST..LAST count COUNT`, or
+            `FIRST..LAST` between whole numbers; for prompt and negative_prompt `WORD -> [OTHER, ...]`; a text with commas (not for
+            a prompt); or one value.
         base: the fields that all cells share; the word to replace is searched there.
 
     Returns:
@@ -63,19 +64,21 @@ def expand(field: str, given: Any, base: Mapping[str, Any]) -> tuple[list[Any], 
 
 def numbers(text: str, field: str) -> list[int | float]:
     """The numbers of a range: `0..1 step 0.4` is 0, 0.4, 0.8; `1..10 count 4` is 1, 4, 7, 10; `3..1 step -1` is 3, 2, 1.
+    Between whole numbers the step may be left out: `1..3` is 1, 2, 3.
 
     Computed exactly, so that no value is above the last, and none is 0.30000000000000004. Whole numbers are int.
 
     Raises:
         SweepError: not of that form, a step of 0 or in the wrong direction, a count below 2.
     """
-    if not (match := _RANGE.fullmatch(text)):
-        raise SweepError(f"{field}: expected a range such as 6..16 step 2 or 1..10 count 4, got {short(text)}")
-    first, last, third = (Fraction(match[group]) for group in (1, 2, 4))
-    if match[3] == "step":
+    match = _RANGE.fullmatch(text)
+    if not match or not (match[3] or all(match[end].lstrip("+-").isdigit() for end in (1, 2))):
+        raise SweepError(f"{field}: expected a range such as 1..6, 6..16 step 2 or 1..10 count 4, got {short(text)}")
+    first, last, third = (Fraction(match[group] or 1) for group in (1, 2, 4))
+    if match[3] != "count":
         if third == 0 or (last - first) / third < 0:
             way = "below" if last < first else "above"
-            raise SweepError(f"{field}: an empty range: a step of {match[4]} from {match[1]} never reaches {match[2]}; "
+            raise SweepError(f"{field}: an empty range: a step of {match[4] or 1} from {match[1]} never reaches {match[2]}; "
                              f"expected a step {way} 0")  # fmt: skip
         count, step = (last - first) // third + 1, third
     else:

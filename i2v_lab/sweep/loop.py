@@ -21,7 +21,7 @@ from i2v_lab.clip.record import RunRecord
 from i2v_lab.devices.turns import lock_folder, turn
 from i2v_lab.errors import Stop, StoreError, SweepError, WriteError
 from i2v_lab.metrics.fill import fill_in, missing
-from i2v_lab.rights import make_folder
+from i2v_lab.rights import make_file, make_folder
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
@@ -189,6 +189,7 @@ def _begin(sweep: Sweep, store: Store, settings: Settings) -> tuple[SweepPlan, P
             return planned, store.directory / FOLDER / newest[0].id
         folder = _new_folder(store.directory / FOLDER, sweep.name)
         try:
+            make_file(folder / "sweep.yaml")
             (folder / "sweep.yaml").write_text(sweep.to_yaml(), encoding="utf-8")
             members = (Member(item.cell.number, item.key, params_json(item.cell.params)) for item in planned.cells)
             store.begin_sweep(folder.name, sweep.name, definition, members)
