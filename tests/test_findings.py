@@ -187,6 +187,9 @@ def test_the_metric_that_was_asked_about_comes_first_and_others_are_exploratory(
     head, first, *others = report.findings(table, AXES[:2], metric="motion").sentences
     assert "asks about motion" in head and first.startswith("Motion") and "exploratory" not in first
     assert sum("(exploratory)" in sentence for sentence in others) == 2
+    assert "subject consistency, CLIP (proxy), which was not measured" in str(
+        report.findings(table, AXES[:2], metric="subject_consistency")
+    )
 
 
 def test_few_seeds_say_what_they_cannot_show():

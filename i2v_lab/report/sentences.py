@@ -118,7 +118,9 @@ class SweepSentences:
         within = " and ".join(name for name, many in (("pictures", self.found.pictures), ("seeds", seeds)) if many > 1)
         scope = f"for these {pictures} pictures together" if pictures > 1 else "for this picture"
         scope = f"with other seeds, {scope}" if seeds > 1 else "with other pictures like these, for this seed"
-        asked = f" The sweep asks about {in_line(self.asked)}; other metrics are exploratory." if self.asked else ""
+        known = f"metric_{self.asked}" in self.found.metrics
+        rest = "; other metrics are exploratory." if known else ", which was not measured."
+        asked = f" The sweep asks about {in_line(self.asked)}{rest}" if self.asked else ""
         return (
             f"{many} A finding would hold {scope}: the chance that any of them is wrong is at most 5 % for the whole report, by "
             f"shuffling the values of each axis within {within}. The intervals of "
