@@ -275,3 +275,16 @@ def test_a_kernel_dies_with_the_command_that_started_it(tmp_path: Path) -> None:
         process.communicate()
     _, alive = psutil.wait_procs(kernels, timeout=20)
     assert not alive
+
+
+@pytest.mark.parametrize(("kernel", "why"), [({"name": "nosuch", "display_name": "x"}, "nosuch"), (None, "kernel name")])
+def test_a_notebook_without_a_kernel_that_is_here_is_one_line(kernel: dict[str, str] | None, why: str, tmp_path: Path) -> None:
+    book = nbformat.read(BOOKS / "which_kernel.ipynb", as_version=4)
+    book.metadata.pop("kernelspec", None)
+    if kernel:
+        book.metadata["kernelspec"] = kernel
+    nbformat.write(book, tmp_path / "own.ipynb")
+    sweep = Sweep(name="one", base={**BASE, "model": "fake"})
+    (report,) = notebook.execute([sweep], Store(tmp_path / "results"), Settings(), notebook=tmp_path / "own.ipynb")
+    assert report.result.counts == {"done": 1}
+    assert report.problem.startswith("the kernel failed: ") and why in report.problem

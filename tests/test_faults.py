@@ -214,18 +214,18 @@ LARGE = {"image": "sample:cat", "prompt": "zoom in", "model": "fake", "resolutio
 @pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.skipif(not shutil.which("mount"), reason="there is no mount command")
-@pytest.mark.parametrize("size", ["100k", "400k", "800k", "1500k", "3m"])
+@pytest.mark.parametrize("size", ["100k", "400k", "800k", "1500k"])
 @pytest.mark.parametrize("name", ["generate", "batch", "sweep", "sweep alone"])
 def test_a_disk_that_fills_up_costs_nothing_that_was_finished(
     name: str, size: str, disk: Callable[[str], Path], tmp_path: Path, i2v_lab: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     folder = disk(size)
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({**LARGE, "seed": seed}) + "\n" for seed in range(12)))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({**LARGE, "seed": seed}) + "\n" for seed in range(6)))
     words = {"generate": ["generate", *options(LARGE)], "batch": ["batch", "rows.jsonl"]}.get(
-        name, ["sweep", "--name", "x", *bases(LARGE), "--axis", "seed=1..12 step 1", *([] if name == "sweep" else ["--no-report"])]
+        name, ["sweep", "--name", "x", *bases(LARGE), "--axis", "seed=1..6 step 1", *([] if name == "sweep" else ["--no-report"])]
     )
     env = {"I2V_LAB_LOG__DIRECTORY": str(tmp_path / "logs"), "I2V_LAB_OUTPUT__DIRECTORY": str(folder / "results")}
-    first = i2v_lab(*words, env=env)
+    first = i2v_lab(*words, env=env, measure=False)
     said = first.stdout + first.stderr
     assert "Traceback" not in said and "unexpected" not in said and "whole MP4" not in said, said
     if first.returncode:
@@ -233,13 +233,13 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_finished(
         assert "full" in first.stderr and str(folder) in first.stderr
     kept = {path: path.read_bytes() for path in (folder / "results" / "clips").glob("*")}
     disk("200m")
-    again = i2v_lab(*words, env=env)
+    again = i2v_lab(*words, env=env, measure=False)
     assert again.returncode == 0, again.stderr
     assert {path: path.read_bytes() for path in kept} == kept
     store = Store(folder / "results")
     records = store.records(status="done")
     assert {path.name for path in (folder / "results" / "clips").iterdir()} == {Path(record.clip).name for record in records}
-    assert len({record.key for record in records}) == len(records) == (1 if name == "generate" else 12)
+    assert len({record.key for record in records}) == len(records) == (1 if name == "generate" else 6)
 
 
 # Many at once
@@ -257,7 +257,7 @@ def test_ten_sweeps_from_one_folder_take_turns_and_all_finish(tmp_path: Path) ->
         assert [record.status for record in records] == ["done"] * 3
         assert len(list((tmp_path / f"r{number}").glob("sweeps/*/report.html"))) == 1
         spans.append((min(record.created for record in records), max(record.finished or record.created for record in records)))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["logs", *(f"r{number}" for number in range(10))])
+    assert {path.name for path in tmp_path.iterdir()} - {"config"} == {"logs", *(f"r{number}" for number in range(10))}
     spans.sort()
     assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))  # one sweep after the other
 
@@ -359,7 +359,7 @@ def _serve_and_make_a_clip(script: Path, words: tuple[str, ...], folder: Path, e
             assert until(process, lambda: _answers(port))  # type: ignore[arg-type]
             page = requests.get(f"http://127.0.0.1:{port}/", timeout=120)
             assert page.ok, page.text[-2000:]
-            job = requests.post(f"http://127.0.0.1:{port}/api/jobs", json={"params": BASE}, timeout=60).json()
+            job = requests.post(f"http://127.0.0.1:{port}/api/clips", json={**BASE, "num_frames": 4}, timeout=60).json()
             assert until(process, lambda: Store(folder / "results").records(status="done")), job  # type: ignore[arg-type]
         finally:
             process.terminate()

@@ -16,6 +16,7 @@ from PIL import Image
 from sweeps import GUIDANCE, LONG, clip_frames, colour, grey, make_sweep, table_of
 
 from i2v_lab.clip import video
+from i2v_lab.clip.publish import host_name
 from i2v_lab.errors import InputError, WriteError
 from i2v_lab.report import grid_video, mosaic
 from i2v_lab.report.player import fonts as text
@@ -185,10 +186,10 @@ def test_a_video_is_replaced_whole_and_leaves_nothing_else(guidance, tmp_path):
     path = tmp_path / "report" / "grid.mp4"
     path.parent.mkdir()
     path.write_bytes(b"old")
-    stale = path.parent / f".grid.mp4.{2**22 + 1}.abc"  # above the highest number of a process
+    stale = path.parent / f".grid.mp4.{host_name()[:20]}.{2**22 + 1}.abc"  # above the highest number of a process
     stale.mkdir()
     (stale / "0-0.raw").write_bytes(b"left behind")
-    alive = path.parent / f".grid.mp4.{os.getppid()}.abc"
+    alive = path.parent / f".grid.mp4.{host_name()[:20]}.{os.getppid()}.abc"
     alive.mkdir()
     assert grid_video(guidance, ["guidance_scale", "seed"], path) == path
     assert video.probe(path).frames == 4

@@ -32,6 +32,12 @@ def listen() -> None:
     sys.unraisablehook = lambda about: None if about.exc_type is Ended else sys.__unraisablehook__(about)
 
 
+def hang_up_terminates() -> None:
+    """SIGHUP does what SIGTERM does, for a server that has its own handler of that; unless it is ignored (nohup)."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
+
+
 def ignore() -> None:
     """From now on a signal changes nothing."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from i2v_lab.cli.interrupt import hang_up_terminates
 from i2v_lab.cli.options import with_settings
 from i2v_lab.cli.terminal import remark, tell
 from i2v_lab.errors import I2VLabError, SettingsError
@@ -126,6 +127,7 @@ def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
 
     os.environ.update(environment(settings))  # also for notebooks, which have another current folder
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Jupyter ends by it, or has its own
+    hang_up_terminates()
     state = ApiState(settings)
     try:
         server = app.make(settings, token, log_to(path, "py.warnings"), make_app(state, with_token=bool(token)))
@@ -136,7 +138,9 @@ def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
             tell("Ctrl-C ends it")
         app.run(server)
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending
+        for name in ("SIGTERM", "SIGHUP"):  # it is ending
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
         state.runner.close()
         app.state_file(settings.server.port).unlink(missing_ok=True)
         log.info("the server has ended")

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -91,6 +92,18 @@ def remove_stale(directory: Path) -> list[Path]:
                 (directory / name).unlink()
                 removed.append(directory / name)
     return removed
+
+
+@contextmanager
+def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
+    """A folder of this process in `parent`, which only this user can open. Those that processes of this host left behind are deleted."""
+    name = f"{name}.{host_name()[:20]}."
+    for old in parent.iterdir():
+        number = old.name.removeprefix(name).partition(".")[0]
+        if old.name.startswith(name) and number.isdecimal() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{name}{os.getpid()}.", dir=parent) as folder:
+        yield Path(folder)
 
 
 @contextmanager

@@ -54,7 +54,8 @@ def turn(devices: tuple[str, ...], name: str, waiting: Callable[[str], None]) ->
                     waited = True
                     waiting(_whose(holder, device))
                     time.sleep(LOOK_SECONDS)
-            holder.write_text(json.dumps({"pid": os.getpid(), "name": name}), encoding="utf-8")
+            with suppress(OSError):  # a full disk; who waits is told less
+                holder.write_text(json.dumps({"pid": os.getpid(), "name": name}), encoding="utf-8")
         _held.devices = mine | wanted
         try:
             yield waited

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 from PIL import Image, ImageDraw
 
 from i2v_lab.clip import ffmpeg, video
 from i2v_lab.clip.params import parse_fps
+from i2v_lab.clip.publish import temporary_folder
 from i2v_lab.errors import ClipError, InputError, WriteError
 from i2v_lab.report.player.fonts import drawable, font, wrap
 from i2v_lab.report.player.grid import Grid, GridCell, Label, arrange, in_words
@@ -107,23 +104,14 @@ def grid_video(
     rate = _rate(fps, clips)
     layout = lay_out(grid, infos)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(path)
-    # In the same folder, so that it replaces the old file in one instant. The dot and the process's number mark it as temporary.
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent) as folder:
-        made = video.write(_frames(layout, infos, rate), Path(folder), stem="grid", fps=rate, format=path.suffix[1:].lower())
+    # In the same folder, so that it replaces the old file in one instant.
+    with temporary_folder(path.parent, f".{path.name}") as folder:
+        made = video.write(_frames(layout, infos, rate), folder, stem="grid", fps=rate, format=path.suffix[1:].lower())
         try:
             made.path.replace(path)
         except OSError as error:
             raise WriteError(f"{path}: cannot be replaced ({error.strerror or error}); close what has it open") from None
     return path
-
-
-def _remove_stale(path: Path) -> None:
-    """Delete what processes that were killed left behind beside `path`."""
-    for folder in path.parent.glob(f".{path.name}.*.*"):
-        number = folder.name.removeprefix(f".{path.name}.").partition(".")[0]
-        if number.isdecimal() and not psutil.pid_exists(int(number)):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _selected(table: pd.DataFrame, where: str | Mapping[str, Any] | None) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from i2v_lab.clip.progress import Progress
-from i2v_lab.clip.publish import cannot_write, partial_file, writing
+from i2v_lab.clip.publish import cannot_write, partial_file, temporary_folder, writing
 from i2v_lab.errors import I2VLabError, SweepError, WriteError, meant, printable
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
@@ -109,6 +109,11 @@ def execute(
                 with stop_on_signals(stop.ask, stages=()):  # a report can be made again: a signal ends it at once
                     problem = _papermill(book, result.folder / REPORT, parameters(sweep, store, "none", settings.device))
                     html = _export(result.folder)
+            except WriteError as error:
+                problem = str(error)
+            except OSError as error:  # of the output folder's disk, or of that of TMPDIR
+                problem = str(cannot_write(Path(error.filename).parent if error.filename else result.folder, error))
+                log.exception("no report of %s", result.folder)
             except KeyboardInterrupt:
                 stop.ask()
                 problem = "it was stopped; --retry none makes the report alone"
@@ -176,7 +181,7 @@ def _literals(source: str) -> dict[str, Any]:
 
 def _papermill(path: Path, output: Path, given: dict[str, str]) -> str:
     """Execute one notebook in a kernel of its own. Returns what failed of it, "" where nothing did; it is saved either way."""
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="i2v-") as private:
+    with warnings.catch_warnings(), temporary_folder(Path(tempfile.gettempdir()), "i2v") as private:
         warnings.simplefilter("ignore")  # libraries of Jupyter announce changes to come; they are not the user's
         import papermill
         from jupyter_client.manager import AsyncKernelManager
@@ -191,7 +196,7 @@ def _papermill(path: Path, output: Path, given: dict[str, str]) -> str:
                 await super().start_kernel(**options, env={**os.environ, "PYTHONSAFEPATH": "1"})
 
         # Sockets in a folder that only this user can open, in place of ports; the names of sockets are short.
-        transport = "ipc" if os.name == "posix" and len(private) < SOCKET_MAX else "tcp"
+        transport = "ipc" if os.name == "posix" and len(str(private)) < SOCKET_MAX else "tcp"
         options = {"config": Config(KernelManager={"transport": transport, "connection_file": f"{private}/kernel.json"}),
                    "kernel_manager_class": Kernel, "extra_arguments": ["--InteractiveShellApp.ignore_cwd=True"],
                    "shutdown_kernel": "immediate", "store_widget_state": False, "progress_bar": False}  # fmt: skip
@@ -205,21 +210,15 @@ def _papermill(path: Path, output: Path, given: dict[str, str]) -> str:
                 log.error("notebook %s failed: %s", output, error)
             except DeadKernelError:
                 problem = "the kernel died (out of memory, or killed); start it again to go on"
-            except RuntimeError as error:
+            except (RuntimeError, LookupError, ValueError) as error:  # the notebook may name a kernel that is not here, or none
                 problem = f"the kernel failed: {error}"
-                log.exception("notebook %s failed", output)
-            except OSError as error:
-                problem = str(cannot_write(output.parent, error))
                 log.exception("notebook %s failed", output)
             except KeyboardInterrupt:
                 with suppress(Exception):
                     _keep(partial, output)
                 raise
-            try:
-                with writing(output.parent):
-                    _keep(partial, output)
-            except (WriteError, ValueError) as error:
-                problem = problem or str(error)
+            with writing(output.parent):
+                _keep(partial, output)
     return problem
 
 
@@ -227,6 +226,8 @@ def _keep(partial: Path, output: Path) -> None:
     """Give a notebook its name, as far as it came, and mark it as one that this user ran: JupyterLab shows its HTML then."""
     import nbformat
 
+    if not partial.stat().st_size:
+        return
     book = nbformat.read(partial, as_version=4)  # type: ignore[no-untyped-call]
     book.metadata.papermill.output_path = str(output)
     nbformat.write(book, partial)  # type: ignore[no-untyped-call]
