@@ -247,7 +247,7 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
     store = Store(small_disk / "results")
     store.save(FULL.model_copy(update={"status": "running", "host": RunRecord(id="1", status="done").host, "pid": os.getpid()}))
     fill(small_disk, "others")
-    assert "cannot be copied" in fault(store.keep_picture, picture, digest)
+    assert "is full" in fault(store.keep_picture, picture, digest)
     assert not store.pictures.exists() or not list(store.pictures.iterdir())
     failed = FULL.model_copy(update={"status": "failed", "reason": "the disk is full" * 10})
     store.save(failed)  # in the room that was held back
