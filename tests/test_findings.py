@@ -164,7 +164,7 @@ def test_what_a_sweep_can_show_is_said_before_it_runs(tmp_path):
 
 
 def test_every_metric_has_a_size_from_which_it_is_seen():
-    assert set(VISIBLE) >= set(METRICS)
+    assert set(VISIBLE) == set(METRICS)
 
 
 # The sentences
@@ -176,7 +176,7 @@ def test_each_finding_is_a_sentence_made_from_the_numbers():
     agreement, motion, flicker, unseen = sentences
     assert "rises with guidance_scale: 0.097 at 1, 0.491 at 5, 0.893 at 9" in agreement and "(p < 0.001)" in agreement
     assert "changes by +0.796 (+0.786 to +0.807)" in agreement and "each setting can be told from each" in agreement
-    assert motion.startswith("Motion falls") and "Large enough to see (from 0.02 px/frame on)" in motion
+    assert motion.startswith("Motion falls") and "Large enough to see (from 0.06 % of the width/s on)" in motion
     assert "A clip that does not move has the best value" in flicker
     assert unseen.startswith("No change seen along guidance_scale in sharpness (") and "in 8 of 10 such sweeps" in unseen
     assert "p = 0" not in report.findings(table_of(noisy), AXES)._repr_html_().replace("p = 0.", "")
@@ -187,6 +187,9 @@ def test_the_metric_that_was_asked_about_comes_first_and_others_are_exploratory(
     head, first, *others = report.findings(table, AXES[:2], metric="motion").sentences
     assert "asks about motion" in head and first.startswith("Motion") and "exploratory" not in first
     assert sum("(exploratory)" in sentence for sentence in others) == 2
+    assert "subject consistency, CLIP (proxy), which was not measured" in str(
+        report.findings(table, AXES[:2], metric="subject_consistency")
+    )
 
 
 def test_few_seeds_say_what_they_cannot_show():
@@ -202,7 +205,7 @@ def test_where_seeds_change_nothing_there_is_nothing_to_test():
     text = str(
         report.findings(table_of(lambda scale, *_: {"motion": scale, "black_frames": 0.0}), AXES, ["motion", "black_frames"])
     )
-    assert "Every seed gave the same clip" in text and "+8 px/frame: the same for every seed tried." in text
+    assert "Every seed gave the same clip" in text and "+8 % of the width/s: the same for every seed tried." in text
     assert "Black frames along guidance_scale: equal, 0." in text
     some = table_of(lambda scale, seed, _: {"motion": scale * (seed != 4)})  # repeats by chance are draws of their own
     assert "Every seed" not in str(report.findings(some, AXES))
@@ -246,6 +249,15 @@ def test_a_run_without_params_is_left_out(tmp_path):
     found = statistics.design(store.runs(), ["guidance_scale", "seed"], ["motion"])
     assert found.y[..., 0].tolist() == [[1.0, 2.0], [2.0, 3.0]] or found.y.shape == (2, 3, 1)
     assert statistics.by_value(store.runs(), "seed", ["motion"])["value"].tolist() == [0, 1]
+
+
+def test_black_clips_are_counted_and_in_no_ranking():
+    table = table_of(noisy, images=("a.png",)).assign(metric_black_frames=0.0)
+    table.loc[[0, 7], "metric_black_frames"] = 1.0
+    table.loc[[0, 7], ["metric_prompt_agreement", "metric_motion", "metric_sharpness", "metric_temporal_flickering"]] = math.nan
+    assert "No clips at all, so in no ranking: 2 black of 15." in report.findings(table, AXES[:2]).sentences
+    found = statistics.settings(table, AXES[:2], "prompt_agreement")
+    assert found["missing"].tolist() == [1, 1, 0] and found["clips"].tolist() == [4, 4, 5]
 
 
 # Costs

@@ -219,7 +219,7 @@ WHITE = np.random.default_rng(1).integers(0, 256, (6, 128, 128, 3), dtype=np.uin
 )  # fmt: skip
 def test_what_is_no_clip_is_marked_and_has_no_rank(word, shown, tmp_path):
     for found in (measure_frames(shown, prompt="zoom in"), measure(write(tmp_path, shown), prompt="zoom in")):
-        assert flaw(found.values) == word
+        assert flaw(found.values) == found.flaw == word
         ranked = {name for name in found.values if METRICS[name].better is not None} - set(registry.MARKS)
         assert ranked and all(found[name] is None for name in ranked)
         assert found.missing["sharpness"] == f"the clip is {word}"

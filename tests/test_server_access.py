@@ -81,6 +81,12 @@ def sent(server, request: str) -> int:
         return int((line.makefile("rb").readline() or b"closed 400").split()[1])
 
 
+@pytest.mark.parametrize("path", ["/", "/lab", "/api/contents", "/api/clips", "/api/predict"])
+def test_without_the_token_a_large_body_is_refused_before_it_comes(server, path):
+    request = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length: 400000000\r\n\r\n"
+    assert sent(server, request) in (400, 403)
+
+
 def raw(server, target: str) -> int:
     """The status of a GET of this path, as it is."""
     return sent(server, f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nAuthorization: Bearer {TOKEN}\r\n"

@@ -60,7 +60,8 @@ def test_the_plan_says_what_is_done_what_cannot_run_and_how_long_it_takes(store:
     assert [item.seconds for item in planned.cells[:3]] != [None, None, None]
     assert planned.table.sort_values("expected s")["expected s"].iloc[0] == pytest.approx(measured)
     seconds, size = planned.expected()
-    assert seconds == pytest.approx(measured * (2 + 4))  # by frames: twice and four times the work
+    assert seconds == pytest.approx(measured * (2 + 4), rel=0.4)  # by frames: twice and four times the work of some stages
+    assert " to " in planned.summary() and planned.cells[0].time is not None
     assert size == pytest.approx(done["file_bytes"] * (2 + 4))
     assert "to do" in planned._repr_html_()
     assert plan_sweep(tiny(axes={"scheduler": ["heun"]}), Store(tmp_path / "new"), settings).expected() == (None, None)

@@ -55,7 +55,8 @@ def _measure(clip: Path, prompt: str | None, image: str | None, store: Store | N
         return 1
     if as_json:
         about = {"frames": measured.frames, "looked_at": measured.looked_at, "height": measured.height, "width": measured.width}
-        tell_json({"clip": str(clip), **about, "prompt": measured.prompt, "metrics": measured.values, "missing": measured.missing})
+        found = {"prompt": measured.prompt, "flaw": measured.flaw, "metrics": measured.values, "missing": measured.missing}
+        tell_json({"clip": str(clip), **about, **found})
     else:
         _show(clip, measured)
     return 0
@@ -68,6 +69,8 @@ def _show(clip: Path, measured: Measured) -> None:
     tell(f"{clip}: {measured.frames} frames of {measured.height}x{measured.width}{looked}")
     if measured.prompt:
         tell(f"prompt: {measured.prompt}")
+    if measured.flaw:
+        remark(f"the clip is {measured.flaw}: what could be better or worse has no value", "yellow")
     show_table(("metric", "value", "unit", ""), (
         (name, "-" if value is None else f"{value:.4g}", METRICS[name].unit, measured.missing.get(name, METRICS[name].arrow))
         for name, value in measured.values.items()

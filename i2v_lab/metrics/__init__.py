@@ -49,6 +49,11 @@ class Measured:
     width: int
     prompt: str = ""
 
+    @property
+    def flaw(self) -> str:
+        """What makes it no clip: "black", "noise", "frozen"; "" where it is one. See `flaw`."""
+        return flaw(self.values)
+
     def __getitem__(self, name: str) -> float | None:
         return self.values[name]
 

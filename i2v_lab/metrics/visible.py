@@ -12,9 +12,9 @@ VISIBLE: dict[str, tuple[float, bool, str]] = {
     **{
         name: (amount, False, _COPY)
         for name, amount in {
-            "temporal_flickering": 0.002, "motion": 0.02, "motion_top5": 0.15, "motion_relative": 0.01, "motion_top5_relative": 0.05,
-            "scene_right": 0.01, "scene_down": 0.02, "scene_zoom": 0.02, "scene_turn": 0.01, "smoothness": 0.0005, "warping_error": 0.3,
-            "input_ssim": 0.025, "input_psnr": 5.0, "drift_ssim": 0.01, "sharpness_loss": 0.12,
+            "temporal_flickering": 0.002, "motion": 0.06, "motion_top5": 0.4, "scene_right": 0.03, "scene_down": 0.06, "scene_zoom": 0.1,
+            "scene_turn": 0.05, "smoothness": 0.0006, "warping_error": 0.3, "input_ssim": 0.025, "input_psnr": 5.0, "drift_ssim": 0.01,
+            "sharpness_loss": 0.12,
         }.items()
     },
     "sharpness": (0.1, True, _COPY),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import numpy as np
 
 from i2v_lab import statistics
 from i2v_lab.metrics import METRICS
+from i2v_lab.metrics.registry import MARKS, flaw
 from i2v_lab.metrics.visible import visible_from
 from i2v_lab.report.numbers import in_line, listed, number, p_text, span_text, title, to_digits
 from i2v_lab.report.player.grid import plain_values, value_order, value_texts
@@ -116,7 +118,9 @@ class SweepSentences:
         within = " and ".join(name for name, many in (("pictures", self.found.pictures), ("seeds", seeds)) if many > 1)
         scope = f"for these {pictures} pictures together" if pictures > 1 else "for this picture"
         scope = f"with other seeds, {scope}" if seeds > 1 else "with other pictures like these, for this seed"
-        asked = f" The sweep asks about {in_line(self.asked)}; other metrics are exploratory." if self.asked else ""
+        known = f"metric_{self.asked}" in self.found.metrics
+        rest = "; other metrics are exploratory." if known else ", which was not measured."
+        asked = f" The sweep asks about {in_line(self.asked)}{rest}" if self.asked else ""
         return (
             f"{many} A finding would hold {scope}: the chance that any of them is wrong is at most 5 % for the whole report, by "
             f"shuffling the values of each axis within {within}. The intervals of "
@@ -127,6 +131,11 @@ class SweepSentences:
         """Clips that did not get done, or were not measured."""
         lost = len(self.table) - int((self.table["status"] == "done").sum())
         lines = [f"{lost} of {len(self.table)} clips were not made; they count in no mean."] if lost else []
+        done = self.table[self.table["status"] == "done"]
+        marks = {name: done[f"metric_{name}"].tolist() for name in MARKS if f"metric_{name}" in done}
+        flaws = Counter(flaw(dict(zip(marks, row, strict=True))) for row in zip(*marks.values(), strict=True))
+        if words := [f"{count} {word}" for word, count in flaws.items() if word]:
+            lines.append(f"No clips at all, so in no ranking: {listed(words)} of {len(done)}.")
         kept = statistics.usable(np.fmax.reduce(self.found.y, axis=-1)[..., None])[1] if self.found.y.size else []
         gone = [
             f"{axis.name} {self.texts[axis.name][value]}"
@@ -334,7 +343,8 @@ class SweepSentences:
             sizes = []
             for effect in rest:
                 size = least_found(settings, blocks, effect.metric == f"metric_{self.asked}") * effect.spread
-                sizes.append(f"{in_line(effect.metric)} ({number(size)}{self._unit(effect.metric)})")
+                amount = f" ({number(size)}{self._unit(effect.metric)})" if math.isfinite(size) else ""
+                sizes.append(in_line(effect.metric) + amount)
             parts.append(f"along {axis.name} in {listed(sizes)}")
         if parts:
             lines.append(

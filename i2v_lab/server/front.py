@@ -65,12 +65,16 @@ class WithoutToken(Matcher):
         return None if has_token(JupyterHandler(self.web_app, request)) else {}
 
 
+@web.stream_request_body
 class Refused(JupyterHandler):  # type: ignore[misc]
-    """403, with a page that asks for the token."""
+    """403, with a page that asks for the token, at once: the body that follows is kept nowhere."""
 
     async def prepare(self, *, _redirect_to_login: bool = True) -> None:
         self.current_user = self._jupyter_current_user = None
         raise web.HTTPError(403)
+
+    def data_received(self, chunk: bytes) -> None:
+        """It was answered."""
 
 
 class Redirect(JupyterHandler):  # type: ignore[misc]

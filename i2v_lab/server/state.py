@@ -55,6 +55,8 @@ class ApiState:
         except QueueFull:
             raise self._full() from None
         self.runner.wake()
+        if self.runner.status(job.id) is None:  # the database was lost at this very moment
+            self.runner.jobs.restore([job])
         return job
 
     def _full(self) -> ApiError:

@@ -12,7 +12,6 @@ from importlib.resources import files
 from typing import Any
 
 from i2v_lab.clip.params import Advice
-from i2v_lab.cost.timing import duration
 from i2v_lab.errors import PROCESS_ENDED, STOPPED_BY_HAND, InputError
 from i2v_lab.jobs import DIED
 from i2v_lab.statistics.power import Outlook
@@ -96,15 +95,15 @@ class Strings:
         translated = self.say(advice.what)
         return translated if translated != advice.what else f"{advice.what}: {advice.why}; {advice.remedy}"
 
-    def plan(self, counts: dict[str, int], cells: int, seconds: float | None, size: float | None) -> str:
-        """The plan of a sweep in a line."""
+    def plan(self, counts: dict[str, int], cells: int, time: str, size: float | None) -> str:
+        """The plan of a sweep in a line; size: bytes of the clips to run, None where they and the time are not known."""
         counted = ", ".join(f"{count} {self(state.replace(' ', '_'))}" for state, count in counts.items())
         line = self("plan").format(cells=cells, counts=counted)
         if not counts.keys() - {"done"}:
             return line
-        if seconds is None or size is None:
+        if size is None:
             return line + self("plan_unknown")
-        return line + self("plan_time").format(time=duration(seconds), size=size / 1e6)
+        return line + self("plan_time").format(time=time, size=size / 1e6)
 
     def can_show(self, outlook: Sequence[Outlook]) -> str:
         """What a sweep can show, in a line."""

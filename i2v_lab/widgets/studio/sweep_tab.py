@@ -184,7 +184,7 @@ class SweepTab:
         self.planned = planned
         self.run.disabled = not planned.to_run() or job is not None
         self.play.disabled = not any(item.state == "done" for item in planned.cells)
-        line = self.strings.plan(planned.counts, len(planned.cells), *planned.expected())
+        line = self.strings.plan(planned.counts, len(planned.cells), planned.time(), planned.expected()[1])
         self.message.value = escape(f"{line}.{self.strings.can_show(outlook(*planned.settings(), planned.sweep.metric))}")
         self._fill(planned, job)
 
