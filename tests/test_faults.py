@@ -208,7 +208,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     subprocess.run(["umount", "--lazy", folder], check=False, capture_output=True)
 
 
-LARGE = {"image": "sample:cat", "prompt": "zoom in", "model": "fake", "resolution": "512x512", "num_frames": "24"}
+LARGE = {"image": "sample:cat", "prompt": "zoom in", "model": "fake", "resolution": "256x256", "num_frames": "16"}
 
 
 @pytest.mark.slow
@@ -225,7 +225,7 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_finished(
         name, ["sweep", "--name", "x", *bases(LARGE), "--axis", "seed=1..6 step 1", *([] if name == "sweep" else ["--no-report"])]
     )
     env = {"I2V_LAB_LOG__DIRECTORY": str(tmp_path / "logs"), "I2V_LAB_OUTPUT__DIRECTORY": str(folder / "results")}
-    first = i2v_lab(*words, env=env, measure=False)
+    first = i2v_lab(*words, env=env)
     said = first.stdout + first.stderr
     assert "Traceback" not in said and "unexpected" not in said and "whole MP4" not in said, said
     if first.returncode:
@@ -233,7 +233,7 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_finished(
         assert "full" in first.stderr and str(folder) in first.stderr
     kept = {path: path.read_bytes() for path in (folder / "results" / "clips").glob("*")}
     disk("200m")
-    again = i2v_lab(*words, env=env, measure=False)
+    again = i2v_lab(*words, env=env)
     assert again.returncode == 0, again.stderr
     assert {path: path.read_bytes() for path in kept} == kept
     store = Store(folder / "results")
