@@ -176,7 +176,7 @@ def test_each_finding_is_a_sentence_made_from_the_numbers():
     agreement, motion, flicker, unseen = sentences
     assert "rises with guidance_scale: 0.097 at 1, 0.491 at 5, 0.893 at 9" in agreement and "(p < 0.001)" in agreement
     assert "changes by +0.796 (+0.786 to +0.807)" in agreement and "each setting can be told from each" in agreement
-    assert motion.startswith("Motion falls") and "Large enough to see (from 0.06 % of the width/s on)" in motion
+    assert motion.startswith("Motion falls") and "Large enough to see (from 0.1 % of the width/s on)" in motion
     assert "A clip that does not move has the best value" in flicker
     assert unseen.startswith("No change seen along guidance_scale in sharpness (") and "in 8 of 10 such sweeps" in unseen
     assert "p = 0" not in report.findings(table_of(noisy), AXES)._repr_html_().replace("p = 0.", "")

@@ -181,13 +181,16 @@ def write_rate(fps: int):
 
 def test_clips_of_all_sizes_are_measured_at_one():
     sizes = {side: measure_frames(panned(16, 8, side=side), fps=8, prompt="camera panning left") for side in (128, 256, 512)}
-    for name, near in (("motion", 0.1), ("temporal_flickering", 0.01), ("warping_error", 0.5), ("smoothness", 0.02),
+    for name, near in (("motion", 0.03), ("temporal_flickering", 0.01), ("warping_error", 0.5), ("smoothness", 0.02),
                        ("prompt_agreement", 0.02)):  # fmt: skip
         values = [found[name] for found in sizes.values()]
         assert max(values) - min(values) <= near * abs(max(values)), name
     sharp = [sizes[side]["sharpness"] for side in (256, 512)]
     assert sharp[0] == pytest.approx(sharp[1], rel=0.35) and sizes[128]["sharpness"] < 0.5 * sharp[0]  # enlarged, it is blurred
-    assert all("size" not in METRICS[name].depends_on for name in ("motion", "temporal_flickering", "warping_error", "sharpness"))
+    # What is alike within 3 % may be compared over sizes, see visible.py; the rest may not.
+    assert {name: "size" in METRICS[name].depends_on for name in ("motion", "prompt_agreement", "sharpness", "warping_error")} == {
+        "motion": False, "prompt_agreement": False, "sharpness": True, "warping_error": True
+    }  # fmt: skip
     assert {part for metric in METRICS.values() for part in metric.depends_on} <= {"size", "fps", "num_frames", "codec"}
 
 
