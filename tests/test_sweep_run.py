@@ -18,6 +18,7 @@ from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.record import RunRecord, new_id
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import OutOfMemory, SweepError
+from i2v_lab.metrics import METRICS
 from i2v_lab.models.fake import FakeModel
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings
@@ -225,7 +226,7 @@ def test_a_plan_of_2000_cells_and_a_resume_that_finds_all_done_keep_nothing(stor
     planned = plan_sweep(sweep, store, settings)
     assert planned.counts == {"to do": 2000}
     store.clips.mkdir(parents=True)
-    like = RunRecord(id="-", status="done", model_name="fake", metrics={"motion": 0.0})
+    like = RunRecord(id="-", status="done", model_name="fake", metrics=dict.fromkeys(METRICS, 0.0))
     for item in planned.cells:
         (store.clips / f"{item.cell.number}.mp4").touch()
     store.save_many(

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from i2v_lab.clip.record import RunRecord, new_id
+from i2v_lab.metrics import METRICS
 from i2v_lab.report import notebook
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings
@@ -80,7 +81,7 @@ def two_thousand_cells(folder: Path) -> None:
     sweep = Sweep(name="many", base=base, axes={"seed": "1..2000 step 1"})
     plan_sweep(Sweep(name="warm", base=base), store, settings)
     print(f"{'plan of 2,000 cells, none done':<60} {seconds(lambda: plan_sweep(sweep, store, settings)):8.2f} s")
-    like = RunRecord(id="-", status="done", model_name="fake", metrics={"motion": 0.0})
+    like = RunRecord(id="-", status="done", model_name="fake", metrics=dict.fromkeys(METRICS, 0.0))
     records = []
     store.clips.mkdir(parents=True)
     for item in plan_sweep(sweep, store, settings).cells:

@@ -61,14 +61,13 @@ def test_a_clip_from_a_photograph(front, jupyter, place, page, open_page, photog
     assert str(place / "results" / record.clip) in page.locator(".i2vs-facts code").inner_text()
 
     # Stop, then everything back by a click on the first clip.
+    # In Voilà a second page, with a kernel of its own, shows the running clip and can stop it.
+    second = studio if front == "lab" else in_voila(jupyter, open_page()[0], path)
     studio.enter("seed", "1")
     studio.enter("num_inference_steps", "1000")
     studio.generate()
     studio.wait_for_step(2)
-    second = studio
-    if front == "voila":  # a second page, with a kernel of its own, shows the running clip and can stop it
-        second = in_voila(jupyter, open_page()[0], path)
-        second.wait_for_step(2)
+    second.wait_for_step(2)
     second.button("Stop").click()
     expect(studio.cards("stopped")).to_have_count(1, timeout=WAIT)
     stopped = Store(place / "results").records()[-1]
