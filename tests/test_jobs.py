@@ -312,3 +312,12 @@ def test_two_runners_share_a_folder_and_make_each_job_once(tmp_path):
     assert runners[0].jobs.owner == runners[1].jobs.owner == own_name()
     for runner in runners:
         runner.close()
+
+
+def test_a_job_that_is_done_without_a_result_counts_in_no_rate(tmp_path):
+    jobs = JobRunner(Store(tmp_path), settings_of(tmp_path)).jobs
+    added = jobs.add_clip(params())
+    taken = jobs.claim(own_name())
+    assert taken and taken.id == added.id
+    assert jobs.end(taken, "done")
+    assert jobs.rate() is None

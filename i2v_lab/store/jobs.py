@@ -257,10 +257,11 @@ class Jobs:
         return int(self._value("SELECT COALESCE(MAX(number), 0) FROM jobs WHERE worker <> ''"))
 
     def rate(self) -> float | None:
-        """Seconds for a unit of work, from the newest done clips; None before the first."""
+        """Seconds for a unit of work, from the newest done clips; None before the first. A job found done after a kill has no result."""
         found = self._value(
             "SELECT SUM(finished - started) / SUM(work) FROM (SELECT * FROM jobs WHERE state = 'done' AND kind = 'clip' "  # noqa: S608
-            f"AND json_extract(result, '$.made_before') = 0 ORDER BY finished DESC LIMIT {RATED_JOBS})"
+            "AND CASE WHEN json_valid(result) THEN json_extract(result, '$.made_before') END = 0 "
+            f"ORDER BY finished DESC LIMIT {RATED_JOBS})"
         )
         return found or None
 
