@@ -198,7 +198,7 @@ def _papermill(path: Path, output: Path, given: dict[str, str]) -> str:
         # Sockets in a folder that only this user can open, in place of ports; the names of sockets are short.
         transport = "ipc" if os.name == "posix" and len(str(private)) < SOCKET_MAX else "tcp"
         options = {"config": Config(KernelManager={"transport": transport, "connection_file": f"{private}/kernel.json"}),
-                   "kernel_manager_class": Kernel, "extra_arguments": ["--InteractiveShellApp.ignore_cwd=True"],
+                   "kernel_manager_class": Kernel, "extra_arguments": ["--InteractiveShellApp.ignore_cwd=True", "--IPKernelApp.log_level=40"],
                    "shutdown_kernel": "immediate", "store_widget_state": False, "progress_bar": False}  # fmt: skip
         logging.getLogger("papermill").setLevel(logging.ERROR)
         problem = ""
