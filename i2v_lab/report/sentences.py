@@ -90,6 +90,7 @@ class SweepSentences:
         self.skip = {column: not_over(column) & names for column in found.metrics}
 
     def sentences(self) -> list[str]:
+        """All sentences of the report, in order: what it rests on, what is missing, what was found, what was not."""
         blocks, missing = len(self.found.blocks), self._missing()
         if self.found.fixed:
             return [self._head(tested=False), *missing, *self._fixed()]

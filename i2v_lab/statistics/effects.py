@@ -87,6 +87,7 @@ class Effect:
 
     @property
     def claimed(self) -> bool:
+        """Whether the report says that it is real."""
         return self.p <= 1 - LEVEL + ROUNDING
 
 
