@@ -174,12 +174,13 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
 def test_a_folder_that_is_closed(tmp_path: Path) -> None:
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o555)
+    shown = moving(2)
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)  # root may write everywhere
     try:
         with pytest.raises(WriteError, match=r"cannot write into .*\(Permission denied\): choose another folder with --output-dir"):
-            video.write(moving(2), folder, stem="clip", fps=Fraction(8))
+            video.write(shown, folder, stem="clip", fps=Fraction(8))
     finally:
         os.seteuid(user)
     assert nothing_left(folder)
