@@ -40,7 +40,10 @@ from PIL import Image
 from warm import Warm, must_be_cold
 
 from i2v_lab.cli import main
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import sample_path
+from i2v_lab.settings import Settings
+from i2v_lab.store import Store
 
 # Files, or beginnings of their paths, that take longest, the longest first: two processes then end at nearly the same time.
 LONGEST = (
@@ -101,6 +104,30 @@ def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pictures") / "my coffee.jpg"
     Image.open(sample_path("coffee")).convert("RGB").save(path, quality=92)
     return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty output folder, results/ in tmp_path."""
+    return Store(tmp_path / "results")
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """The settings of nobody: all defaults."""
+    return Settings()
+
+
+@pytest.fixture
+def params(photograph: Path) -> ClipParams:
+    """A small clip of the fake model."""
+    return ClipParams(model="fake", image=str(photograph), prompt="zoom in", resolution="64x96", num_frames=3)
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder is tmp_path."""
+    monkeypatch.chdir(tmp_path)
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

@@ -27,6 +27,8 @@ from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 
+pytestmark = pytest.mark.usefixtures("empty_folder")
+
 CPU = Settings(device="cpu")
 CUDA_SAYS = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8 GiB.")
 CPU_SAYS = RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
@@ -47,16 +49,6 @@ def loaded(folder: Path) -> I2VGenXL:
 def model(loaded: I2VGenXL) -> I2VGenXL:
     loaded.use_tier(0)
     return loaded
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results")
 
 
 @pytest.fixture

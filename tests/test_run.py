@@ -28,6 +28,8 @@ from i2v_lab.run import restore, run_clip, runs
 from i2v_lab.settings import Output, Settings
 from i2v_lab.store import Store
 
+pytestmark = pytest.mark.usefixtures("empty_folder")
+
 
 class Odd(FakeModel):
     """The fake model with another way to make the frames."""
@@ -47,21 +49,6 @@ def fail(error: BaseException) -> Odd:
         raise error
 
     return Odd(act)
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results")
-
-
-@pytest.fixture
-def params(photograph: Path) -> ClipParams:
-    return ClipParams(model="fake", image=str(photograph), prompt="zoom in", resolution="64x96", num_frames=3)
 
 
 SETTINGS = Settings()

@@ -22,20 +22,7 @@ from i2v_lab.run import restore, run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results")
-
-
-@pytest.fixture
-def params(photograph: Path) -> ClipParams:
-    return ClipParams(model="fake", image=str(photograph), prompt="zoom in", resolution="64x96", num_frames=3)
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 SETTINGS = Settings()

@@ -21,12 +21,6 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import COLUMNS, RunRecord, new_id
 from i2v_lab.store import Store
 
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results")
-
-
 # What goes in comes out
 
 

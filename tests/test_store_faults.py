@@ -24,11 +24,6 @@ from i2v_lab.store import Store
 pytest_plugins = ("disks",)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results")
-
-
 # Several at once, and what others left
 
 

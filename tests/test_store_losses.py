@@ -30,11 +30,6 @@ from i2v_lab.widgets.compare import compare
 pytest_plugins = ("disks",)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results")
-
-
 def made(folder: Path, number: int = 1) -> list[RunRecord]:
     """Clips of the fake model in this output folder."""
     settings = Settings(output=Output(directory=folder))

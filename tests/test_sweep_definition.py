@@ -29,16 +29,6 @@ from i2v_lab.sweep.sweep_plan import params_json
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results")
-
-
-@pytest.fixture
-def settings() -> Settings:
-    return Settings()
-
-
 @pytest.mark.parametrize(("text", "expected"), [
     ("0..1 step 0.4", [0, 0.4, 0.8]),
     ("6..16 step 2", [6, 8, 10, 12, 14, 16]),

@@ -37,16 +37,6 @@ from i2v_lab.sweep import (
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results")
-
-
-@pytest.fixture
-def settings() -> Settings:
-    return Settings()
-
-
 def test_the_plan_says_what_is_done_what_cannot_run_and_how_long_it_takes(store: Store, settings: Settings, tmp_path: Path) -> None:
     base = ClipParams(**TINY)
     run_clip(base, None, store, settings=settings)

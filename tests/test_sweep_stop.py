@@ -34,16 +34,6 @@ from i2v_lab.sweep.stop import stop_on_signals
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results")
-
-
-@pytest.fixture
-def settings() -> Settings:
-    return Settings()
-
-
 def test_stop_after_this_cell_leaves_no_half_cell(store: Store, settings: Settings) -> None:
     sweep = tiny(axes={"seed": "1..4 step 1"})
     result = run_sweep(sweep, store, settings=settings, progress=StopAt(3, before=True))
