@@ -38,7 +38,7 @@ def measure(model: I2VGenXL, params: ClipParams) -> tuple[dict[str, int], Meter]
     picture, stages, meter = open_picture(params.image), Stages(), Meter("cpu")
     with meter, profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
         model.generate(picture, params, Listeners(stages, meter))
-    events = profiled.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = profiled.profiler.kineto_results.events()
     changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
     peaks, held = dict.fromkeys(stages.began, 0), 0
     for moment, size in changes:

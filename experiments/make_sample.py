@@ -45,11 +45,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="i2v-lab-sample-") as folder:
         store = Store(Path(folder) / "results")
         (made,) = execute([load_sweep(HERE / "sample.yaml")], store, Settings())
-        if made.problem or set(made.counts) != {"done"}:
-            print(f"the sample was not made: {made.problem or made.counts}", file=sys.stderr)
+        result = made.result
+        if made.problem or not result.complete:
+            print(f"the sample was not made: {made.problem or result.counts}", file=sys.stderr)
             return 1
-        portable_table(store.runs(sweep=made.folder.name), store.directory).to_csv(made.folder / "table.csv", index=False)
-        files = [made.folder / name for name in FILES]
+        portable_table(result.table(), store.directory).to_csv(result.folder / "table.csv", index=False)
+        files = [result.folder / name for name in FILES]
         user = getpass.getuser()
         host = socket.gethostname()
         # A short host name is a part of many words.
