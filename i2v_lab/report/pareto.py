@@ -89,6 +89,7 @@ def pareto_plot(
     panel.set_xlabel("time per clip, model loaded (s)" if cost == "seconds" else f"{statistics.peak_memory(table)[1]} (GiB)")
     panel.set_ylabel(metric_label(name))
     panel.set_xlim(0, 1.35 * float(found["cost"].max()) or 1)
+    panel.margins(y=0.12)  # a label is below its point
     tidy(panel)
     panel.legend(loc="best", frameon=False, fontsize=8)
     return figure
