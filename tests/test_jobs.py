@@ -195,7 +195,7 @@ def test_a_sweep_is_a_job_and_stops_after_a_cell(runner):
     result = json.loads(found.result)
     assert (result["counts"], json.loads(found.status)["done"]) == ({"done": 6}, 6)
     assert runner.store.runs(sweep=result["sweep"])["prompt"].tolist().count("# 'c'\n{x}") == 3
-    base = long(num_frames=128, num_inference_steps=250).plain()
+    base = long(num_frames=64, num_inference_steps=250).plain()
     slow = _add(runner, Sweep(name="slow", base=base, axes={"seed": "0..9 step 1"}))
     with held(runner.jobs, slow):
         assert runner.stop(slow.id, "stopped by hand", "cell").state == "running"

@@ -81,7 +81,7 @@ def test_a_run_that_was_done_when_its_worker_died_is_done(own_server, tmp_path):
 
 
 def test_a_server_ends_though_somebody_follows_a_clip(own_server, monkeypatch):
-    server = own_server()
+    server = own_server(I2V_LAB_SERVER__STOP_SECONDS="1")
     with server.device_taken(monkeypatch):
         id = server.ask(seed=1)
         stream = server.get(f"/api/clips/{id}/events", stream=True)
