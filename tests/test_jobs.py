@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from held import suspend
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import Stop
@@ -91,7 +92,7 @@ def held(jobs: Jobs, job: Job) -> Iterator[psutil.Process]:
 
     until(begun)
     worker = psutil.Process(int(jobs.get(job.id).worker.split(":")[1]))  # type: ignore[union-attr]
-    worker.suspend()
+    suspend(worker, jobs.database.file)
     try:
         yield worker
     finally:

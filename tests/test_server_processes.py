@@ -17,6 +17,7 @@ import psutil
 import pytest
 import requests
 from conftest import start as start_command
+from held import suspend
 from servers import TOKEN, Server, jobs_of, wait_for
 
 from i2v_lab.clip.params import ClipParams
@@ -32,7 +33,7 @@ def hold_a_clip(server):
     id = server.ask(model="closed-form", resolution="256p", num_frames=256, num_inference_steps=1000)
     wait_for(lambda: server.job(id)["stage"] == "denoise" and server.job(id)["step"] > 0, lambda: str(server.job(id)))
     (worker,) = server.workers()
-    worker.suspend()
+    suspend(worker, server.folder / "results" / "runs.db")
     return id, worker
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from held import suspend
 from playwright.sync_api import Locator, Page
 
 from browser.servers import Server
@@ -122,13 +123,13 @@ def in_voila(server: Server, page: Page, path: str) -> StudioPage:
 
 
 @contextmanager
-def workers_held(above: int) -> Iterator[None]:
-    """Hold the processes that make clips, all below process `above`: on any machine, the clip of now is still being made."""
+def workers_held(above: int, database: Path) -> Iterator[None]:
+    """Hold the processes that make clips, all below process `above`: the clip of now is still being made."""
     below = psutil.Process(above).children(recursive=True)
     workers = [process for process in below if "i2v_lab.jobs.worker" in process.cmdline()]
     assert workers
     for process in workers:
-        process.suspend()
+        suspend(process, database)
     try:
         yield
     finally:

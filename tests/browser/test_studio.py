@@ -44,7 +44,7 @@ def test_a_clip_from_a_photograph(front, jupyter, place, page, open_page, photog
     studio.generate()
     expect(page.locator(".i2vs-left .i2vs-primary")).to_have_text("Queue another", timeout=WAIT)
     studio.wait_for_step(0)
-    with workers_held(jupyter.pid):
+    with workers_held(jupyter.pid, place / "results" / "runs.db"):
         expect(page.locator(".i2vs-left-time")).to_have_text(re.compile("left$"), timeout=WAIT)
         if run:  # the kernel is free while a clip is made
             assert run(BUSY).strip() == "True 42"
@@ -152,7 +152,7 @@ def test_a_closed_page_loses_nothing_and_another_waits_its_turn(voila, place, op
     studio.generate()
     studio.wait_for_step(0)
     store = Store(place / "results")
-    with workers_held(voila.pid):
+    with workers_held(voila.pid, place / "results" / "runs.db"):
         page.close(run_before_unload=True)
         assert [record.status for record in store.records()] == ["running"]
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(place))

@@ -1,0 +1,23 @@
+"""Hold another process at a point: on any machine, what it does is still going on."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+
+
+def suspend(process: psutil.Process, database: Path) -> None:
+    """Suspend a process where it is not writing into the database: otherwise nobody else could write."""
+    while True:
+        process.suspend()
+        while process.status() != psutil.STATUS_STOPPED:
+            pass
+        with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError:
+                process.resume()
