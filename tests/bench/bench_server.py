@@ -51,7 +51,7 @@ def client(number: int, server: Server, until: float) -> None:
         seed = 0
         while time.monotonic() < until:
             seed += 1
-            body = {
+            body: dict[str, str | int] = {
                 "image": data_url(picture(number)),
                 "resolution": "64x64",
                 "num_frames": 2,
