@@ -145,13 +145,15 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 def faults(error: ValidationError, model: type[BaseModel]) -> list[tuple[str, Message]]:
     """Each fault of a pydantic error: (field, message). The code is that of our own check, otherwise pydantic's error type."""
-    found = []
+    found: list[tuple[str, Message]] = []
     for item in error.errors():
         *above, last = (_name(part) for part in item["loc"]) if item["loc"] else ("",)
         context = item.get("ctx", {})
         values = {**context, "input": short(item["input"])}
         if item["type"] == "extra_forbidden":
             text = f"unknown name; {meant(last, _fields_below(model, above))}"
+            if any(before.endswith(text.partition("; ")[2]) for _, before in found):
+                text = "unknown name"  # the names that are known were listed already
         elif item["type"] == "missing":
             text = "missing"
         else:

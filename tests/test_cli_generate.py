@@ -105,7 +105,7 @@ def test_a_missing_picture_is_a_failed_run_and_one_line(i2v_lab, tmp_path):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (("--image", "x", "--num-frames", "0", "--seed", "-1", "--fps", "abc"), ["num_frames", "seed", "fps"]),
+        (("--image", "x", "--num-frames", "0", "--seed", "-2", "--fps", "abc"), ["num_frames", "seed", "fps"]),
         (("--num-frames", "many", "--guidance-scale", "nan"), ["image: missing", "num_frames", "guidance_scale"]),
         (("--image", "x", "--preset", "best"), ["preset: expected quick"]),
         (("--image", "x", "--format", "avi"), ["output.format"]),

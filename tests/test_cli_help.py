@@ -10,6 +10,7 @@ from typing import Any
 
 import typer.main
 
+from i2v_lab import models
 from i2v_lab.cli.app import app
 from i2v_lab.clip.params import ClipParams
 
@@ -22,14 +23,14 @@ def test_every_field_of_clip_params_is_an_option_with_unit_range_and_default():
         assert help.startswith(about["description"])
         if about.get("unit"):
             assert f"({about['unit']})" in help
-        if about.get("default", "") != "":
+        if about.get("default", "") not in ("", None):
             assert f"[default: {about['default']}]" in help
         for choice in about.get("enum", ()):
             assert choice in help
-    assert ", 2 to 256 (frames) [default: 16]" in options["--num-frames"]
+    assert ", 2 to 257 (frames) [default: 16]" in options["--num-frames"]
     assert ", 1 to 120 (frames/s) [default: 8]" in options["--fps"]
     assert ", 0 to 50 [default: 9.0]" in options["--guidance-scale"]
-    assert "0 or more [default: 0]" in options["--seed"]
+    assert "-1 or more [default: 0]" in options["--seed"]
     assert options["--image"].endswith("[required]")
 
 
@@ -50,7 +51,8 @@ def test_the_module_is_the_command_and_its_help_loads_nothing_heavy(tmp_path):
 
 def test_models_lists_families_with_licences(inside):
     found = {row["model"]: row for row in json.loads(inside("models", "--json").stdout)}
-    assert set(found) == {"closed-form", "i2vgen-xl"}
+    assert list(found)[:3] == ["closed-form", "i2vgen-xl", "wan2.2-ti2v-5b"]
+    assert len(found) == len(models.LISTED)
     assert found["closed-form"]["licence"] == "Apache-2.0"
     assert "quick" in found["i2vgen-xl"]["presets"]
     text = inside("models").stdout

@@ -152,7 +152,7 @@ def test_what_a_sweep_can_show_is_said_before_it_runs(tmp_path):
     assert least_found(5, 3) == 3.4 and least_found(2, 5) == math.inf and least_found(5, 40) == least_found(5, 10) / 2
     assert outlook_line([("fps", 2)], 3) == "fps, 2 settings, 3 seeds: can show nothing; 6 seeds can"
     sweep = Sweep(base={"image": "sample:coffee"}, axes={"guidance_scale": [1, 3, 6, 9, 12]}, seeds=[0, 1, 2], metric="motion")
-    plan = plan_sweep(sweep.with_default_model("fake"), Store(tmp_path))
+    plan = plan_sweep(sweep.with_defaults("fake"), Store(tmp_path))
     line = outlook_line(*plan.settings(), sweep.metric)
     assert line == "guidance_scale, 5 settings, 3 seeds: changes above 2.2 standard deviations; 6 seeds: 1.5 (of motion)"
     own = [cell.params.seed for cell in with_seeds(sweep, 5).cells() if cell.params.guidance_scale == 1]

@@ -309,11 +309,13 @@ def test_another_format_is_another_clip(params, store):
 CHANGES: dict[str, Any] = {
     "prompt": "zoom out", "negative_prompt": "blur", "resolution": "96x64", "num_frames": 4, "fps": Fraction(24000, 1001),
     "condition_fps": 8, "num_inference_steps": 49, "guidance_scale": 9.5, "seed": 1, "scheduler": "euler",
+    "flow_shift": 3.0, "guidance_scale_2": 4.0, "true_cfg_scale": 1.5, "min_guidance_scale": 1.0, "motion_bucket_id": 127,
+    "noise_aug_strength": 0.02, "decode_timestep": 0.05, "decode_noise_scale": 0.025, "image_cond_noise_scale": 0.15, "lora": "a:0.8",
 }  # fmt: skip
 
 
 def test_the_key_changes_with_each_field_that_decides_the_clip(params, photograph):
-    assert set(CHANGES) == set(ClipParams.model_fields) - {"image", "model", "dtype"}
+    assert set(CHANGES) == set(ClipParams.model_fields) - {"image", "model", "dtype", "seconds"}
     picture, model = open_picture(photograph), FakeModel()
     keys = {clip_key(params.replace(**{name: value}), picture.sha256, model) for name, value in CHANGES.items()}
     assert len(keys) == len(CHANGES)  # fps decides no pixel, so one of them is that of the params

@@ -113,7 +113,7 @@ def test_a_picture_outside_is_not_opened_whatever_the_clip_says(photograph, tmp_
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"num_frames": 10**9}, "num_frames: input should be less than or equal to 256"),
+        ({"num_frames": 10**9}, "num_frames: input should be less than or equal to 257"),
         ({"prompt": "a" * 100_000}, "prompt: string should have at most 2000 characters"),
         ({"guidance_scale": "[red]much"}, "guidance_scale"),
         ({"self": 1}, "self: unknown name"),

@@ -91,7 +91,7 @@ def test_every_field_has_a_control_made_from_its_schema():
     frames, guidance, seed = controls["num_frames"], controls["guidance_scale"], controls["seed"]
     assert [stop for _, stop in guidance.slider.options] == [number / 2 for number in range(101)]
     values = [stop for _, stop in frames.slider.options]
-    assert (values[0], values[-1]) == (2, 256)
+    assert (values[0], values[-1]) == (2, 257)
     assert {8, 16, 24, 32} <= set(values)
     assert seed.slider is None
     assert controls["scheduler"].entry.options[0] == "ddim"
@@ -112,7 +112,7 @@ def test_an_entry_is_never_clamped_and_its_fault_is_shown_at_its_field():
     controls.set({"image": "sample:coffee", "num_frames": "999", "fps": "24000/1001"})
     assert controls.params() is None
     assert controls["num_frames"].value == "999"
-    assert "less than or equal to 256" in controls["num_frames"].fault.value
+    assert "less than or equal to 257" in controls["num_frames"].fault.value
     assert controls["fps"].fault.value == ""
     controls.set({"guidance_scale": 7.12345678})
     assert controls.values()["guidance_scale"] == "7.12345678"
@@ -349,11 +349,11 @@ def test_messages_of_other_modules_are_translated_by_their_code(tmp_path):
     assert (missing.value.code, missing.value.values) == ("picture.not_found", {"name": str(tmp_path / "no.png")})
     assert chinese.say(missing.value.message).endswith("no.png：没有这个文件；请检查路径，或用 sample:coffee")
     assert english.say(missing.value.message) == str(missing.value)
-    values = {"image": "x", "num_frames": "999", "seed": "-1", "guidance_scale": "a lot", "resolution": "7x7", "fps": "1000"}
+    values = {"image": "x", "num_frames": "999", "seed": "-2", "guidance_scale": "a lot", "resolution": "7x7", "fps": "1000"}
     _, faults = check(values)
     assert {name: chinese.say(fault) for name, fault in faults.items()} == {
-        "num_frames": "应不大于 256，得到 '999'",
-        "seed": "应不小于 0，得到 '-1'",
+        "num_frames": "应不大于 257，得到 '999'",
+        "seed": "应不小于 -1，得到 '-2'",
         "guidance_scale": "应为数字，得到 'a lot'",
         "resolution": "边长应为 64 到 2048 像素，得到 '7x7'",
         "fps": faults["fps"],  # has no code, and stays English

@@ -207,8 +207,8 @@ def _again(
     clip: Path, settings: Settings, progress: Progress, image: str | None, model: str | None, tier: int | None, as_json: bool,
     format: str | None,
 ) -> int:  # fmt: skip
+    from i2v_lab import models
     from i2v_lab.clip.video import FORMATS
-    from i2v_lab.models.memory.tiers import changes_pixels
     from i2v_lab.run import restore
     from i2v_lab.settings import load_settings
     from i2v_lab.store import Store
@@ -217,7 +217,7 @@ def _again(
     output = {**dict(settings.output), "format": format or (own if own in FORMATS else settings.output.format)}
     settings = load_settings(output=output, device=settings.device)
     params, before = restore(clip, Store(settings.output.directory), image, model)
-    if tier is None and before.get("actual_tier") in (5, 6) and changes_pixels(5, params.height, params.width):
+    if tier is None and before.get("actual_tier") in (5, 6) and models.find(params.model)[0].pixel_changes(5, params):
         tier = 5  # decoded in tiles: only so it is the same clip
     record, _ = _make(params, settings, progress, force=True, tier=tier)
     if record.status != "done":

@@ -106,10 +106,14 @@ def _option(name: str, about: dict[str, Any]) -> Any:
     Values are taken as text: ClipParams reads them, and names all that is wrong in one line.
     """
     limits = {**about, **about.get("anyOf", [{}])[0]}
+    from i2v_lab.clip.params import OPTIONAL
+
     help = str(about["description"])
     if "enum" in about:
         help += f"; one of {', '.join(about['enum'])}"
-    if "minimum" in limits:
+    if "exclusiveMinimum" in limits:
+        help += f", above {limits['exclusiveMinimum']} to {limits['maximum']}"
+    elif "minimum" in limits:
         help += f", {limits['minimum']} " + (f"to {limits['maximum']}" if limits["maximum"] < 2**31 else "or more")
     if "maxLength" in about and "minLength" not in about:  # a path needs no such remark
         help += f", up to {about['maxLength']} characters"
@@ -117,7 +121,9 @@ def _option(name: str, about: dict[str, Any]) -> Any:
         help += f" ({about['unit']})"
     if "default" not in about:
         help += " [required]"
+    elif about["default"] is None:
+        help += " [default: the model's]" if name in OPTIONAL else ""
     elif about["default"] != "":
         help += f" [default: {about['default']}]"
-    kind = {"integer": "<int>", "number": "<number>"}.get(about.get("type", ""), "<text>")
+    kind = {"integer": "<int>", "number": "<number>"}.get(str(limits.get("type", "")) if name != "fps" else "", "<text>")
     return Annotated[str | None, typer.Option(f"--{name.replace('_', '-')}", help=help, metavar=kind, show_default=False)]

@@ -87,7 +87,7 @@ def _of_sweep(file: Path, settings: Settings) -> list[tuple[str, ClipParams]]:
     from i2v_lab.sweep import load_sweep
 
     shapes: dict[Any, tuple[list[int], ClipParams]] = {}
-    for cell in load_sweep(file).with_default_model(settings.model).cells():
+    for cell in load_sweep(file).with_defaults(settings.model).cells():
         params = cell.params
         shape = (params.model, params.dtype, params.resolution, params.num_frames, params.num_inference_steps,
                  params.guidance_scale > 1, params.scheduler, params.image)  # fmt: skip

@@ -65,7 +65,7 @@ def sweep(
             f"--name: a sweep file names its sweep, got --name {name} and {files[0]}; write name: {name} into the file"
         )
     found = [load_sweep(file) for file in files] if files else [Sweep(name=name or "sweep")]
-    sweeps = [with_options(item, axis or (), base or ()).with_default_model(settings.model) for item in found]
+    sweeps = [with_options(item, axis or (), base or ()).with_defaults(settings.model) for item in found]
     sweeps = [with_seeds(item, seeds) for item in sweeps] if seeds is not None else sweeps
     sweeps = [Sweep(**{**dict(item), "metric": metric}) for item in sweeps] if metric else sweeps
     for item in sweeps:

@@ -16,11 +16,20 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from i2v_lab.errors import Message, ParamsError, explain, faults
 
-Scheduler = Literal["ddim", "ddpm", "dpm++-2m", "dpm++-2s", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms", "lcm"]
+Scheduler = Literal[
+    "ddim", "ddpm", "dpm++-2m", "dpm++-2s", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms", "lcm", "deis"
+]
 DType = Literal["auto", "float32", "float16", "bfloat16"]
 
 SIDE_MIN, SIDE_MAX = 64, 2048  # pixels
-SQUARES = (256, 512, 768, 1024)  # what "256p" to "1024p" may say
+SQUARES = (256, 512, 768, 1024)  # what "256p" to "1024p" may say where a family has no sizes of its own
+NAMED = (*SQUARES, 480, 540, 576, 704, 720)  # that some family has a size for; models/resolve.py makes sizes of the names
+# Fields that only some families read.
+OPTIONAL = (
+    "prompt", "negative_prompt", "condition_fps", "flow_shift", "guidance_scale_2", "true_cfg_scale", "min_guidance_scale",
+    "motion_bucket_id", "noise_aug_strength", "decode_timestep", "decode_noise_scale", "image_cond_noise_scale", "lora",
+)  # fmt: skip
+AUTO = "auto"  # the resolution that follows the picture
 FPS_MIN, FPS_MAX = Fraction(1), Fraction(120)
 # The rates of NTSC television are thousandths of a whole number that people write in decimals.
 NTSC = {Fraction(text): Fraction(rate, 1001) for text, rate in (("23.976", 24000), ("29.97", 30000), ("59.94", 60000))}
@@ -55,11 +64,16 @@ Fps = Annotated[
 
 
 def parse_resolution(value: Any) -> str:
-    """Read a resolution: "512p" is 512x512, "704x1280" is height x width. Returns the one way to write it."""
-    expected = f"expected {', '.join(f'{side}p' for side in SQUARES)} or HEIGHTxWIDTH such as 704x1280"
+    """Read a resolution: "512p", "auto", or height x width such as "704x1280". Returns the one way to write it.
+
+    What a name stands for, a family says; see `models.resolve`. Until then a name is a square.
+    """
+    expected = f"expected auto, {', '.join(f'{side}p' for side in sorted(NAMED))} or HEIGHTxWIDTH such as 704x1280"
     text = f"{value}p" if isinstance(value, int) and not isinstance(value, bool) else str(value).strip().lower()
+    if text == AUTO:
+        return text
     if match := re.fullmatch(r"(\d{1,5})p?", text):
-        if int(match[1]) not in SQUARES:
+        if int(match[1]) not in NAMED:
             raise ValueError(Message(f"{expected}, got {value!r}", "resolution", input=repr(value)))
         return f"{match[1]}p"
     match = re.fullmatch(r"(\d{1,5})\s*[x×*]\s*(\d{1,5})", text)
@@ -73,8 +87,8 @@ def parse_resolution(value: Any) -> str:
 
 
 def resolution_size(resolution: str) -> tuple[int, int]:
-    """(height, width) in pixels of a resolution that `parse_resolution` returned."""
-    height, _, width = resolution.rstrip("p").partition("x")
+    """(height, width) in pixels of a resolution that `parse_resolution` returned; "auto" counts as 512p until it is resolved."""
+    height, _, width = resolution.replace(AUTO, "512p").rstrip("p").partition("x")
     return int(height), int(width or height)
 
 
@@ -93,7 +107,13 @@ class ClipParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
 
     model: Annotated[
-        str, _field("closed-form, i2vgen-xl, a checkpoint's folder or a hub id", basic=True, min_length=1, max_length=500)
+        str,
+        _field(
+            "a model family (i2v-lab models lists them), a checkpoint's folder or a hub id",
+            basic=True,
+            min_length=1,
+            max_length=500,
+        ),
     ] = "closed-form"
     image: Annotated[
         str,
@@ -106,9 +126,9 @@ class ClipParams(BaseModel):
     resolution: Annotated[
         str,
         BeforeValidator(parse_resolution),
-        _field("size of the clip: 256p, 512p, 768p, 1024p (squares) or HEIGHTxWIDTH", unit="px", basic=True),
+        _field("size of the clip: 480p, 512p, 720p and so on, auto (the picture's shape) or HEIGHTxWIDTH", unit="px", basic=True),
     ] = "512p"
-    num_frames: Annotated[int, _field("length of the clip", unit="frames", step=1, basic=True, ge=2, le=256)] = 16
+    num_frames: Annotated[int, _field("length of the clip", unit="frames", step=1, basic=True, ge=2, le=257)] = 16
     fps: Annotated[Fps, _field("playback rate of the file; 24000/1001 is exact", unit="frames/s", step=1)] = Fraction(8)
     condition_fps: Annotated[
         int,
@@ -123,9 +143,39 @@ class ClipParams(BaseModel):
             "how hard the prompt pulls; at 1 or below there is no guidance and one pass a step", step=0.5, basic=True, ge=0, le=50
         ),
     ] = 9.0
-    seed: Annotated[int, _field("decides all that is random", step=1, basic=True, ge=0, le=2**63 - 1)] = 0
+    seed: Annotated[
+        int, _field("decides all that is random; -1 draws one, and records it", step=1, basic=True, ge=-1, le=2**63 - 1)
+    ] = 0
     scheduler: Annotated[Scheduler, _field("how a denoising step is taken")] = "ddim"
-    dtype: Annotated[DType, _field("number format of the network; auto: float16 on CUDA, otherwise float32")] = "auto"
+    dtype: Annotated[DType, _field("number format of the network; auto: the family's own on CUDA, otherwise float32")] = "auto"
+    seconds: Annotated[
+        float | None, _field("length of the clip instead of num_frames: the nearest that the family makes", unit="s", gt=0, le=60)
+    ] = None
+    flow_shift: Annotated[float | None, _field("moves the steps of a flow model towards its noisy end", step=0.5, gt=0, le=30)] = (
+        None
+    )
+    guidance_scale_2: Annotated[
+        float | None, _field("guidance of the second expert, which does the low noise", step=0.5, ge=0, le=50)
+    ] = None
+    true_cfg_scale: Annotated[
+        float | None, _field("guidance with a second pass, where guidance_scale is an input of the network", step=0.5, ge=0, le=50)
+    ] = None
+    min_guidance_scale: Annotated[
+        float | None, _field("guidance of the first frame; it rises to guidance_scale at the last", step=0.5, ge=0, le=50)
+    ] = None
+    motion_bucket_id: Annotated[int | None, _field("how much should move", step=1, ge=0, le=255)] = None
+    noise_aug_strength: Annotated[
+        float | None, _field("noise added to the picture: more lets the clip leave it", step=0.01, ge=0, le=1)
+    ] = None
+    decode_timestep: Annotated[float | None, _field("the noise level that the VAE is told", step=0.01, ge=0, le=1)] = None
+    decode_noise_scale: Annotated[
+        float | None, _field("noise mixed into the latents before they are decoded", step=0.005, ge=0, le=1)
+    ] = None
+    image_cond_noise_scale: Annotated[float | None, _field("noise added to the picture at each step", step=0.05, ge=0, le=1)] = None
+    lora: Annotated[
+        str | None,
+        _field("LoRA files or hub ids with weights, such as style.safetensors:0.8; commas between several", max_length=2000),
+    ] = None
 
     def __init__(self, /, **fields: Any) -> None:
         try:
@@ -144,12 +194,16 @@ class ClipParams(BaseModel):
         return resolution_size(self.resolution)[1]
 
     def replace(self, **changes: Any) -> ClipParams:
-        """A copy with some fields changed, checked like a new one."""
-        return ClipParams(**{**self.plain(), **changes})
+        """A copy with some fields changed, checked like a new one. What was not given stays open for the family's default."""
+        return ClipParams(**{**self.given(), **changes})
 
     def plain(self) -> dict[str, Any]:
-        """The fields as JSON has them: numbers and strings."""
-        return self.model_dump(mode="json")
+        """The fields as JSON has them: numbers and strings; without those that are None."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def given(self) -> dict[str, Any]:
+        """As `plain`, of the fields that were given alone: for the others a family has defaults of its own (`models.resolve`)."""
+        return self.model_dump(mode="json", exclude_unset=True, exclude_none=True)
 
 
 @dataclass(frozen=True)

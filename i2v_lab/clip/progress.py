@@ -32,6 +32,9 @@ class Progress:
     def step(self, preview: Preview | None = None) -> None:
         """One step of the stage is done. `preview` is given where the model can show what it has so far."""
 
+    def pulse(self) -> None:
+        """Work goes on within a step; called some times a second, only so that a listener can raise Stop."""
+
     def waiting(self, line: str) -> None:
         """Another process has the device; `line` says which. Called several times a second."""
 
@@ -49,6 +52,10 @@ class Listeners(Progress):
     def step(self, preview: Preview | None = None) -> None:
         for listener in self.listeners:
             listener.step(preview)
+
+    def pulse(self) -> None:
+        for listener in self.listeners:
+            listener.pulse()
 
     def waiting(self, line: str) -> None:
         for listener in self.listeners:
@@ -68,4 +75,4 @@ class StopSwitch(Progress):
         if self.reason is not None:
             raise Stop(self.reason)
 
-    stage = step = waiting = _raise_if_asked
+    stage = step = pulse = waiting = _raise_if_asked

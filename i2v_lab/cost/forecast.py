@@ -177,7 +177,8 @@ class Forecaster:
             advise: look for what would fit, where it does not: some seconds for a large network.
             timed: predict the time as well.
         """
-        case = _Case(self, params, model, dtype)
+        case = _Case(self, models.resolve(params, kind=type(model) if model is not None else None), model, dtype)
+        params = case.params
         tiers = case.family.tiers(case.device)
         if tier is not None and tier not in tiers:
             raise ParamsError(
@@ -261,7 +262,7 @@ class _Case:
         self.device: str = getattr(known, "device", "") or forecaster.device or default_device()
         asked = dtype or params.dtype
         if asked == "auto":
-            asked = getattr(known, "dtype", "") or ("float16" if self.device.startswith("cuda") else "float32")
+            asked = getattr(known, "dtype", "") or (self.family.cuda_dtype if self.device.startswith("cuda") else "float32")
         self.dtype: str = asked
         self.budget = forecaster.budget_of(self.device)
         self.correction = forecaster.correction_of(self)

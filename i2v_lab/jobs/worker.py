@@ -94,6 +94,10 @@ class ClipProgress(JobProgress):
         if self.stop_reason or self._is_due():
             self._note_and_stop()
 
+    def pulse(self) -> None:
+        if self.stop_reason or self._is_due():
+            self._note_and_stop()
+
     def waiting(self, line: str) -> None:
         """Another process has the device."""
         if self.name != WAIT:

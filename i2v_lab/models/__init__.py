@@ -10,13 +10,15 @@ from i2v_lab.models.registry import (
     advice,
     family,
     find,
+    is_family,
     local_checkpoints,
     open,
     preset,
     unload,
 )
+from i2v_lab.models.resolve import resolve
 
 __all__ = [
-    "CHECKPOINTS", "CHECKPOINT_FOLDER", "FAMILIES", "LISTED", "Handle", "Identity", "advice", "family", "find", "local_checkpoints",
-    "open", "preset", "unload",
+    "CHECKPOINTS", "CHECKPOINT_FOLDER", "FAMILIES", "LISTED", "Handle", "Identity", "advice", "family", "find", "is_family", "local_checkpoints",
+    "open", "preset", "resolve", "unload",
 ]  # fmt: skip

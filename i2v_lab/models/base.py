@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 
-from i2v_lab.clip.params import Advice, ClipParams
+from i2v_lab.clip.params import OPTIONAL, SQUARES, Advice, ClipParams, Scheduler
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import UnsupportedParams
+from i2v_lab.models.frame_rule import FrameRule
+from i2v_lab.models.stock.families import FAMILIES as STOCK
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,15 @@ class VideoModel(Protocol):
         about: one sentence on what it is.
         licence: of the weights, or of the code where there are none.
         native_size: (height, width) in pixels that it is made for.
+        native_fps: frames a second that it is made for.
         size_multiple: height and width must be multiples of this, in pixels.
-        presets: quick, standard, high, extreme: fields of ClipParams.
+        sizes: what its users mean by "480p" and the like, {name: (height, width)}, wider than high.
+        fixed_size: whether it makes its native size alone.
+        frame_rule: which numbers of frames it makes.
+        reads: which fields of OPTIONAL it reads; the others must stay at their defaults.
+        schedulers: those that it works with.
+        cuda_dtype: the number format that "auto" means on CUDA.
+        presets: quick, standard, high, extreme: fields of ClipParams. "standard" is the family's default.
 
     Attributes of a loaded model:
         fingerprint: a text that changes with everything in the model that decides pixels.
@@ -62,7 +71,14 @@ class VideoModel(Protocol):
     about: ClassVar[str]
     licence: ClassVar[str]
     native_size: ClassVar[tuple[int, int]]
+    native_fps: ClassVar[int]
     size_multiple: ClassVar[int]
+    sizes: ClassVar[Mapping[str, tuple[int, int]]]
+    fixed_size: ClassVar[bool]
+    frame_rule: ClassVar[FrameRule]
+    reads: ClassVar[frozenset[str]]
+    schedulers: ClassVar[tuple[str, ...]]
+    cuda_dtype: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     fingerprint: str
@@ -81,6 +97,10 @@ class VideoModel(Protocol):
     @classmethod
     def tiers(cls, device: str) -> tuple[int, ...]:
         """The tiers of the memory ladder that this family has on a device, in the order they are tried."""
+
+    @classmethod
+    def pixel_changes(cls, tier: int, params: ClipParams) -> Mapping[str, str]:
+        """What a clip's key has to know of a tier, {what: how}: nothing where the pixels stay as they are on tier 0."""
 
     @classmethod
     def cost(
@@ -113,7 +133,24 @@ class VideoModel(Protocol):
         """
 
 
-class Weightless:
+class Own:
+    """What the families share that have a sampling loop of their own: closed-form, I2VGen-XL, fake."""
+
+    native_fps: ClassVar[int] = 8
+    sizes: ClassVar[Mapping[str, tuple[int, int]]] = {f"{side}p": (side, side) for side in SQUARES}
+    fixed_size: ClassVar[bool] = False
+    frame_rule: ClassVar[FrameRule] = FrameRule()
+    reads: ClassVar[frozenset[str]] = frozenset(("prompt", "negative_prompt", "condition_fps"))
+    schedulers: ClassVar[tuple[str, ...]] = tuple(name for name in get_args(Scheduler) if name != "deis")
+    cuda_dtype: ClassVar[str] = "float16"
+
+    @classmethod
+    def pixel_changes(cls, tier: int, params: ClipParams) -> Mapping[str, str]:
+        """See VideoModel.pixel_changes."""
+        return {}
+
+
+class Weightless(Own):
     """What families without weights share: they compute on the CPU, in float32, on tier 0 alone."""
 
     device = "cpu"
@@ -131,11 +168,30 @@ class Weightless:
             raise ValueError(f"tier: {type(self).__name__} has tier 0 alone, got {number}")
 
 
-def check_size(params: ClipParams, multiple: int, name: str) -> None:
-    """Raise UnsupportedParams, with the nearest size, unless height and width are multiples of `multiple`."""
-    height, width = params.height, params.width
+def check_common(kind: type[VideoModel], params: ClipParams) -> None:
+    """Raise UnsupportedParams, with the nearest that works: size, frames, scheduler, or a field that the family does not read."""
+    multiple, name, (height, width) = kind.size_multiple, kind.name, (params.height, params.width)
+    if kind.fixed_size and (height, width) != kind.native_size:
+        only = "x".join(map(str, kind.native_size))
+        raise UnsupportedParams(f"resolution: {name} makes {only} alone, got {height}x{width}; nearest: {only}")
     if height % multiple or width % multiple:
         near = "x".join(str(max(multiple, round(side / multiple) * multiple)) for side in (height, width))
         raise UnsupportedParams(
             f"resolution: {name} makes sizes in multiples of {multiple} pixels, got {height}x{width}; nearest: {near}"
         )
+    if (frames := kind.frame_rule.nearest(params.num_frames)) != params.num_frames:
+        raise UnsupportedParams(f"num_frames: {name} makes {kind.frame_rule}, got {params.num_frames}; nearest: {frames}")
+    if params.scheduler not in kind.schedulers:
+        raise UnsupportedParams(
+            f"scheduler: {name} works with {', '.join(kind.schedulers)}, got {params.scheduler}; nearest: {kind.schedulers[0]}"
+        )
+    for field in OPTIONAL:
+        if field not in kind.reads and (value := getattr(params, field)) != ClipParams.model_fields[field].default:
+            raise UnsupportedParams(f"{field}: {name} does not read it, got {value!r}; leave it out, or choose {_readers(field)}")
+
+
+def _readers(field: str) -> str:
+    """The families that read a field, in words."""
+    names = ["closed-form", "i2vgen-xl"] if field in Own.reads else []
+    names += [family.name for family in STOCK.values() if field in family.reads]
+    return f"a model that does: {', '.join(names)}"

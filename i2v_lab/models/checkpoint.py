@@ -24,8 +24,10 @@ from i2v_lab.models.memory.ladder import is_out_of_memory
 from i2v_lab.models.memory.ladder import one_line as one_line  # noqa: PLC0414 - others take it from here
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-TOKENIZER_FILES = (("vocab.json", "merges.txt"), ("tokenizer.json",))  # either is enough
+TOKENIZER_FILES = (("vocab.json", "merges.txt"), ("tokenizer.json",), ("spiece.model",))  # any of them is enough
+PROCESSOR_FILE = "preprocessor_config.json"
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DOWNLOADED = ("*.json", "tokenizer*/*", "*/*.safetensors")  # for people who fetch by hand
 SAMPLES, SAMPLE_BYTES = 64, 4096  # of each file of weights, for the fingerprint
 
 
@@ -34,14 +36,38 @@ class Layout:
     """What a checkpoint of one family consists of.
 
     Attributes:
-        pipeline: `_class_name` in model_index.json.
-        weights: folders that hold a config.json and safetensors.
+        pipelines: what `_class_name` in model_index.json may be.
+        weights: folders that hold a config.json and safetensors; none: those that model_index.json lists.
         files: other files that must be there, relative to the checkpoint's folder.
+        tokenizers: folders of tokenizers.
+        cuda_dtype: the number format that "auto" means on CUDA.
     """
 
-    pipeline: str
-    weights: tuple[str, ...]
-    files: tuple[str, ...]
+    pipelines: tuple[str, ...]
+    weights: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    tokenizers: tuple[str, ...] = ("tokenizer",)
+    cuda_dtype: str = "float16"
+
+    def of(self, index: Mapping[str, Any]) -> Layout:
+        """The layout of the checkpoint that has this model_index.json."""
+        if self.weights:
+            return self
+        parts = components(index)
+        small = {"scheduler": "scheduler_config.json", "feature_extractor": PROCESSOR_FILE, "image_processor": PROCESSOR_FILE}
+        return Layout(
+            self.pipelines,
+            tuple(name for name in parts if name not in small and not name.startswith("tokenizer")),
+            tuple(f"{name}/{file}" for name, file in small.items() if name in parts),
+            tuple(name for name, (_, kind) in parts.items() if name.startswith("tokenizer") and kind != "ByT5Tokenizer"),
+            self.cuda_dtype,
+        )
+
+
+def components(index: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """{component: (library, class)} of a model_index.json, without those that are left out."""
+    found = {name: entry for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
+    return {name: (str(library), str(kind)) for name, (library, kind) in found.items() if library and kind}
 
 
 @dataclass(frozen=True)
@@ -119,7 +145,7 @@ def identify(folder_or_hub_id: str | Path, layout: Layout, device: str | None, d
     where = choose_device(device)
     folder = Path(folder_or_hub_id).expanduser()
     found = inspect_folder(folder, layout) if folder.exists() else _from_cache(str(folder_or_hub_id), layout)
-    number = str(choose_dtype(dtype, where)).removeprefix("torch.")
+    number = str(choose_dtype(dtype, where, layout.cuda_dtype)).removeprefix("torch.")
     return (found.fingerprint(), str(where), number) if found else None
 
 
@@ -132,12 +158,14 @@ def inspect_folder(folder: Path, layout: Layout) -> Checkpoint:
     if not folder.is_dir():
         raise ModelError(f"{folder}: expected a folder in diffusers layout, got a file; give the folder of model_index.json")
     index = read_json(folder / "model_index.json")
-    if (found := index.get("_class_name")) != layout.pipeline:
+    if (found := index.get("_class_name")) not in layout.pipelines:
         raise ModelError(
-            f"{folder / 'model_index.json'}: expected a checkpoint of {layout.pipeline}, got {found}; choose another folder"
+            f"{folder / 'model_index.json'}: expected a checkpoint of {layout.pipelines[0]}, got {found}; choose another folder"
         )
-    if not any(all((folder / "tokenizer" / file).is_file() for file in files) for files in TOKENIZER_FILES):
-        raise _missing(folder / "tokenizer" / "vocab.json", "and merges.txt, or tokenizer.json")
+    layout = layout.of(index)
+    for name in layout.tokenizers:
+        if not any(all((folder / name / file).is_file() for file in files) for files in TOKENIZER_FILES):
+            raise _missing(folder / name / "vocab.json", "and merges.txt, or tokenizer.json, or spiece.model")
     for file in layout.files:
         read_json(folder / file)
     variants, weights = {}, []
@@ -149,7 +177,8 @@ def inspect_folder(folder: Path, layout: Layout) -> Checkpoint:
         _header(path)
     configs = {folder / "model_index.json", *(folder / file for file in layout.files)}
     configs |= {folder / part / "config.json" for part in layout.weights}
-    configs |= {path for path in (folder / "tokenizer").iterdir() if path.suffix in (".json", ".txt")}
+    kept = (".json", ".txt", ".model")
+    configs |= {path for name in layout.tokenizers for path in (folder / name).iterdir() if path.suffix in kept}
     return Checkpoint(folder, variants, tuple(sorted(weights)), tuple(sorted(configs)))
 
 
@@ -231,13 +260,13 @@ def _download(name: str, layout: Layout) -> Path:
 
     try:
         # The hub's client sends this request once. It repeats others for half a minute when the hub does not answer.
-        listed = huggingface_hub.HfApi().model_info(name, timeout=15).siblings or []
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=_needed([file.rfilename for file in listed], layout)))
+        listed = [file.rfilename for file in huggingface_hub.HfApi().model_info(name, timeout=15).siblings or []]
+        whole = layout.of(read_json(Path(huggingface_hub.hf_hub_download(name, "model_index.json"))))
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=_needed(listed, whole)))
     except RepositoryNotFoundError:
         raise ModelError(f"{name}: neither a folder here nor a repository that the hub shows you; check the name") from None
     except Exception as error:  # noqa: BLE001 - the hub's client changes its HTTP library, and so its errors, now and then
-        # Variants cannot be known while the hub is out of reach; published checkpoints of this kind have fp16.
-        patterns = " ".join(f"'{pattern}'" for pattern in ("*.json", "tokenizer/*", "*.fp16.safetensors"))
+        patterns = " ".join(f"'{pattern}'" for pattern in DOWNLOADED)
         raise ModelError(
             f"{name}: not in the hub's cache, and the hub cannot be reached ({type(error).__name__}: {one_line(error, 150)}); with "
             f"a network, fetch it with: hf download {name} --include {patterns}; or give the path of a folder that holds it"
@@ -245,7 +274,8 @@ def _download(name: str, layout: Layout) -> Path:
 
 
 def _needed(names: Sequence[str], layout: Layout) -> list[str]:
-    needed = ["model_index.json", "tokenizer/*.json", "tokenizer/*.txt", *layout.files]
+    needed = ["model_index.json", *layout.files]
+    needed += [f"{tokenizer}/*.{ending}" for tokenizer in layout.tokenizers for ending in ("json", "txt", "model")]
     for part in layout.weights:
         inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
         needed += [f"{part}/config.json", *(f"{part}/{file}" for file in choose_weights(inside)[1])]
@@ -266,10 +296,10 @@ def choose_device(name: str | None) -> torch.device:
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The torch dtype of a name; "auto": float16 on CUDA, otherwise float32. ModelError if there is none of that name."""
+def choose_dtype(name: str, device: torch.device, on_cuda: str = "float16") -> torch.dtype:
+    """The torch dtype of a name; "auto": that of the family on CUDA, otherwise float32. ModelError if there is none of that name."""
     if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
+        return DTYPES[on_cuda] if device.type == "cuda" else torch.float32
     if name not in DTYPES:
         raise ModelError(f"dtype: expected auto, {', '.join(DTYPES)}, got {name!r}")
     return DTYPES[name]

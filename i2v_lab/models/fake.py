@@ -11,7 +11,7 @@ from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
-from i2v_lab.models.base import StageCost, VideoModel, Weightless, check_size
+from i2v_lab.models.base import StageCost, VideoModel, Weightless, check_common
 
 
 class FakeModel(Weightless):
@@ -30,7 +30,7 @@ class FakeModel(Weightless):
 
     @classmethod
     def check(cls, params: ClipParams) -> None:
-        check_size(params, cls.size_multiple, cls.name)
+        check_common(cls, params)
 
     @classmethod
     def advice(cls, params: ClipParams) -> list[Advice]:

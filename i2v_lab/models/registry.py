@@ -1,7 +1,7 @@
 """The model families, found by name, folder or hub id, and loaded once.
 
-To add a family: a package here with a class like `ClosedForm` (see VideoModel in base.py), one line in FAMILIES, and,
-if it has checkpoints, diffusers' pipeline class in PIPELINES.
+To add a family that diffusers has a pipeline for: an entry in stock/families.py. Any other: a package here with a class like
+`ClosedForm` (see VideoModel in base.py), and one line in FAMILIES.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from i2v_lab.clip.params import Advice, ClipParams, params_advice
 from i2v_lab.clip.picture import BLURRED_BELOW, Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import Message, ModelError, ParamsError
+from i2v_lab.models.stock.families import FAMILIES as STOCK
 
 if TYPE_CHECKING:
     from i2v_lab.models.base import VideoModel
@@ -28,9 +29,11 @@ FAMILIES = {
     "i2vgen-xl": "i2v_lab.models.i2vgen_xl.model:I2VGenXL",
     "fake": "i2v_lab.models.fake:FakeModel",  # for tests only, so it is not listed
 }
-LISTED = ("closed-form", "i2vgen-xl")
-CHECKPOINTS = {"i2vgen-xl": "ali-vilab/i2vgen-xl"}  # the hub id that a family's name means
-PIPELINES = {"I2VGenXLPipeline": "i2vgen-xl"}  # `_class_name` in model_index.json
+"""Families with a sampling loop of their own, {name: module:class}; the others are in stock/families.py."""
+LISTED = ("closed-form", "i2vgen-xl", *STOCK)
+CHECKPOINTS = {"i2vgen-xl": "ali-vilab/i2vgen-xl", **{family.name: family.hub for family in STOCK.values()}}
+"""The hub id that a family's name means."""
+I2VGEN_XL = "I2VGenXLPipeline"  # `_class_name` in its model_index.json
 CHECKPOINT_FOLDER = Path("checkpoints")  # looked into first, so that a machine without network needs no hub cache
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -39,18 +42,30 @@ _loaded: dict[tuple[str, str, str], VideoModel] = {}
 
 def family(name: str) -> type[VideoModel]:
     """The class of a family by its name; its attributes say what it is, nothing is loaded."""
+    if name in STOCK:
+        from i2v_lab.models.stock.model import model_class
+
+        return model_class(STOCK[name])
     module, _, attribute = FAMILIES[name].partition(":")
     found: type[VideoModel] = getattr(importlib.import_module(module), attribute)
     return found
 
 
+def is_family(name: str) -> bool:
+    """Whether a `ClipParams.model` is the name of a family."""
+    return name in FAMILIES or name in STOCK
+
+
 def find(model: str) -> tuple[type[VideoModel], str]:
     """What a `ClipParams.model` means: (family class, folder or hub id of the checkpoint, "" where there is none).
+
+    A folder, or a hub id whose checkpoint is in the hub's cache, is of the family that its configs show; other hub ids that no family
+    has are taken for I2VGen-XL's.
 
     Raises:
         ModelError: no such family, folder or hub id.
     """
-    if model in FAMILIES:
+    if is_family(model):
         local = CHECKPOINT_FOLDER / model
         return family(model), str(local) if (local / "model_index.json").is_file() else CHECKPOINTS.get(model, "")
     try:
@@ -63,11 +78,23 @@ def find(model: str) -> tuple[type[VideoModel], str]:
     if there:
         raise ModelError(f"expected a folder with a model_index.json (diffusers layout), got {model}: it has none")
     if _HUB_ID.fullmatch(model):
-        return family("i2vgen-xl"), model
+        return family(_family_of_hub_id(model)), model
     raise ModelError(f"expected {', '.join(LISTED)}, a checkpoint's folder or a hub id such as ali-vilab/i2vgen-xl, got {model!r}")
 
 
+def _family_of_hub_id(hub_id: str) -> str:
+    for name, known in CHECKPOINTS.items():
+        if known == hub_id:
+            return name
+    from huggingface_hub import try_to_load_from_cache
+
+    index = try_to_load_from_cache(hub_id, "model_index.json")
+    return _family_of(Path(index).parent) if isinstance(index, str) else "i2vgen-xl"
+
+
 def _family_of(folder: Path) -> str:
+    from i2v_lab.models.stock.recognise import recognise
+
     index = folder / "model_index.json"
     try:
         name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
@@ -75,9 +102,11 @@ def _family_of(folder: Path) -> str:
         raise ModelError(
             f"expected a model_index.json with a _class_name, got {index}: {error}; fetch the checkpoint again"
         ) from None
-    if name not in PIPELINES:
-        raise ModelError(f"expected a checkpoint of {', '.join(PIPELINES)}, got {name} in {index}; choose another checkpoint")
-    return PIPELINES[name]
+    if name == I2VGEN_XL:
+        return "i2vgen-xl"
+    if found := recognise(folder):
+        return found[0]
+    raise ModelError(f"expected a checkpoint of {', '.join(CHECKPOINTS)}, got {name} in {index}; choose another checkpoint")
 
 
 class Identity(NamedTuple):
@@ -225,9 +254,10 @@ def preset(model: str, name: str) -> Mapping[str, Any]:
 
 def advice(params: ClipParams, image: Picture | None = None) -> list[Advice]:
     """What is allowed and will probably disappoint: of any model, of this model's family, and of the picture."""
-    found = params_advice(params)
+    found = []
     with suppress(ModelError):  # a model that cannot be found is an error, raised where it is loaded
-        found += find(params.model)[0].advice(params)
+        kind = find(params.model)[0]
+        found = (params_advice(params) if params.model not in STOCK and kind.name not in STOCK else []) + kind.advice(params)
     return found + (_picture_advice(params, image) if image else [])
 
 

@@ -63,7 +63,7 @@ def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
     scheduler = getattr(diffusers, class_name)
     # As its from_config does, without importing every other scheduler.
     known = {key: value for key, value in config.items() if key in inspect.signature(scheduler.__init__).parameters}
-    with _numpy_quiet():
+    with numpy_quiet():
         return scheduler(**{**known, **options})
 
 
@@ -110,7 +110,7 @@ def _lay_out(scheduler: Any, steps: int, device: torch.device | str) -> str | No
     if "original_inference_steps" in parameters:
         options["original_inference_steps"] = max(steps, int(scheduler.config.original_inference_steps))
     try:
-        with _numpy_quiet():
+        with numpy_quiet():
             scheduler.set_timesteps(steps, device=device, **options)
     except (IndexError, AssertionError, ValueError) as error:
         return f"it has {trained} to take them from ({str(error) or type(error).__name__})"
@@ -129,7 +129,7 @@ def _lay_out(scheduler: Any, steps: int, device: torch.device | str) -> str | No
 
 
 @contextlib.contextmanager
-def _numpy_quiet() -> Iterator[None]:
+def numpy_quiet() -> Iterator[None]:
     # Several schedulers hand torch tensors to NumPy in a way that NumPy 2 only just allows. Nothing to do with the user.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, message="__array")

@@ -89,7 +89,7 @@ def execute(
     """
     retry_states(retry)
     stop = stop or SweepStop()
-    sweeps = [sweep.with_default_model(settings.model) for sweep in sweeps]
+    sweeps = [sweep.with_defaults(settings.model) for sweep in sweeps]
     for sweep in sweeps:
         sweep.cells()  # an error in the last sweep is reported before the first one runs
     book = (notebook or template()) if report else None

@@ -28,7 +28,7 @@ from i2v_lab.devices.turns import turn
 from i2v_lab.errors import BadFrames, I2VLabError, ModelError, OutOfMemory, ParamsError, PictureError, Stop, WriteError
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.memory.ladder import climb, is_out_of_memory
-from i2v_lab.models.memory.tiers import TIERS, changes_pixels, pixel_changes
+from i2v_lab.models.memory.tiers import TIERS
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 
@@ -141,13 +141,14 @@ class _Run:
 
     def prepare(self, model: VideoModel | None) -> None:
         """Open and check, and learn the clip's key. What fails fast comes first."""
-        params = self.params
         self.progress.stage("load")  # of the picture, of the family's module (torch), of the model
-        video.check_format(self.settings.output.format, params.fps)
+        video.check_format(self.settings.output.format, self.params.fps)
         _check_device(self.settings.device)
-        self.picture = open_picture(params.image)
+        self.picture = open_picture(self.params.image)
         self._update(image_sha256=self.picture.sha256, notes=self.picture.notes)
-        self.handle = models.open(model or params.model, self.settings.device, params.dtype)
+        self.handle = models.open(model or self.params.model, self.settings.device, self.params.dtype)
+        params = self.params = models.resolve(self.params, lambda: self.picture, self.handle.family)
+        self._update(params=params)
         self.handle.check(params)
         _check_not_flat(self.picture.crop(params.height, params.width))
         tier = self.record.requested_tier
@@ -187,7 +188,7 @@ class _Run:
     def _identify(self, model: VideoModel | models.Identity) -> None:
         self.meter.device = model.device
         tier = self.record.requested_tier if self.record.actual_tier is None else self.record.actual_tier
-        changes = pixel_changes(tier or 0, self.params.height, self.params.width)
+        changes = self.handle.family.pixel_changes(tier or 0, self.params)
         self._update(
             key=clip_key(self.params, self.picture.sha256, model, changes),
             model_name=model.name,
@@ -208,8 +209,8 @@ class _Run:
         if self.full:
             word = "tier" if len(self.full) == 1 else "tiers"
             self._note(f"ran out of memory on {word} {', '.join(map(str, self.full))}, made on tier {tier}")
-        if changes_pixels(tier, self.params.height, self.params.width):
-            self._note(f"decoded in tiles (tier {tier}): pixels differ a little from those of the clip on lower tiers")
+        for what, how in self.handle.family.pixel_changes(tier, self.params).items():
+            self._note(f"{what} {how} (tier {tier}): pixels differ a little from those of the clip on lower tiers")
         _check_frames(frames, self.params)
         self._update(frames_sha256=frames_sha256(frames))
         return frames

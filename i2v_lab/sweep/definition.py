@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -184,9 +185,11 @@ class Sweep(BaseModel):
                 raise SweepError(f"two cells are the same clip: {before.label}; {cell.label}; drop one of the values")
         return cells
 
-    def with_default_model(self, model: str) -> Sweep:
-        """This sweep with the model of the settings, where it names none."""
-        return self if "model" in self.base or "model" in self._values else self.changed(base={"model": model})
+    def with_defaults(self, model: str) -> Sweep:
+        """This sweep with the model of the settings, where it names none, and with a seed drawn for all cells, where that is -1."""
+        drawn = {"seed": secrets.randbelow(2**31)} if str(self.base.get("seed")) == "-1" else {}
+        named = {} if "model" in self.base or "model" in self._values else {"model": model}
+        return self.changed(base=drawn | named) if drawn or named else self
 
     def changed(self, *, base: Mapping[str, Any] | None = None, axes: Mapping[str, Any] | None = None) -> Sweep:
         """A copy with fields of the base set and axes added or replaced. An axis set here wins over `seeds`."""

@@ -144,7 +144,7 @@ def run_sweep(
     settings = settings or load_settings()
     store = store or Store(settings.output.directory)
     states = retry_states(retry)
-    sweep = sweep.with_default_model(settings.model)
+    sweep = sweep.with_defaults(settings.model)
     planned, folder = _begin(sweep, store, settings)
     watch = CellProgress(progress or Progress(), stop or SweepStop())
     watch.stop.watch(folder)

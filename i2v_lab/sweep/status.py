@@ -113,6 +113,10 @@ class CellProgress(Progress):
         self.listener.step(preview)
         self._tell(step=self.status.step + 1)
 
+    def pulse(self) -> None:
+        self.listener.pulse()
+        self.stop.check()
+
     def _set(self, **changes: Any) -> None:
         self.status = replace(self.status, **changes)
 

@@ -20,7 +20,7 @@ from i2v_lab.cost import Forecast, Forecaster
 from i2v_lab.cost.timing import Span, row_of, span
 from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import I2VLabError
-from i2v_lab.models.memory.tiers import changes_pixels, pixel_changes
+from i2v_lab.models.base import VideoModel
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 from i2v_lab.sweep.definition import Cell, Sweep
@@ -177,13 +177,13 @@ def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | No
     """
     settings = settings or load_settings()
     store = store or Store(settings.output.directory)
-    sweep = sweep.with_default_model(settings.model)
+    sweep = sweep.with_defaults(settings.model)
     look = _Look(store, settings)
-    cells = sweep.cells()
-    keys, faults = {}, {}
-    for cell in cells:
+    cells, keys, faults = sweep.cells(), {}, {}
+    for place, cell in enumerate(cells):
         try:
-            keys[cell.number] = look.key(cell.params)
+            cells[place] = look.resolved(cell)
+            keys[cell.number] = look.key(cells[place].params)
         except I2VLabError as error:
             faults[cell.number] = str(error)
     ending = f".{settings.output.format}"
@@ -206,7 +206,7 @@ def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | No
         found = look.forecast(cell.params)
         if found and state == "to do" and not found.fits:
             state, reason = "cannot run", found.sentence()
-        elif found and key and state == "to do" and changes_pixels(found.tier or 0, cell.params.height, cell.params.width):
+        elif found and key and state == "to do" and look.family(cell.params).pixel_changes(found.tier or 0, cell.params):
             key = look.key(cell.params, found.tier or 0)  # the key of the clip on that tier, which may be made already
             if again := store.find_done(key, ending, cell.params.fps):
                 state, run = "done", again.id
@@ -247,7 +247,7 @@ def _load(params: ClipParams) -> tuple[Any, ...]:
 
 def params_json(params: ClipParams) -> str:
     """The params as JSON, as the store keeps them for a cell."""
-    return params.model_dump_json()
+    return params.model_dump_json(exclude_none=True)
 
 
 def work(params: ClipParams) -> float:
@@ -282,9 +282,22 @@ class _Look:
             I2VLabError: the cell cannot run; why.
         """
         sha256 = self._once(("picture", params.image), lambda: open_picture(params.image).sha256)  # its pixels are not kept
-        models.find(params.model)[0].check(params)
+        kind = self.family(params)
+        kind.check(params)
         identity = self.identity(params)
-        return clip_key(params, sha256, identity, pixel_changes(tier, params.height, params.width)) if identity else ""
+        return clip_key(params, sha256, identity, kind.pixel_changes(tier, params)) if identity else ""
+
+    def family(self, params: ClipParams) -> type[VideoModel]:
+        """The family of a cell."""
+        return self._once(("family", params.model), lambda: models.find(params.model)[0])
+
+    def resolved(self, cell: Cell) -> Cell:
+        """The cell with nothing of its clip left open."""
+        image = cell.params.image
+        seen = models.resolve(
+            cell.params, lambda: self._once(("shape", image), lambda: open_picture(image)), self.family(cell.params)
+        )
+        return replace(cell, params=seen)
 
     def identity(self, params: ClipParams) -> models.Identity | None:
         model, dtype = params.model, params.dtype

@@ -34,7 +34,7 @@ from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import Message, UnsupportedParams
-from i2v_lab.models.base import StageCost, VideoModel, Weightless
+from i2v_lab.models.base import StageCost, VideoModel, Weightless, check_common
 from i2v_lab.models.closed_form.canvas import FINE, Canvas, grid_size
 from i2v_lab.models.closed_form.cost import cost
 from i2v_lab.models.closed_form.mixture import Mixture, NoiseLevels
@@ -98,6 +98,7 @@ class ClosedForm(Weightless):
 
     @classmethod
     def check(cls, params: ClipParams) -> None:
+        check_common(cls, params)
         if params.dtype not in ("auto", "float32"):
             raise UnsupportedParams(f"dtype: closed-form computes in float32, got {params.dtype}; nearest: float32")
 

@@ -13,23 +13,23 @@ from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import Message, OutOfMemory, UnsupportedParams
-from i2v_lab.models.base import StageCost, VideoModel, check_size
+from i2v_lab.models.base import Own, StageCost, VideoModel, check_common
 from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_checkpoint
 from i2v_lab.models.i2vgen_xl.cost import cost
 from i2v_lab.models.i2vgen_xl.networks import CELL, CLIP_TOKENS, Networks, prompts
 from i2v_lab.models.i2vgen_xl.parts import estimate_tokens, load_components
 from i2v_lab.models.memory.ladder import is_out_of_memory, one_line
-from i2v_lab.models.memory.tiers import TIERS, release, tiers_on
+from i2v_lab.models.memory.tiers import TIERS, pixel_changes, release, tiers_on
 from i2v_lab.models.sampling import make_scheduler, set_steps
 
 LAYOUT = Layout(
-    pipeline="I2VGenXLPipeline",
+    pipelines=("I2VGenXLPipeline",),
     weights=("image_encoder", "text_encoder", "unet", "vae"),
     files=("feature_extractor/preprocessor_config.json", "scheduler/scheduler_config.json"),
 )
 
 
-class I2VGenXL(Networks):
+class I2VGenXL(Networks, Own):
     """I2VGen-XL, loaded. Make one with `load`; it satisfies `VideoModel`.
 
     Attributes:
@@ -92,7 +92,7 @@ class I2VGenXL(Networks):
 
     @classmethod
     def check(cls, params: ClipParams) -> None:
-        check_size(params, cls.size_multiple, cls.name)
+        check_common(cls, params)
 
     @classmethod
     def advice(cls, params: ClipParams) -> list[Advice]:
@@ -120,6 +120,10 @@ class I2VGenXL(Networks):
                 found.append(Advice(field, f"about {tokens} tokens", f"the network reads the first {CLIP_TOKENS} and no more",
                                     "put first what matters, and shorten it"))  # fmt: skip
         return found
+
+    @classmethod
+    def pixel_changes(cls, tier: int, params: ClipParams) -> Mapping[str, str]:
+        return pixel_changes(tier, params.height, params.width)
 
     @classmethod
     def tiers(cls, device: str) -> tuple[int, ...]:

@@ -74,7 +74,9 @@ class Control:
 
     def set(self, value: Any) -> None:
         """Show a value; `changed` is called once."""
-        shown = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)  # all digits: they decide the clip
+        shown = (
+            repr(value).removesuffix(".0") if isinstance(value, float) else "" if value is None else str(value)
+        )  # all digits: they decide the clip
         if isinstance(self.entry, widgets.Dropdown) and shown not in self.entry.options:
             shown = self.entry.options[0]
         self.entry.value = shown
@@ -142,7 +144,8 @@ class Controls:
 
     def values(self) -> dict[str, Any]:
         """What was entered, as ClipParams takes it."""
-        return {name: control.value for name, control in self.fields.items()}
+        values = {name: control.value for name, control in self.fields.items()}
+        return {name: value for name, value in values.items() if value or self.about[name].get("default", "") is not None}
 
     def set(self, values: Mapping[str, Any]) -> None:
         """Show some fields."""

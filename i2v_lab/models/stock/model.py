@@ -1,0 +1,225 @@
+"""PipelineModel: any family of the table as a VideoModel, by the pipeline of diffusers as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from i2v_lab.clip.params import Advice, ClipParams
+from i2v_lab.clip.picture import Picture
+from i2v_lab.clip.progress import Progress
+from i2v_lab.clip.video import Frames
+from i2v_lab.errors import BadFrames, Message, OutOfMemory, UnsupportedParams
+from i2v_lab.models.base import StageCost, VideoModel, check_common
+from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_checkpoint, quiet_libraries
+from i2v_lab.models.frame_rule import FrameRule
+from i2v_lab.models.memory.ladder import is_out_of_memory, one_line
+from i2v_lab.models.memory.tiers import TIERS
+from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.stock.families import Family
+from i2v_lab.models.stock.load import load_pipeline
+from i2v_lab.models.stock.offload import put_on
+from i2v_lab.models.stock.schedulers import make_scheduler
+from i2v_lab.models.stock.watch import Watch, networks
+
+
+class PipelineModel:
+    """A family of the table, loaded. Each family has a subclass, made by `model_class`; it satisfies `VideoModel`.
+
+    Attributes:
+        family: the entry of the table. pipe: diffusers' pipeline. fingerprint, device, dtype, tier: see VideoModel.
+    """
+
+    family: ClassVar[Family]
+    layout: ClassVar[Layout]
+    name: ClassVar[str]
+    about: ClassVar[str]
+    licence: ClassVar[str]
+    native_size: ClassVar[tuple[int, int]]
+    native_fps: ClassVar[int]
+    size_multiple: ClassVar[int]
+    sizes: ClassVar[Mapping[str, tuple[int, int]]]
+    fixed_size: ClassVar[bool]
+    frame_rule: ClassVar[FrameRule]
+    reads: ClassVar[frozenset[str]]
+    schedulers: ClassVar[tuple[str, ...]]
+    cuda_dtype: ClassVar[str]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    def __init__(self, pipe: Any, *, fingerprint: str, device: torch.device, dtype: torch.dtype) -> None:
+        self.pipe, self.fingerprint, self.torch_device = pipe, fingerprint, device
+        self.device, self.dtype = str(device), str(dtype).removeprefix("torch.")
+        self.tier: int = -1
+        self.own_scheduler = pipe.scheduler
+        for network in networks(pipe).values():
+            network.eval()  # a pipeline made by hand is in training mode: dropout would draw from the global generator
+
+    @classmethod
+    def load(
+        cls, folder_or_hub_id: str | Path, *, device: str | None = None, dtype: str = "auto", progress: Progress | None = None,
+        tier: int = 0,
+    ) -> PipelineModel:  # fmt: skip
+        """Load a checkpoint, a component at a time.
+
+        Args:
+            folder_or_hub_id: a local folder in diffusers layout, or a hub id. What is in the hub's cache is used without network.
+            device: "cpu", "cuda", "cuda:1"; None: CUDA if there is one, else the CPU.
+            dtype: "float32", "float16", "bfloat16"; "auto": the family's own on CUDA, otherwise float32.
+            progress: receives the stage "load" and a step for each component with weights.
+            tier: the tier of the memory ladder to begin on; those that offload need no room for all weights on the GPU.
+
+        Raises:
+            ModelError: not found, unreachable, incomplete, damaged, of another family, or no such device.
+            OutOfMemory: the weights do not fit.
+        """
+        progress = progress or Progress()
+        where = choose_device(device)
+        number = choose_dtype(dtype, where, cls.cuda_dtype)
+        checkpoint = open_checkpoint(folder_or_hub_id, cls.layout)
+        progress.stage("load", len(checkpoint.variants))
+        failed = None
+        try:
+            place = torch.device("cpu") if TIERS[tier].number >= 3 else where
+            pipe = load_pipeline(checkpoint, cls.family, number, place, progress)
+            model = cls(pipe, fingerprint=checkpoint.fingerprint(), device=where, dtype=number)
+            model.use_tier(tier)
+            return model
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            failed = one_line(error)
+        raise OutOfMemory(f"{folder_or_hub_id} does not fit into the memory of {where} as {str(number).removeprefix('torch.')}: {failed}; "
+                          "close other programs, or use a device with more memory")  # fmt: skip
+
+    @classmethod
+    def check(cls, params: ClipParams) -> None:
+        check_common(cls, params)
+
+    @classmethod
+    def advice(cls, params: ClipParams) -> list[Advice]:
+        found = []
+        if "prompt" in cls.reads and not params.prompt:
+            what = Message("empty", "prompt.empty")
+            found.append(Advice("prompt", what, "the motion is left to chance", "say what should happen in the clip"))
+        native, pixels = cls.native_size[0] * cls.native_size[1], params.height * params.width
+        if not native / 4 <= pixels <= native * 1.3:
+            size = "x".join(map(str, cls.native_size))
+            found.append(
+                Advice("resolution", f"{params.height}x{params.width} is far from {size}", "it was trained on that", "try auto")
+            )
+        if (
+            params.guidance_scale <= 1
+            and params.negative_prompt
+            and params.negative_prompt != cls.presets["standard"]["negative_prompt"]
+        ):
+            found.append(Advice("negative_prompt", "there is no guidance", "it is not read then", "use a guidance_scale above 1"))
+        return found
+
+    @classmethod
+    def tiers(cls, device: str) -> tuple[int, ...]:
+        """The tiers of the memory ladder on a device. On a CPU those that offload mean nothing."""
+        return tuple(number for number in cls.family.tiers if device.startswith("cuda") or not TIERS[number].cuda_only)
+
+    @classmethod
+    def pixel_changes(cls, tier: int, params: ClipParams) -> Mapping[str, str]:
+        """See VideoModel.pixel_changes. Diffusers' tiles have no lower limit in common, so tier 5 always counts."""
+        if tier != 5:
+            return {}
+        chunk = cls.family.decode_chunk
+        return {"decoded": f"{chunk[1]} frame at a time" if chunk else "in tiles"}
+
+    @classmethod
+    def cost(
+        cls, params: ClipParams, *, checkpoint: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
+    ) -> tuple[StageCost, ...]:  # fmt: skip
+        from i2v_lab.models.stock.cost import cost
+
+        cls.check(params)
+        return cost(cls.family, params, checkpoint=checkpoint, device=device, dtype=dtype, tier=tier, loaded=loaded)
+
+    def use_tier(self, number: int) -> None:
+        """Run on a tier from now on. Where the weights do not fit, another tier can still be used."""
+        if number not in (possible := self.tiers(self.device)):
+            raise ValueError(f"expected a tier of {', '.join(map(str, possible))} on {self.device}, got {number}")
+        if number != self.tier:
+            self.tier = -1
+            put_on(self.pipe, number, self.torch_device, offloads=self.torch_device.type != "cpu")
+            self.tier = number
+
+    def arguments(self, params: ClipParams) -> dict[str, Any]:
+        """What the pipeline is called with, without the picture and what is no value: generator, output, callback."""
+        values = {field: getattr(params, field) for field in self.family.takes}
+        given = {self.family.takes[field]: value for field, value in values.items() if value is not None}
+        chunk = dict([self.family.decode_chunk]) if self.tier == 5 and self.family.decode_chunk else {}
+        return {**given, **self.family.passes, **chunk}
+
+    def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        """Make the clip: stages encode, denoise, decode. See `VideoModel.generate`.
+
+        One generator on the CPU, seeded with `params.seed`, is given to the pipeline; torch's global one is seeded alike for what some
+        pipelines draw from it, and is put back.
+        """
+        self.check(params)
+        if params.dtype not in ("auto", self.dtype):
+            raise UnsupportedParams(f"dtype: this model was loaded as {self.dtype}, got {params.dtype}; nearest: {self.dtype}")
+        # The error of a failed try keeps its frames, and they all that it computed: a new one is raised outside `except`.
+        try:
+            return self._generate(image, params, progress)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            failed = one_line(error)
+        if self.torch_device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise OutOfMemory(
+            f"{params.num_frames} frames of {params.height}x{params.width} in {self.dtype} do not fit into the memory of "
+            f"{self.device} ({failed}); make fewer frames or a smaller resolution"
+        )
+
+    def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        self.pipe.scheduler = make_scheduler(self.family.scheduler_classes[params.scheduler], self.own_scheduler, params.flow_shift)
+        picture = Image.fromarray(image.crop(params.height, params.width))
+        try:
+            with (
+                Watch(self.pipe, self.family, params, progress) as watch,
+                torch.random.fork_rng(),
+                torch.no_grad(),
+                quiet_libraries(),
+                numpy_quiet(),
+            ):
+                torch.manual_seed(params.seed)
+                made = self.pipe(
+                    image=picture, **self.arguments(params), generator=torch.Generator().manual_seed(params.seed), output_type="np",
+                    callback_on_step_end=watch.step,
+                )  # fmt: skip
+        finally:
+            self.pipe.scheduler = self.own_scheduler
+        frames = made.frames[0]  # (F, H, W, 3), 0 to 1
+        if not np.isfinite(frames).all():
+            raise BadFrames("decode: expected finite numbers, got others in the frames; use dtype bfloat16 or float32")
+        return np.asarray((frames * 255).round(), np.uint8)
+
+
+_classes: dict[str, tuple[Family, type[PipelineModel]]] = {}
+
+
+def model_class(family: Family) -> type[PipelineModel]:
+    """The class of a family's models; the same each time."""
+    if family.name not in _classes or _classes[family.name][0] is not family:
+        fields = {
+            "family": family, "layout": Layout((family.pipeline, *family.indexed), cuda_dtype=family.cuda_dtype),
+            "licence": f"{family.licence} ({family.hub})", "schedulers": tuple(family.scheduler_classes), "reads": family.reads,
+            **{name: getattr(family, name) for name in SHARED},
+        }  # fmt: skip
+        _classes[family.name] = family, type(family.pipeline, (PipelineModel,), fields)
+    return _classes[family.name][1]
+
+
+SHARED = (
+    "name", "about", "native_size", "native_fps", "size_multiple", "sizes", "fixed_size", "frame_rule", "cuda_dtype", "presets",
+)  # fmt: skip

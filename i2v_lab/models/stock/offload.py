@@ -1,0 +1,58 @@
+"""The tiers of the memory ladder for a stock pipeline, through diffusers' own methods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from i2v_lab.models.stock.watch import networks
+
+
+def put_on(pipe: Any, tier: int, device: torch.device, *, offloads: bool) -> None:
+    """Put a pipeline on a tier, whatever tier it was on.
+
+    Args:
+        tier: 0, 3 (each network is on the device while it works), 4 (one block of a network), 5 (as 4, and the VAE decodes in tiles).
+        offloads: whether weights wait in the machine's memory on tiers 3 to 5; on a CPU that saves nothing.
+    """
+    undo(pipe)
+    if not offloads or tier == 0:
+        pipe.to(device)
+    elif tier == 3:
+        pipe.to("cpu")
+        pipe.enable_model_cpu_offload(device=device)
+    else:
+        pipe.to("cpu")
+        _offload_blocks(pipe, device)
+    if tier == 5 and hasattr(pipe.vae, "enable_tiling"):
+        pipe.vae.enable_tiling()
+
+
+def _offload_blocks(pipe: Any, device: torch.device) -> None:
+    """One block of each network on the device at a time. The VAE goes there whole: it is small, and calls its parts out of order."""
+    from diffusers.hooks import apply_group_offloading
+
+    for name, network in networks(pipe).items():
+        if name == "vae":
+            network.to(device)
+        else:
+            apply_group_offloading(
+                network,
+                onload_device=device,
+                offload_device=torch.device("cpu"),
+                offload_type="block_level",
+                num_blocks_per_group=1,
+            )
+
+
+def undo(pipe: Any) -> None:
+    """Make the pipeline as it was loaded, except for the device that its weights are on."""
+    pipe.remove_all_hooks()
+    for network in networks(pipe).values():
+        for module in network.modules():
+            registry = getattr(module, "_diffusers_hook", None)
+            if registry is not None and "group_offloading" in registry.hooks:
+                registry.remove_hook("group_offloading", recurse=False)
+    if hasattr(pipe.vae, "disable_tiling"):
+        pipe.vae.disable_tiling()

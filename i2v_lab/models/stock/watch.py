@@ -1,0 +1,120 @@
+"""Watches one run of a stock pipeline: its stages, steps and previews; and lets a listener stop it between two blocks of a network."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.progress import Progress
+from i2v_lab.models.stock.families import Family
+
+# The ends of the names of the modules that a network is a list of, in diffusers and transformers.
+BLOCKS = ("Block", "Layer", "Block3D", "Block2D", "DecoderLayer", "EncoderLayer", "SpatioTemporal")
+
+
+def networks(pipe: Any) -> dict[str, torch.nn.Module]:
+    """{component: network} of a pipeline."""
+    return {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+
+
+class Watch:
+    """Hooks on a pipeline, for one run; a context manager, which takes them all off again.
+
+    A pipeline asks nobody whether to go on while a network works, and a forward pass may take minutes: the hooks on blocks call
+    `progress.pulse`, which may raise. diffusers undoes nothing of its own after an error: this does.
+    """
+
+    def __init__(self, pipe: Any, family: Family, params: ClipParams, progress: Progress) -> None:
+        self.pipe, self.family, self.params, self.progress = pipe, family, params, progress
+        self._stage = ""
+        self._handles: list[Any] = []
+        self._wrapped: list[tuple[Any, str]] = []
+
+    def __enter__(self) -> Watch:
+        self._enter("encode")
+        for name, network in networks(self.pipe).items():
+            for module in network.modules():
+                if module is not network and type(module).__name__.endswith(BLOCKS):
+                    self._handles.append(module.register_forward_pre_hook(self._pulse))
+            if name in self.family.denoisers:
+                self._handles.append(network.register_forward_pre_hook(self._denoises))
+        self._wrap(self.pipe.vae, "decode", lambda: self._enter("decode"))
+        if isinstance(decoder := getattr(self.pipe.vae, "decoder", None), torch.nn.Module):  # frame by frame, or in chunks
+            self._handles.append(decoder.register_forward_pre_hook(self._decodes))
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for handle in self._handles:
+            handle.remove()
+        for owner, name in self._wrapped:
+            del owner.__dict__[name]
+        self.pipe.maybe_free_model_hooks()  # diffusers does it at the end of a whole run alone
+
+    def step(self, pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        """The pipeline's `callback_on_step_end`. It must return what it was given: pipelines take tensors out of it."""
+        latents = tensors["latents"].detach()
+        self.progress.step(lambda: preview(self._unpacked(latents), max(self.family.channels, 1)))
+        return tensors
+
+    def _unpacked(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents with a dimension for channels, frames, height and width; packed ones are (1, F*h*w, C) in that order."""
+        if self.family.channels > 0:
+            return latents
+        cell = self.pipe.vae_spatial_compression_ratio
+        height, width = self.params.height // cell, self.params.width // cell
+        tokens = latents[:, latents.shape[1] % (height * width) :]  # the picture's own may be in front
+        return tokens.view(1, -1, height, width, tokens.shape[-1]).movedim(-1, 1)
+
+    def _enter(self, stage: str, total: int | None = None) -> None:
+        if stage != self._stage:
+            self._stage = stage
+            self.progress.stage(stage, total)
+
+    def _pulse(self, *_: Any) -> None:
+        self.progress.pulse()
+
+    def _denoises(self, *_: Any) -> None:
+        self._enter("denoise", self.params.num_inference_steps)
+
+    def _decodes(self, *_: Any) -> None:
+        if self._stage == "decode":
+            self.progress.step()
+
+    def _wrap(self, owner: Any, name: str, before: Callable[[], None]) -> None:
+        real = getattr(owner, name)
+
+        @functools.wraps(real)
+        def call(*args: Any, **options: Any) -> Any:
+            before()
+            return real(*args, **options)
+
+        owner.__dict__[name] = call
+        self._wrapped.append((owner, name))
+
+
+def preview(latents: torch.Tensor, channels: int) -> npt.NDArray[np.uint8]:
+    """Latents as small pictures, uint8 RGB (F, h, w, 3): their three principal directions as colours.
+
+    So no table of factors is needed for each VAE. The sign of a direction is chosen by its largest part, so that colours do not flip
+    from step to step.
+
+    Args:
+        latents: (1, ...) of five dimensions.
+        channels: which of them holds channels; the others are frames, height and width.
+    """
+    cells = latents[0].float().movedim(channels - 1, -1)  # (F, h, w, C)
+    points = cells.reshape(-1, cells.shape[-1])
+    points = points - points.mean(0)
+    directions = torch.linalg.eigh(points.T @ points)[1][:, -3:].flip(1)  # (C, 3), the largest first
+    signs = directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
+    colours = points @ (directions * signs)
+    low, high = colours.aminmax()
+    scaled = ((colours - low) / (high - low).clamp(min=1e-6) * 255).nan_to_num(0).byte()
+    shown: npt.NDArray[np.uint8] = scaled.view(*cells.shape[:-1], -1).cpu().numpy()
+    return shown if shown.shape[-1] == 3 else np.repeat(shown[..., :1], 3, -1)

@@ -1,0 +1,301 @@
+"""The stock families: each of the table, with a tiny checkpoint, against the same pipeline of diffusers called by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from checkpoints import Ears
+from PIL import Image
+from tiny_families import PIPELINES, make_checkpoint, small
+
+from i2v_lab import models
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import Picture, open_picture
+from i2v_lab.clip.progress import Progress
+from i2v_lab.errors import ModelError, ParamsError, Stop, UnsupportedParams
+from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.stock.families import FAMILIES, Family
+from i2v_lab.models.stock.model import PipelineModel, model_class
+from i2v_lab.models.stock.offload import put_on
+from i2v_lab.models.stock.watch import networks
+
+NAMES = tuple(FAMILIES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_cogvideox() -> Iterator[None]:
+    """CogVideoX 1.0 in the size that its tiny network is made for; its own, 480x720, takes 8 s a clip (the slow test has that)."""
+    whole = FAMILIES["cogvideox-5b-i2v"]
+    FAMILIES["cogvideox-5b-i2v"] = dataclasses.replace(whole, native_size=(64, 96), sizes={"480p": (64, 96)})
+    yield
+    FAMILIES["cogvideox-5b-i2v"] = whole
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """{family: its tiny checkpoint}."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    return {name: make_checkpoint(name, root / name) for name in PIPELINES}
+
+
+@pytest.fixture(scope="module")
+def picture() -> Picture:
+    return open_picture("sample:coffee")
+
+
+def params_for(name: str, folder: Path, **fields: Any) -> ClipParams:
+    return models.resolve(ClipParams(model=str(folder), image="sample:coffee", **small(name, **fields)))
+
+
+def loaded(name: str, folder: Path, **options: Any) -> PipelineModel:
+    return model_class(FAMILIES[name]).load(folder, **options)
+
+
+def by_hand(folder: Path, family: Family, params: ClipParams, picture: Picture, **more: Any) -> Any:
+    """The clip as somebody makes it with diffusers alone."""
+    with numpy_quiet():
+        pipe = getattr(diffusers, family.pipeline).from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    plain = params.plain()
+    given = {argument: plain[field] for field, argument in family.takes.items() if field in plain}
+    given |= {"height": params.height, "width": params.width, **family.passes, **more}
+    torch.manual_seed(params.seed)
+    crop = Image.fromarray(picture.crop(params.height, params.width))
+    with numpy_quiet():
+        made = pipe(image=crop, **given, generator=torch.Generator().manual_seed(params.seed), output_type="np")
+    return (made.frames[0] * 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_clip_is_that_of_the_stock_pipeline_byte_for_byte(name, folders, picture):
+    folder, ears = folders[name], Ears()
+    params = params_for(name, folder)
+    assert models.find(str(folder))[0].name == name
+    model = models.open(str(folder)).load()
+    before = torch.random.get_rng_state()
+    frames = model.generate(picture, params, ears)
+    assert torch.equal(before, torch.random.get_rng_state())
+    np.testing.assert_array_equal(frames, by_hand(folder, FAMILIES[name], params, picture))
+    stages = [event for event in ears.events if event != "step"]
+    assert [stage for stage, _ in stages] == ["encode", "denoise", "decode"]
+    assert dict(stages)["denoise"] == params.num_inference_steps == len(ears.previews)
+    assert all(shown.dtype == np.uint8 and shown.ndim == 4 and shown.shape[-1] == 3 for shown in ears.previews)
+    assert ears.previews[-1].std() > 5
+
+
+class StopInside(Progress):
+    """Stops at the pulse of this number, counted over the whole run."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.at, self.pulses = at, 0
+
+    def pulse(self) -> None:
+        self.pulses += 1
+        if self.pulses == self.at:
+            raise Stop("enough")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stop_inside_a_forward_pass_leaves_the_next_clip_as_it_was(name, folders, picture):
+    params, model = params_for(name, folders[name]), loaded(name, folders[name])
+    counting = StopInside()
+    frames = model.generate(picture, params, counting)
+    assert counting.pulses > 10
+    for share in (0.3, 0.6, 0.95):
+        with pytest.raises(Stop):
+            model.generate(picture, params, StopInside(int(counting.pulses * share)))
+        np.testing.assert_array_equal(model.generate(picture, params, Progress()), frames)
+    assert model.pipe.scheduler is model.own_scheduler
+    assert not any(network._forward_pre_hooks for network in networks(model.pipe).values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_tier_gives_the_same_frames_with_a_cpu_in_the_place_of_the_gpu(name, folders, picture):
+    params, model = params_for(name, folders[name]), loaded(name, folders[name])
+    for network in networks(model.pipe).values():
+        for weight in network.parameters():  # mapped from the file, where it lies at odd addresses: a copy, as a tier makes one
+            weight.data = weight.data.clone()
+    first = model.generate(picture, params, Progress())
+    for tier in (*FAMILIES[name].tiers, 0):
+        put_on(model.pipe, tier, torch.device("cpu"), offloads=True)
+        model.tier = tier
+        frames = model.generate(picture, params, Progress())
+        if not model.pixel_changes(tier, params):
+            np.testing.assert_array_equal(frames, first, err_msg=f"tier {tier}")
+        else:
+            assert frames.shape == first.shape
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_schedulers_of_a_family_make_a_clip(name, folders, picture):
+    """That they solve the family's equation was measured on an exact denoiser; here: each takes the family's config."""
+    model = loaded(name, folders[name])
+    for scheduler in FAMILIES[name].scheduler_classes:
+        frames = model.generate(picture, params_for(name, folders[name], scheduler=scheduler, num_inference_steps=4), Progress())
+        assert frames.std() > 1, scheduler
+
+
+def test_two_processes_make_the_same_clip_and_ffprobe_agrees_with_it(folders, i2v_lab, tmp_path):
+    name = "wan2.2-ti2v-5b"
+    command = ["generate", "--model", folders[name], "--image", "sample:coffee", "--prompt", "a boat sails by", "--json"]
+    command += ["--resolution", "64x96", "--num-frames", "9", "--num-inference-steps", "2", "--force"]
+    records = [json.loads(i2v_lab(*command, cold=True).stdout) for _ in range(2)]
+    assert records[0]["status"] == "done", records[0]["reason"]
+    assert records[0]["frames_sha256"] == records[1]["frames_sha256"]
+    assert records[0]["model_name"] == name
+    assert records[0]["params"]["guidance_scale"] == 5.0  # the family's default
+    assert records[0]["params"]["negative_prompt"].startswith("色调艳丽")
+    probed = subprocess.run(
+        ["ffprobe", "-v", "error", "-count_frames", "-show_streams", "-of", "json", records[0]["clip"]],
+        capture_output=True,
+        check=True,
+    )
+    stream = json.loads(probed.stdout)["streams"][0]
+    assert (stream["width"], stream["height"], stream["nb_read_frames"], stream["r_frame_rate"]) == (96, 64, "9", "24/1")
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "said"),
+    [
+        ("wan2.2-ti2v-5b", {"num_frames": 10}, "num_frames: wan2.2-ti2v-5b makes 4k+1 frames, 5 to 121, got 10; nearest: 9"),
+        ("wan2.2-ti2v-5b", {"resolution": "48x80"}, "expected sides of 64"),
+        ("wan2.2-ti2v-5b", {"resolution": "80x96"}, "multiples of 32 pixels, got 80x96; nearest: 64x96"),
+        ("ltx-video", {"num_frames": 12}, "8k+1 frames, 9 to 257, got 12; nearest: 9"),
+        ("cogvideox1.5-5b-i2v", {"scheduler": "lcm"}, "scheduler: cogvideox1.5-5b-i2v works with ddim, dpm++-2m"),
+        ("svd-xt", {"prompt": "zoom in"}, "prompt: svd-xt does not read it, got 'zoom in'; leave it out, or choose a model that does: "),
+        ("svd-xt", {"num_frames": 26}, "num_frames: svd-xt makes 2 to 25 frames, got 26; nearest: 25"),
+        ("svd", {"flow_shift": 3.0}, "choose a model that does: wan2.2-ti2v-5b, wan2.2-i2v-a14b"),
+        ("wan2.1-i2v-480p", {"guidance_scale_2": 3.0}, "choose a model that does: wan2.2-i2v-a14b"),
+        ("wan2.1-i2v-480p", {"resolution": "256p"}, "resolution: wan2.1-i2v-480p has 480p, 720p, auto and HEIGHTxWIDTH, got 256p"),
+        ("wan2.1-i2v-480p", {"seconds": 3}, "seconds: expected seconds or num_frames, got both"),
+    ],
+)  # fmt: skip
+def test_what_a_family_cannot_make_is_one_clear_line(name, fields, said, folders):
+    with pytest.raises((UnsupportedParams, ParamsError)) as found:
+        models.find(str(folders[name]))[0].check(params_for(name, folders[name], **fields))
+    assert said in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "expected"),
+    [
+        ("wan2.2-i2v-a14b", {}, {"num_frames": 81, "fps": 16, "guidance_scale_2": 3.5, "scheduler": "unipc", "resolution": "784x1184"}),
+        ("wan2.2-i2v-a14b", {"resolution": "480p"}, {"resolution": "480x832"}),
+        ("wan2.2-ti2v-5b", {"seconds": 3}, {"num_frames": 73}),
+        ("ltx-video", {"seconds": 3, "fps": 24}, {"num_frames": 73, "fps": 24}),
+        ("cogvideox-5b-i2v", {"seconds": 3}, {"num_frames": 25, "scheduler": "ddim"}),
+        ("svd-xt", {"seconds": 60}, {"num_frames": 25, "motion_bucket_id": 127}),
+        ("closed-form", {"seconds": 3}, {"num_frames": 24, "resolution": "512p"}),
+        ("i2vgen-xl", {"seed": 3}, {"num_frames": 16, "condition_fps": 16, "guidance_scale": 9.0}),
+    ],
+)  # fmt: skip
+def test_what_is_not_given_is_the_default_of_the_family(model, fields, expected):
+    params = models.resolve(ClipParams(model=model, image="sample:coffee", **fields))
+    plain = params.plain()
+    assert {name: plain[name] for name in expected} == expected
+    assert models.resolve(params) == params
+    models.find(model)[0].check(params)
+
+
+@pytest.mark.parametrize("model", ["closed-form", "i2vgen-xl", *NAMES])
+def test_auto_and_named_sizes_follow_the_picture(model, tmp_path):
+    kind = models.family(model)
+    for width, height in ((900, 1600), (1600, 900), (1000, 1000), (300, 2000)):
+        path = tmp_path / f"{width}.png"
+        Image.new("RGB", (width, height)).save(path)
+        params = models.resolve(ClipParams(model=model, image=str(path), resolution="auto"))
+        kind.check(params)
+        if not kind.fixed_size:
+            assert params.height * params.width == pytest.approx(np.prod(kind.native_size), rel=0.2)
+            assert (params.height > params.width) == (height > width) or width == height
+            seen = min(max(height / width, 1 / 3), 3)
+            assert params.height / params.width == pytest.approx(seen, rel=0.15)
+            for name in kind.sizes:
+                named = models.resolve(ClipParams(model=model, image=str(path), resolution=name))
+                kind.check(named)
+                assert named.height >= named.width or width >= height
+
+
+def test_a_drawn_seed_is_recorded(tmp_path):
+    drawn = {models.resolve(ClipParams(image="sample:coffee", seed=-1)).seed for _ in range(5)}
+    assert len(drawn) == 5
+    assert all(seed >= 0 for seed in drawn)
+
+
+def test_a_family_is_added_by_an_entry_alone(monkeypatch, tmp_path, picture):
+    """SkyReels-V2, which the table does not have: its pipeline is Wan's with another class."""
+    from tiny_families import wan_21
+
+    wan = FAMILIES["wan2.1-i2v-480p"]
+    entry = dataclasses.replace(
+        wan, name="skyreels-v2", hub="Skywork/SkyReels-V2-I2V-14B-540P-Diffusers", pipeline="SkyReelsV2ImageToVideoPipeline",
+        indexed=(), native_size=(544, 960), sizes={"540p": (544, 960)},
+    )  # fmt: skip
+    monkeypatch.setitem(FAMILIES, entry.name, entry)
+    parts = dict(wan_21(3.0).components)
+    parts["transformer"] = diffusers.SkyReelsV2Transformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=36, out_channels=16, text_dim=32, freq_dim=256,
+        ffn_dim=32, num_layers=2, cross_attn_norm=True, qk_norm="rms_norm_across_heads", rope_max_seq_len=32, image_dim=4,
+    )  # fmt: skip
+    known = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler", "image_encoder", "image_processor")
+    diffusers.SkyReelsV2ImageToVideoPipeline(**{name: parts[name] for name in known}).save_pretrained(tmp_path / "skyreels")
+    params = models.resolve(ClipParams(model=str(tmp_path / "skyreels"), image="sample:coffee", **small("wan")))
+    model = models.open(params.model).load()
+    assert model.name == "skyreels-v2"
+    np.testing.assert_array_equal(
+        model.generate(picture, params, Progress()), by_hand(tmp_path / "skyreels", entry, params, picture)
+    )
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def change_index(folder: Path, **fields: Any) -> None:
+    index = folder / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), **fields}))
+
+
+def rename(folder: Path, pipeline: str) -> None:
+    change_index(folder, _class_name=pipeline)
+
+
+def foreign(folder: Path) -> None:
+    change_index(folder, vae=["os", "system"])
+
+
+FAULTS = [
+    ("wan2.1-i2v-480p", lambda folder: shutil.rmtree(folder / "tokenizer"), "tokenizer"),
+    ("ltx-video", lambda folder: (folder / "vae" / "config.json").unlink(), "vae/config.json: missing"),
+    ("svd", lambda folder: cut(next((folder / "unet").glob("*.safetensors"))), "cut or damaged"),
+    ("svd", lambda folder: rename(folder, "StableDiffusionPipeline"), "got StableDiffusionPipeline"),
+    ("cogvideox1.5-5b-i2v", foreign, "expected classes of diffusers and transformers"),
+]
+
+
+@pytest.mark.parametrize(("name", "harm", "said"), FAULTS)
+def test_a_damaged_checkpoint_is_one_clear_line(name, harm, said, folders, tmp_path):
+    folder = tmp_path / name
+    shutil.copytree(folders[name], folder)
+    harm(folder)
+    with pytest.raises(ModelError) as found:
+        models.open(str(folder)).load()
+    assert said in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_the_table_is_read_without_torch():
+    code = "import sys; import i2v_lab.models.registry as r; assert len(r.LISTED) > 8; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
