@@ -15,6 +15,7 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.models.base import StageCost
+from i2v_lab.models.memory.tiers import bytes_of
 from i2v_lab.models.memory.tracker import Tracker
 from i2v_lab.models.stock.families import FAMILIES
 from i2v_lab.models.stock.model import PipelineModel, model_class
@@ -102,4 +103,4 @@ def test_each_stage_takes_what_was_predicted(name: str, number: int, folders: An
         )
         assert cost.flops == flops, stage
         assert cost.activations == pytest.approx(peak, rel=0.05), stage
-        assert cost.weights == sum(part.numel() * 4 for net in networks(model.pipe).values() for part in net.parameters())
+        assert cost.weights == sum(map(bytes_of, networks(model.pipe).values()))
