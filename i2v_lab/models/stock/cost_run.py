@@ -41,7 +41,8 @@ def rehearse(pipe: Any, denoisers: Sequence[str], call: Mapping[str, Any], *, ti
     """
     picture = Image.new("RGB", (call["width"], call["height"]), (90, 120, 150))
     known = inspect.signature(type(pipe).__call__).parameters
-    given = {name: value for name, value in call.items() if name in known}
+    callback = {"callback_on_step_end": lambda pipe, index, timestep, tensors: tensors}  # a pipeline holds what it gives to it
+    given = {name: value for name, value in {**call, **callback}.items() if name in known}
     if tiling and hasattr(pipe.vae, "enable_tiling"):
         pipe.vae.enable_tiling()
     with numpy_quiet(), torch.no_grad(), Rehearsal(pipe, denoisers) as rehearsal:
@@ -97,6 +98,7 @@ class Rehearsal:
         put(mock.patch.object(kind, "step", self._stepped(kind.step)))
         put(mock.patch.object(kind, "set_timesteps", self._begun(kind.set_timesteps)))
         put(mock.patch.object(VideoProcessor, "postprocess_video", _postprocess))
+        self._add_tables()
         put(self.tracker)
         return self
 
@@ -163,6 +165,9 @@ class Rehearsal:
 
         return call
 
+    def _add_tables(self) -> None:
+        self.tracker.add(*(item for item in vars(self.pipe.scheduler).values() if isinstance(item, torch.Tensor)))
+
     def _stepped(self, step: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(step)
         def call(*args: Any, **options: Any) -> Any:
@@ -180,7 +185,9 @@ class Rehearsal:
             self._cut()
             self.steps = 0
             with outside():
-                return set_timesteps(*map(real, args), **{name: real(value) for name, value in options.items()})
+                out = set_timesteps(*map(real, args), **{name: real(value) for name, value in options.items()})
+            self._add_tables()
+            return out
 
         return call
 
