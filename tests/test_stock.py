@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import torch
 from checkpoints import Ears
 from PIL import Image
+from safetensors.torch import save_file
 from tiny_families import PIPELINES, make_checkpoint, small
 
 from i2v_lab import models
@@ -29,6 +31,8 @@ from i2v_lab.models.stock.families import FAMILIES, Family
 from i2v_lab.models.stock.model import PipelineModel, model_class
 from i2v_lab.models.stock.offload import put_on
 from i2v_lab.models.stock.watch import networks
+from i2v_lab.run import run_clip
+from i2v_lab.store import Store
 
 NAMES = tuple(FAMILIES)
 
@@ -299,3 +303,39 @@ def test_a_damaged_checkpoint_is_one_clear_line(name, harm, said, folders, tmp_p
 def test_the_table_is_read_without_torch():
     code = "import sys; import i2v_lab.models.registry as r; assert len(r.LISTED) > 8; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_network_of_a_family_may_come_from_a_file_of_its_authors(folders, picture, tmp_path, monkeypatch):
+    """The weights of LTX's network under the names that its authors give them; the rest from the family's checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folders["ltx-video"], tmp_path / "checkpoints" / "ltx-video")
+    whole = models.open("ltx-video").load()
+    params = params_for("ltx-video", Path("ltx-video"))
+    expected = whole.generate(picture, params, Progress())
+    names = {"proj_in": "patchify_proj", "time_embed": "adaln_single", "norm_q": "q_norm", "norm_k": "k_norm"}
+    weights = {}
+    for name, weight in whole.pipe.transformer.state_dict().items():
+        theirs = functools.reduce(lambda text, pair: text.replace(*pair), names.items(), name)
+        weights[f"model.diffusion_model.{theirs}"] = weight.clone()
+    save_file(weights, tmp_path / "mine.safetensors")
+    (tmp_path / "checkpoints" / "ltx-video" / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    handle = models.open("ltx-video:mine.safetensors")
+    before = handle.identity.fingerprint
+    np.testing.assert_array_equal(handle.load().generate(picture, params, Progress()), expected)
+    weights["model.diffusion_model.patchify_proj.bias"] += 1
+    save_file(weights, tmp_path / "mine.safetensors")
+    assert models.open("ltx-video:mine.safetensors").identity.fingerprint != before
+    for wrong, said in (("mine.safetensors", "such as ltx-video:mine.safetensors"), ("ltx-video:no.safetensors", "no such file")):
+        with pytest.raises(ModelError, match=said):
+            models.open(wrong).load()
+    save_file({"nothing": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"other\.safetensors: expected the"):
+        models.open("ltx-video:other.safetensors").load()
+
+
+def test_the_number_of_threads_is_recorded_where_it_changes_pixels(folders, tmp_path):
+    store = Store(tmp_path / "results")
+    records = {name: run_clip(ClipParams(model=str(folders[name]), image="sample:coffee", **small(name)), None, store)
+               for name in ("svd", "ltx-video")}  # fmt: skip
+    assert records["svd"].versions["CPU threads"] == str(torch.get_num_threads())
+    assert "CPU threads" not in records["ltx-video"].versions
