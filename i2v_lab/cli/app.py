@@ -83,8 +83,9 @@ def _advise(params: ClipParams) -> None:
     picture = None
     with suppress(PictureError):  # the run reports and records it
         picture = open_picture(params.image)
-    for advice in models.advice(params, picture):
-        remark(f"advice: {advice}", "yellow")
+    with suppress(I2VLabError):  # likewise
+        for advice in models.advice(models.resolve(params), picture):
+            remark(f"advice: {advice}", "yellow")
 
 
 @app.command()
