@@ -200,6 +200,6 @@ def check_common(kind: type[VideoModel], params: ClipParams) -> None:
 
 def _readers(field: str) -> str:
     """The families that read a field, in words."""
-    names = ["closed-form", "i2vgen-xl"] if field in Own.reads else []
-    names += [family.name for family in STOCK.values() if field in family.reads]
-    return f"a model that does: {', '.join(names)}"
+    reads = {"closed-form": Own.reads, "i2vgen-xl": Own.reads, **{family.name: family.reads for family in STOCK.values()}}
+    those, others = [name for name in reads if field in reads[name]], [name for name in reads if field not in reads[name]]
+    return f"any model but {', '.join(others)}" if len(those) > len(others) else f"a model that does: {', '.join(those)}"
