@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     root = tmp_path_factory.mktemp("checkpoints")
 
     def folder(name: str) -> Path:
-        path = root / name
+        path = root / f"tiny-{name}"  # not as a family is called: a clip that names that means the published checkpoint
         if not path.exists():
             make_i2vgen_xl(path) if name == "i2vgen-xl" else make_checkpoint(name, path)
         if name == "wan2.1-i2v-480p":
@@ -145,17 +145,29 @@ def run_scripts(folder: Path, scripts: dict[str, str]) -> dict[str, Any]:
     return {name: found[f"{name}.py"] for name in scripts}
 
 
-def test_every_script_makes_the_frames_of_its_clip_byte_for_byte(made, tmp_path):
-    clips = {name: made(name) for name in CLIPS}
-    found = run_scripts(tmp_path, {name: script for name, (_, script) in clips.items()})
+FAST = ("hostile", "tiled", "xl-plain")
+
+
+def check(names: Sequence[str], made: Any, folder: Path) -> None:
+    """Run the scripts of clips, and compare what they made with the clips."""
+    clips = {name: made(name) for name in names}
+    found = run_scripts(folder, {name: script for name, (_, script) in clips.items()})
     for name, (record, script) in clips.items():
         printed, shape = found[name]
         assert printed[-2:] == [f"frames {record.frames_sha256}", "equal to those of the clip"], name
         assert shape == [record.params.num_frames, record.params.height, record.params.width, 3]
         assert "i2v_lab" not in "".join(line for line in script.splitlines() if not line.startswith("#"))
-        written = tmp_path / f"{Path(record.clip).stem}_again.mp4"
-        probed = video.probe(written)
+        probed = video.probe(folder / f"{Path(record.clip).stem}_again.mp4")
         assert (probed.frames, probed.height, probed.width, probed.fps) == (*shape[:3], record.params.fps), name
+
+
+def test_scripts_make_the_frames_of_their_clips_byte_for_byte(made, tmp_path):
+    check(FAST, made, tmp_path)
+
+
+@pytest.mark.slow
+def test_so_do_those_of_all_other_families(made, tmp_path):
+    check([name for name in CLIPS if name not in FAST], made, tmp_path)
 
 
 @pytest.mark.slow
@@ -207,10 +219,8 @@ def test_a_record_that_lies_reaches_no_line_of_code(made, tmp_path):
     carried = {"frames_sha256": evil, "versions": {"torch": evil, evil: "1"}, "device": evil, "dtype": evil, "actual_tier": evil,
                "cpu_threads": evil, "cpu_capability": evil, "model_fingerprint": evil}  # fmt: skip
     text = script_for(record.params, carried, name=f"{evil}.mp4").text
-    assert "import os" not in [line.strip() for line in text.splitlines()]
-    assert all(line.startswith("#") for line in text.splitlines() if "os.system" in line)
-    assert "torch.float32" in text
-    ast.parse(text)
+    assert "os" not in {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+    assert "dtype=torch.float32," in text
 
 
 @pytest.mark.parametrize(
@@ -289,15 +299,14 @@ def test_a_picture_that_takes_more_than_pillow_is_refused(make, made, tmp_path):
 
 
 def test_the_command_prints_the_script_and_nothing_else(made, inside, tmp_path, folders):
-    record, text = made("svd")
-    clip = tmp_path / Path(record.clip).name
+    record, _ = made("svd")
     frames = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), np.uint8)
     carried = {"params": {**record.params.plain(), "model": "gone"}, "record": json.loads(record.model_dump_json())}
-    clip = video.write(frames, tmp_path, stem=clip.stem, fps=Fraction(7), settings=carried).path
+    clip = video.write(frames, tmp_path, stem="sent", fps=Fraction(7), settings=carried).path
     assert "--model" in complaint(inside("code", clip, "--image", record.params.image), code=1)
     done = inside("code", clip, "--image", record.params.image, "--model", folders("svd"))
-    assert (done.returncode, done.stdout) == (0, text)
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == script_of(clip, None, record.params.image, str(folders("svd")))
 
 
 @pytest.mark.parametrize("model", ["closed-form", "fake"])

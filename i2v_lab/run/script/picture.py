@@ -17,12 +17,14 @@ from i2v_lab.errors import PictureError, printable
 
 
 def open_rgb(path: str) -> Image.Image:
-    return Image.open(path).convert("RGB")
+    with Image.open(path) as image:
+        return image.convert("RGB")
 
 
 def open_upright(path: str) -> Image.Image:
     """RGB, turned as its EXIF says; transparent parts are white."""
-    image = ImageOps.exif_transpose(Image.open(path))
+    with Image.open(path) as opened:
+        image = ImageOps.exif_transpose(opened)
     if not image.has_transparency_data:
         return image.convert("RGB")
     white = Image.new("RGB", image.size, "white")
@@ -32,7 +34,8 @@ def open_upright(path: str) -> Image.Image:
 
 def open_in_srgb(path: str) -> Image.Image:
     """RGB, turned as its EXIF says, converted from its colour profile to sRGB; transparent parts are white."""
-    image = ImageOps.exif_transpose(Image.open(path))
+    with Image.open(path) as opened:
+        image = ImageOps.exif_transpose(opened)
     opaque = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
     mode = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}[profile.profile.xcolor_space]
@@ -69,7 +72,8 @@ def recipe(picture: Picture, height: int, width: int) -> dict[str, str]:
     wanted, path = picture.crop(height, width), str(picture.path)
     for way, (standard, pil) in _WAYS.items():
         if _gives(way, path, wanted):
-            heif = Image.open(path).format == "HEIF"
+            with Image.open(path) as opened:
+                heif = opened.format == "HEIF"
             return {
                 "standard": standard, "pil": pil, "open": way.__name__,
                 "heif": "import pillow_heif\n" if heif else "", "opener": "pillow_heif.register_heif_opener()\n" if heif else "",
