@@ -154,13 +154,6 @@ class PipelineModel:
             put_on(self.pipe, number, self.torch_device, offloads=self.torch_device.type != "cpu")
             self.tier = number
 
-    def arguments(self, params: ClipParams) -> dict[str, Any]:
-        """What the pipeline is called with, without the picture and what is no value: generator, output, callback."""
-        values = {field: getattr(params, field) for field in self.family.takes}
-        given = {self.family.takes[field]: value for field, value in values.items() if value is not None}
-        chunk = dict([self.family.decode_chunk]) if self.tier == 5 and self.family.decode_chunk else {}
-        return {**given, **self.family.passes, **chunk}
-
     def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         """Make the clip: stages encode, denoise, decode. See `VideoModel.generate`.
 
@@ -197,8 +190,8 @@ class PipelineModel:
             ):
                 torch.manual_seed(params.seed)
                 made = self.pipe(
-                    image=picture, **self.arguments(params), generator=torch.Generator().manual_seed(params.seed), output_type="np",
-                    callback_on_step_end=watch.step,
+                    image=picture, **self.family.arguments(params, self.tier), output_type="np",
+                    generator=torch.Generator().manual_seed(params.seed), callback_on_step_end=watch.step,
                 )  # fmt: skip
         finally:
             self.pipe.scheduler = self.own_scheduler
