@@ -349,13 +349,13 @@ def models_table(**fields):
 def test_a_report_says_what_differs_besides_the_model_and_tests_only_what_can_be_compared():
     table = models_table(
         resolution=["704x1280", "512p"], num_frames=[73, 75], fps=[24.0, 25.0], num_inference_steps=[50, 50], condition_fps=[16, 25],
-        negative_prompt=["ugly", "blurred"], prompt=["a", "a"], flow_shift=[5.0, math.nan], actual_tier=[0.0, 3.0], seconds=[3.0, None],
+        negative_prompt=["ugly", "blurred"], prompt=["a", ""], flow_shift=[5.0, math.nan], actual_tier=[0.0, 3.0], seconds=[3.0, None],
     )  # fmt: skip
     head, besides, *rest = report.findings(table, ["model", "seed"]).sentences
     assert head.startswith("10 clips, 5 seeds")
     assert besides == (
         "Besides the model (wan2.2-ti2v-5b / ltx-video): size 704x1280 / 512x512, frames 73 / 75, fps 24 / 25, tier 0 / 3, "
-        "negative prompt own / own, condition fps – / 25, flow shift 5 / –."
+        "prompt own / –, negative prompt own / own. –: the model does not read it."
     )
     assert any("Not comparable over model, so not tested: sharpness" in line for line in rest)
     same = models_table(resolution=["64x64", "64x64"])

@@ -24,7 +24,7 @@ _NOT_READ = "–"
 def besides_model(table: pd.DataFrame, axes: Sequence[str]) -> str:
     """What differs between the models besides the model, in one line; "" where no models are compared.
 
-    Each field has one text a model, in the order of the models. A dash means that the model does not read the field.
+    Each field has one text a model, in the order of the models. An option that one model alone reads is left out.
     """
     if len(names := _models(table, axes)) < 2:
         return ""
@@ -33,7 +33,8 @@ def besides_model(table: pd.DataFrame, axes: Sequence[str]) -> str:
         shown = [text if field not in _LONG or text == _NOT_READ else "own" for text in texts]
         parts.append(f"{_WORDS.get(field, field.replace('_', ' '))} {' / '.join(shown)}")
     listed = " / ".join(value_texts("model", names))
-    return f"Besides the model ({listed}): {', '.join(parts) or 'nothing differs'}."
+    line = f"Besides the model ({listed}): {', '.join(parts) or 'nothing differs'}."
+    return line + (f" {_NOT_READ}: the model does not read it." if _NOT_READ in line else "")
 
 
 def differences(table: pd.DataFrame, axes: Sequence[str]) -> dict[str, list[str]]:
@@ -50,7 +51,12 @@ def differences(table: pd.DataFrame, axes: Sequence[str]) -> dict[str, list[str]
     texts = {
         field: [_text(field, rows[name], reads=field not in OPTIONAL or field in reads[name]) for name in names] for field in known
     }
-    return {field: own for field, own in texts.items() if len(set(own)) > 1}
+    return {field: own for field, own in texts.items() if len(set(own)) > 1 and (field == "prompt" or _readers(own) > 1)}
+
+
+def _readers(texts: Sequence[str]) -> int:
+    """How many models read a field: an option of a single one is a part of that model."""
+    return sum(text != _NOT_READ for text in texts)
 
 
 def _models(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
