@@ -6,6 +6,7 @@ To add a family that diffusers has a pipeline for: an entry in stock/families.py
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import re
@@ -239,7 +240,9 @@ def open(model: str | VideoModel, device: str = "auto", dtype: str = "auto") -> 
 
 def unload() -> None:
     """Let go of the kept model, so that its memory can be used."""
-    _loaded.clear()
+    if _loaded:
+        _loaded.clear()
+        gc.collect()  # pipelines of diffusers hold their networks in cycles
 
 
 def local_checkpoints() -> dict[str, str]:
