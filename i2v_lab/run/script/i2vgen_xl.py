@@ -43,8 +43,8 @@ def i2vgen_xl_fields(params: ClipParams, record: Mapping[str, Any], folder: Path
 
 def _load(name: str, kind: str, folder: Path) -> str:
     variant = variant_of(folder, name, "fp16")  # the published repository has both
-    half = f', variant="{variant}"' if variant else ""
-    return f'{name} = {kind}.from_pretrained(MODEL, subfolder="{name}"{half}, use_safetensors=True, dtype=DTYPE).eval().to(DEVICE)'
+    half = f', "{variant}"' if variant else ""
+    return f'{name} = load({kind}, "{name}"{half})'
 
 
 def _tier(tier: int) -> str:

@@ -41,13 +41,14 @@ def script_of(clip: Path, store: Store | None = None, image: str | None = None, 
     return script_for(*restore(clip, store, image, model), name=clip.name).text
 
 
-def script_for(params: ClipParams, record: Mapping[str, Any], name: str) -> Script:
+def script_for(params: ClipParams, record: Mapping[str, Any], name: str, *, to_send: bool = False) -> Script:
     """As `script_of`, from the settings of a clip.
 
     Args:
         params: with a picture and a model that are here.
         record: as the clip carries it. It is not trusted.
         name: of the clip's file.
+        to_send: it is for other people: of the paths of this machine it has the last part alone.
     """
     from i2v_lab.run.script.facts import folder_of, header
 
@@ -64,11 +65,14 @@ def script_for(params: ClipParams, record: Mapping[str, Any], name: str) -> Scri
     template, fields = _fields(kind.name, params, record, folder)
     from i2v_lab.run.script.picture import recipe
 
+    def shown(path: Path) -> str:
+        return path.name if to_send else str(path)
+
     common = {
         **recipe(picture, params.height, params.width),
         "header": header(name, kind, record, needs, notes),
-        "model": repr(str(folder) if Path(checkpoint).expanduser().is_dir() else checkpoint),
-        "picture": repr(str(picture.path)),
+        "model": repr(shown(folder) if Path(checkpoint).expanduser().is_dir() else checkpoint),
+        "picture": repr(shown(picture.path)),
         "picture_sha256": repr(picture.sha256),
         "frames_sha256": repr(_hash(record.get("frames_sha256"))),
         "height": str(params.height),
