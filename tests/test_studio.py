@@ -252,8 +252,9 @@ def test_the_form_follows_the_model_and_keeps_what_was_typed(open_studio, monkey
     assert {int(frames) % 8 for _, frames in controls["num_frames"].slider.options} == {1}
     assert [name for _, name in form.preset.options] == list(family.presets) and form.preset.value == "standard"
     assert form.whole.resolution == models.resolve(studio.params).resolution != "auto"
+    assert form.whole.resolution in controls["resolution"].meaning.value
     controls["seconds"].set("3")
-    assert form.whole.num_frames == 73
+    assert form.whole.num_frames == 73 and controls["num_frames"].meaning.value == "= 73"
 
     form.model.value = "svd-xt"
     assert "prompt" not in shown(studio) and studio.params.prompt == ""
@@ -281,7 +282,7 @@ def test_a_sweep_over_models_leaves_each_its_own_defaults(open_studio):
 
 
 def test_a_clip_shows_its_code_where_it_has_some(open_studio, monkeypatch):
-    studio = open_studio()
+    studio = open_studio(seed=40)
     record = make(studio)
     clip = studio.store.directory / record.clip
     assert studio._results.code.text == clips.script(clip, studio.store)
