@@ -29,6 +29,7 @@ from i2v_lab.errors import BadFrames, I2VLabError, ModelError, OutOfMemory, Para
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.memory.ladder import climb, is_out_of_memory
 from i2v_lab.models.memory.tiers import TIERS
+from i2v_lab.models.stock import lora
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 
@@ -189,8 +190,10 @@ class _Run:
         self.meter.device = model.device
         tier = self.record.requested_tier if self.record.actual_tier is None else self.record.actual_tier
         changes = self.handle.family.pixel_changes(tier or 0, self.params)
+        params = models.by_content(self.params)
+        assert params  # noqa: S101 - files that are not here are fetched
         self._update(
-            key=clip_key(self.params, self.picture.sha256, model, changes),
+            key=clip_key(params, self.picture.sha256, model, changes),
             model_name=model.name,
             model_fingerprint=model.fingerprint,
             device=model.device,
@@ -278,12 +281,14 @@ def clip_stem(settings: Settings) -> str:
 
 
 def portable(params: ClipParams) -> dict[str, Any]:
-    """The params as a clip carries them: of the picture's path, and of a checkpoint's folder, the last part alone."""
+    """The params as a clip carries them: of the path of a picture, checkpoint or LoRA, the last part alone."""
     plain = params.plain()
     if not params.image.startswith("sample:"):
         plain["image"] = Path(params.image).name
     if Path(params.model).is_absolute() or ".." in Path(params.model).parts:
         plain["model"] = Path(params.model).name
+    if params.lora:
+        plain["lora"] = lora.portable(params.lora)
     return plain
 
 
