@@ -20,6 +20,7 @@ from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Listeners, Progress
 from i2v_lab.clip.publish import disk_full, is_full
 from i2v_lab.clip.record import RunRecord, Status, new_id
+from i2v_lab.clip.sound import CODECS, Sound, sound_of
 from i2v_lab.clip.video import Frames
 from i2v_lab.cost import Forecaster
 from i2v_lab.devices.hardware import cpu_capability, gpu, machine, versions
@@ -238,6 +239,7 @@ class _Run:
     def write(self, frames: Frames, folder: Path) -> None:
         """Write the clip, with its settings and its record inside."""
         self.progress.stage("write", len(frames))
+        sound = self._sound(frames)
         seconds = {name: round(value, 4) for name, value in self.meter.seconds.items()}
         info = video.write(
             _ticked(frames, self.progress),
@@ -246,6 +248,7 @@ class _Run:
             fps=self.params.fps,
             format=self.settings.output.format,
             settings={"params": portable(self.params), "record": {**carried_record(self.record), "seconds": seconds}},
+            sound=sound,
         )
         rows, columns = info.padded
         if rows or columns:
@@ -254,6 +257,21 @@ class _Run:
         self._update(
             status="done", finished=datetime.now(UTC), file_bytes=info.file_bytes, padded_rows=rows, padded_columns=columns
         )
+
+    def _sound(self, frames: Frames) -> Sound | None:
+        """The sound that goes into the clip; a note says what became of it."""
+        sound, format = sound_of(frames), self.settings.output.format
+        if sound is None:
+            return None
+        if format not in CODECS:
+            self._note(f"its sound is left out: a {format.upper()} has none; choose mp4 or webm")
+        elif sound.fps != self.params.fps:
+            self._note(f"its sound is left out: it was made for {sound.fps} frames/s (condition_fps), and the clip plays at "
+                       f"{self.params.fps}; for a clip with sound give both the same value, and --force")  # fmt: skip
+        else:
+            self._note(f"with sound: {sound}, {CODECS[format]}")
+            return sound
+        return None
 
     def end(self, error: I2VLabError) -> None:
         """The run ends without a clip."""
