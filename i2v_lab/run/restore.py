@@ -44,7 +44,10 @@ def restore(
     assert isinstance(record, dict)  # noqa: S101 - it had the hash
     made = store.find_done(str(record.get("key"))) if store else None
     here = model or _model_here(params.model, made.params.model if made and made.params else "")
-    return params.replace(model=here, image=_picture_here(clip, params.image, sha256, store, image)), record
+    changes = {"model": here, "image": _picture_here(clip, params.image, sha256, store, image)}
+    if params.lora:
+        changes["lora"] = _loras_here(params.lora, (made.params.lora if made and made.params else None) or "")
+    return params.replace(**changes), record
 
 
 def _picture_here(clip: Path, carried: str, sha256: str, store: Store | None, image: str | None) -> str:
@@ -65,11 +68,22 @@ def _picture_here(clip: Path, carried: str, sha256: str, store: Store | None, im
                        "the output folder, beside the clip or in the current folder: name it with --image")  # fmt: skip
 
 
+def _loras_here(carried: str, made_with: str) -> str:
+    """The LoRAs of a clip; `made_with` is what the store says. No other file is opened or fetched because a clip names it."""
+    if made_with:
+        return made_with
+    raise ModelError(f"expected the LoRAs that the clip was made with, {carried!r}; no run of this output folder used them: take its "
+                     "other settings (i2v-lab show), and make it with i2v-lab generate --lora FILE")  # fmt: skip
+
+
 def _model_here(carried: str, made_with: str) -> str:
     """The model that a clip names, if it is known without trusting the clip; `made_with` is what the store says."""
+    file = made_with.partition(":")[2]
+    if made_with and (
+        (Path(made_with).expanduser() / "model_index.json").is_file() or (file and Path(file).expanduser().is_file())
+    ):
+        return made_with
     if models.is_family(carried) or carried in models.CHECKPOINTS.values():
         return carried
-    if made_with and (Path(made_with).expanduser() / "model_index.json").is_file():
-        return made_with
     raise ModelError(f"expected the checkpoint that the clip was made with, {carried!r}; no run of this output folder used it, "
                      "and no folder is opened because a clip names it: give its folder or hub id with --model")  # fmt: skip

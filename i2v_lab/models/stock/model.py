@@ -21,9 +21,10 @@ from i2v_lab.models.frame_rule import FrameRule
 from i2v_lab.models.memory.ladder import is_out_of_memory, one_line
 from i2v_lab.models.memory.tiers import TIERS
 from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.stock import lora
 from i2v_lab.models.stock.families import Family
 from i2v_lab.models.stock.load import load_pipeline
-from i2v_lab.models.stock.offload import put_on
+from i2v_lab.models.stock.offload import put_on, undo
 from i2v_lab.models.stock.schedulers import make_scheduler
 from i2v_lab.models.stock.watch import Watch, networks
 
@@ -40,6 +41,8 @@ class PipelineModel:
     name: ClassVar[str]
     about: ClassVar[str]
     licence: ClassVar[str]
+    condition: ClassVar[str]
+    size_gb: ClassVar[float]
     native_size: ClassVar[tuple[int, int]]
     native_fps: ClassVar[int]
     size_multiple: ClassVar[int]
@@ -49,6 +52,7 @@ class PipelineModel:
     reads: ClassVar[frozenset[str]]
     schedulers: ClassVar[tuple[str, ...]]
     cuda_dtype: ClassVar[str]
+    threads: ClassVar[bool]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     def __init__(self, pipe: Any, *, fingerprint: str, device: torch.device, dtype: torch.dtype) -> None:
@@ -56,6 +60,7 @@ class PipelineModel:
         self.device, self.dtype = str(device), str(dtype).removeprefix("torch.")
         self.tier: int = -1
         self.own_scheduler = pipe.scheduler
+        self.loras: str | None = None  # those that are in it, by content
         for network in networks(pipe).values():
             network.eval()  # a pipeline made by hand is in training mode: dropout would draw from the global generator
 
@@ -99,6 +104,7 @@ class PipelineModel:
     @classmethod
     def check(cls, params: ClipParams) -> None:
         check_common(cls, params)
+        lora.check(cls.family, params.lora)
 
     @classmethod
     def advice(cls, params: ClipParams) -> list[Advice]:
@@ -151,12 +157,20 @@ class PipelineModel:
             put_on(self.pipe, number, self.torch_device, offloads=self.torch_device.type != "cpu")
             self.tier = number
 
-    def arguments(self, params: ClipParams) -> dict[str, Any]:
-        """What the pipeline is called with, without the picture and what is no value: generator, output, callback."""
-        values = {field: getattr(params, field) for field in self.family.takes}
-        given = {self.family.takes[field]: value for field, value in values.items() if value is not None}
-        chunk = dict([self.family.decode_chunk]) if self.tier == 5 and self.family.decode_chunk else {}
-        return {**given, **self.family.passes, **chunk}
+    def use_loras(self, params: ClipParams) -> None:
+        """Have the LoRAs of these params in the networks, and no others. Those of the clip before stay, where they are the same.
+
+        Raises:
+            ModelError: a file is missing, damaged or of another family; peft is missing.
+        """
+        known = lora.by_content(params)
+        if known is None or known.lora == self.loras:
+            return
+        tier, self.tier, self.loras = self.tier, -1, None  # hooks know the networks as they were without
+        undo(self.pipe)
+        lora.put_into(self.pipe, self.family, lora.parse(params.lora))
+        self.loras = known.lora
+        self.use_tier(tier)
 
     def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         """Make the clip: stages encode, denoise, decode. See `VideoModel.generate`.
@@ -169,6 +183,7 @@ class PipelineModel:
             raise UnsupportedParams(f"dtype: this model was loaded as {self.dtype}, got {params.dtype}; nearest: {self.dtype}")
         # The error of a failed try keeps its frames, and they all that it computed: a new one is raised outside `except`.
         try:
+            self.use_loras(params)
             return self._generate(image, params, progress)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -194,8 +209,8 @@ class PipelineModel:
             ):
                 torch.manual_seed(params.seed)
                 made = self.pipe(
-                    image=picture, **self.arguments(params), generator=torch.Generator().manual_seed(params.seed), output_type="np",
-                    callback_on_step_end=watch.step,
+                    image=picture, **self.family.arguments(params, self.tier), output_type="np",
+                    generator=torch.Generator().manual_seed(params.seed), callback_on_step_end=watch.step,
                 )  # fmt: skip
         finally:
             self.pipe.scheduler = self.own_scheduler
@@ -205,21 +220,29 @@ class PipelineModel:
         return np.asarray((frames * 255).round(), np.uint8)
 
 
-_classes: dict[str, tuple[Family, type[PipelineModel]]] = {}
+_classes: dict[tuple[str, Path | None], tuple[Family, type[PipelineModel]]] = {}
 
 
-def model_class(family: Family) -> type[PipelineModel]:
-    """The class of a family's models; the same each time."""
-    if family.name not in _classes or _classes[family.name][0] is not family:
+def model_class(family: Family, file: Path | None = None) -> type[PipelineModel]:
+    """The class of a family's models; the same each time.
+
+    Args:
+        file: a safetensors file that has the weights of its network, in place of those of the checkpoint.
+    """
+    known = family.name, file
+    if known not in _classes or _classes[known][0] is not family:
         fields = {
-            "family": family, "layout": Layout((family.pipeline, *family.indexed), cuda_dtype=family.cuda_dtype),
+            "family": family, "layout": Layout(
+                (family.pipeline, *family.indexed), cuda_dtype=family.cuda_dtype, file=file, filed=family.denoisers[0]
+            ),
             "licence": f"{family.licence} ({family.hub})", "schedulers": tuple(family.scheduler_classes), "reads": family.reads,
             **{name: getattr(family, name) for name in SHARED},
         }  # fmt: skip
-        _classes[family.name] = family, type(family.pipeline, (PipelineModel,), fields)
-    return _classes[family.name][1]
+        _classes[known] = family, type(family.pipeline, (PipelineModel,), fields)
+    return _classes[known][1]
 
 
 SHARED = (
-    "name", "about", "native_size", "native_fps", "size_multiple", "sizes", "fixed_size", "frame_rule", "cuda_dtype", "presets",
+    "name", "about", "condition", "size_gb", "native_size", "native_fps", "size_multiple", "sizes", "fixed_size", "frame_rule",
+    "cuda_dtype", "threads", "presets",
 )  # fmt: skip
