@@ -40,6 +40,8 @@ class PipelineModel:
     name: ClassVar[str]
     about: ClassVar[str]
     licence: ClassVar[str]
+    condition: ClassVar[str]
+    size_gb: ClassVar[float]
     native_size: ClassVar[tuple[int, int]]
     native_fps: ClassVar[int]
     size_multiple: ClassVar[int]
@@ -49,6 +51,7 @@ class PipelineModel:
     reads: ClassVar[frozenset[str]]
     schedulers: ClassVar[tuple[str, ...]]
     cuda_dtype: ClassVar[str]
+    threads: ClassVar[bool]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     def __init__(self, pipe: Any, *, fingerprint: str, device: torch.device, dtype: torch.dtype) -> None:
@@ -198,21 +201,29 @@ class PipelineModel:
         return np.asarray((frames * 255).round(), np.uint8)
 
 
-_classes: dict[str, tuple[Family, type[PipelineModel]]] = {}
+_classes: dict[tuple[str, Path | None], tuple[Family, type[PipelineModel]]] = {}
 
 
-def model_class(family: Family) -> type[PipelineModel]:
-    """The class of a family's models; the same each time."""
-    if family.name not in _classes or _classes[family.name][0] is not family:
+def model_class(family: Family, file: Path | None = None) -> type[PipelineModel]:
+    """The class of a family's models; the same each time.
+
+    Args:
+        file: a safetensors file that has the weights of its network, in place of those of the checkpoint.
+    """
+    known = family.name, file
+    if known not in _classes or _classes[known][0] is not family:
         fields = {
-            "family": family, "layout": Layout((family.pipeline, *family.indexed), cuda_dtype=family.cuda_dtype),
+            "family": family, "layout": Layout(
+                (family.pipeline, *family.indexed), cuda_dtype=family.cuda_dtype, file=file, filed=family.denoisers[0]
+            ),
             "licence": f"{family.licence} ({family.hub})", "schedulers": tuple(family.scheduler_classes), "reads": family.reads,
             **{name: getattr(family, name) for name in SHARED},
         }  # fmt: skip
-        _classes[family.name] = family, type(family.pipeline, (PipelineModel,), fields)
-    return _classes[family.name][1]
+        _classes[known] = family, type(family.pipeline, (PipelineModel,), fields)
+    return _classes[known][1]
 
 
 SHARED = (
-    "name", "about", "native_size", "native_fps", "size_multiple", "sizes", "fixed_size", "frame_rule", "cuda_dtype", "presets",
+    "name", "about", "condition", "size_gb", "native_size", "native_fps", "size_multiple", "sizes", "fixed_size", "frame_rule",
+    "cuda_dtype", "threads", "presets",
 )  # fmt: skip

@@ -20,23 +20,27 @@ OFFLOAD = {
 
 
 def stock_fields(
-    family: Family, params: ClipParams, record: Mapping[str, Any], folder: Path, dtype: str, tier: int
+    family: Family, params: ClipParams, record: Mapping[str, Any], folder: Path, file: str, dtype: str, tier: int
 ) -> dict[str, str]:
     """What the template stock.py.txt needs beside what every script needs.
 
     Args:
-        params: with nothing left open. folder: of the checkpoint. dtype, tier: as the clip was made.
+        params: with nothing left open.
+        folder: of the checkpoint. file: that has the weights of the network in its place, as the script shows it; "": there is none.
+        dtype, tier: as the clip was made.
     """
     index = index_of(folder)
     processor = next((name for name in PROCESSORS if index.get(name, ("", ""))[1].startswith("CLIPImageProcessor")), "")
     scheduler = _scheduler(family, params, folder, index["scheduler"][1])
-    classes = {family.pipeline, *([scheduler.partition("(")[0]] if scheduler else [])}
+    network = index[family.denoisers[0]][1] if file else ""
+    classes = {family.pipeline, scheduler.partition("(")[0], network} - {""}
     arguments = family.arguments(params, tier)
     return {
         "classes": ", ".join(sorted(classes)),
         "processor_import": "from transformers import CLIPImageProcessorPil\n" if processor else "",
         "pipeline": family.pipeline,
-        "loading": _lines(_loading(family, folder, index, dtype, processor)),
+        "loading": _lines(_loading(family, folder, index, dtype, processor) | _from_file(family, network, dtype)),
+        "file": f"FILE = {file!r}  # the weights of its network\n" if file else "",
         "scheduler": f"pipe.scheduler = {scheduler}" if scheduler else "# The scheduler is the checkpoint's own.",
         "device": "\n".join([*_loras(params), *_device(family, str(record.get("device")), tier)]) + "\n",
         "arguments": _lines({name: repr(value) for name, value in arguments.items()}),
@@ -61,6 +65,12 @@ def _loading(family: Family, folder: Path, index: Mapping[str, Any], dtype: str,
         **({"variant": '"fp16"'} if "fp16" in halves else {}),
         **({processor: f'CLIPImageProcessorPil.from_pretrained(MODEL, subfolder="{processor}")'} if processor else {}),
     }
+
+
+def _from_file(family: Family, network: str, dtype: str) -> dict[str, str]:
+    part = family.denoisers[0]
+    call = f'{network}.from_single_file(FILE, config=MODEL, subfolder="{part}", dtype=torch.{dtype})'
+    return {part: call} if network else {}
 
 
 def _scheduler(family: Family, params: ClipParams, folder: Path, class_name: str) -> str:
