@@ -276,6 +276,19 @@ def test_another_checkpoint_than_the_clips_is_remarked(made, folders, tmp_path):
         script_for(record.params.replace(model="svd"), dict(record), name="clip.mp4")
 
 
+def test_a_damaged_scheduler_is_one_line(made, folders, tmp_path):
+    folder = tmp_path / "svd"
+    shutil.copytree(folders("svd"), folder)
+    index = (folder / "model_index.json").read_text()
+    params = made("svd")[0].params.replace(model=str(folder))
+    (folder / "model_index.json").write_text(index.replace("EulerDiscreteScheduler", "NoScheduler"))
+    with pytest.raises(ModelError, match="svd/scheduler: cannot be read"):
+        script_for(params, {}, name="clip.mp4")
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    with pytest.raises(ModelError, match=r"scheduler_config\.json: missing"):
+        script_for(params, {}, name="clip.mp4")
+
+
 def jpeg(mode: str, **options: Any) -> bytes:
     return pictures.encode(pictures.blocks(mode), "JPEG", quality=95, **options)
 

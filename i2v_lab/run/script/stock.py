@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from i2v_lab.clip.params import ClipParams
+from i2v_lab.errors import ModelError
+from i2v_lab.models.checkpoint import one_line, read_json
 from i2v_lab.models.sampling import numpy_quiet
 from i2v_lab.models.stock.families import Family
 from i2v_lab.models.stock.schedulers import make_scheduler
@@ -31,7 +33,7 @@ def stock_fields(
     """
     index = index_of(folder)
     processor = next((name for name in PROCESSORS if index.get(name, ("", ""))[1].startswith("CLIPImageProcessor")), "")
-    scheduler = _scheduler(family, params, folder, index["scheduler"][1])
+    scheduler = _scheduler(family, params, folder, index.get("scheduler", ("", ""))[1])
     network = index[family.denoisers[0]][1] if file else ""
     classes = {family.pipeline, scheduler.partition("(")[0], network} - {""}
     arguments = family.arguments(params, tier)
@@ -77,8 +79,12 @@ def _scheduler(family: Family, params: ClipParams, folder: Path, class_name: str
     """The expression that makes the clip's scheduler; "" where it is the checkpoint's own."""
     import diffusers
 
-    with numpy_quiet():
-        own = getattr(diffusers, class_name).from_pretrained(folder / "scheduler", local_files_only=True)
+    config = read_json(folder / "scheduler" / "scheduler_config.json")
+    try:
+        with numpy_quiet():
+            own = getattr(diffusers, class_name).from_config(config)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder / 'scheduler'}: cannot be read ({one_line(error)}); fetch it again") from None
     made = call(make_scheduler(family.scheduler_classes[params.scheduler], own, params.flow_shift))
     return "" if made == call(own) else made
 
