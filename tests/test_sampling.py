@@ -65,7 +65,7 @@ def sample(
 
 
 def test_the_names_are_those_of_the_params() -> None:
-    assert set(SCHEDULERS) == set(get_args(Scheduler)) - {"deis"}  # which flow models alone have
+    assert set(SCHEDULERS) == set(get_args(Scheduler))
 
 
 # With leading spacing 50 steps begin at timestep 981, or even 951, with pure noise where a few per cent of the mean should

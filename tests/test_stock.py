@@ -19,16 +19,14 @@ import torch
 from checkpoints import Ears
 from PIL import Image
 from safetensors.torch import save_file
-from tiny_families import PIPELINES, make_checkpoint, small
+from tiny_families import PIPELINES, by_hand, loaded, make_checkpoint, params_for, small
 
 from i2v_lab import models
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import ModelError, ParamsError, Stop, UnsupportedParams
-from i2v_lab.models.sampling import numpy_quiet
-from i2v_lab.models.stock.families import FAMILIES, Family
-from i2v_lab.models.stock.model import PipelineModel, model_class
+from i2v_lab.models.stock.families import FAMILIES
 from i2v_lab.models.stock.offload import put_on
 from i2v_lab.models.stock.watch import networks
 from i2v_lab.run import run_clip
@@ -56,29 +54,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def picture() -> Picture:
     return open_picture("sample:coffee")
-
-
-def params_for(name: str, folder: Path, **fields: Any) -> ClipParams:
-    return models.resolve(ClipParams(model=str(folder), image="sample:coffee", **small(name, **fields)))
-
-
-def loaded(name: str, folder: Path, **options: Any) -> PipelineModel:
-    return model_class(FAMILIES[name]).load(folder, **options)
-
-
-def by_hand(folder: Path, family: Family, params: ClipParams, picture: Picture, **more: Any) -> Any:
-    """The clip as somebody makes it with diffusers alone."""
-    with numpy_quiet():
-        pipe = getattr(diffusers, family.pipeline).from_pretrained(folder)
-    pipe.set_progress_bar_config(disable=True)
-    plain = params.plain()
-    given = {argument: plain[field] for field, argument in family.takes.items() if field in plain}
-    given |= {"height": params.height, "width": params.width, **family.passes, **more}
-    torch.manual_seed(params.seed)
-    crop = Image.fromarray(picture.crop(params.height, params.width))
-    with numpy_quiet():
-        made = pipe(image=crop, **given, generator=torch.Generator().manual_seed(params.seed), output_type="np")
-    return (made.frames[0] * 255).round().astype(np.uint8)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import diffusers as df
+import numpy as np
 import torch
 import transformers as tf
+from PIL import Image
 
+from i2v_lab import models
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import Picture
 from i2v_lab.models.checkpoint import quiet_libraries
-from i2v_lab.models.stock.families import FAMILIES
+from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.stock.families import FAMILIES, Family
+from i2v_lab.models.stock.model import PipelineModel, model_class
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz.,"
 
@@ -126,7 +133,7 @@ def cogvideox(*, newer: bool = False) -> Any:
         text_embed_dim=32, num_layers=3, sample_frames=9, patch_size=2, temporal_compression_ratio=4, max_text_seq_length=226,
         use_rotary_positional_embeddings=True, **own,
     )  # fmt: skip
-    blocks = {"down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4}
+    blocks: dict[str, Any] = {"down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4}
     vae = seeded(
         df.AutoencoderKLCogVideoX, in_channels=3, out_channels=3, **blocks, block_out_channels=(8, 8, 8, 8), latent_channels=4,
         layers_per_block=1, norm_num_groups=2, temporal_compression_ratio=4, invert_scale_latents=newer,
@@ -203,3 +210,29 @@ def make_checkpoint(name: str, folder: Path) -> Path:
         pipe = PIPELINES[name]()
         pipe.save_pretrained(folder)
     return folder
+
+
+def params_for(name: str, folder: Path, **fields: Any) -> ClipParams:
+    return models.resolve(ClipParams(model=str(folder), image="sample:coffee", **small(name, **fields)))
+
+
+def loaded(name: str, folder: Path, **options: Any) -> PipelineModel:
+    return model_class(FAMILIES[name]).load(folder, **options)
+
+
+def by_hand(
+    folder: Path, family: Family, params: ClipParams, picture: Picture, prepare: Callable[[Any], None] = lambda pipe: None
+) -> Any:
+    """The clip as somebody makes it with diffusers alone; `prepare` changes the pipeline first."""
+    with numpy_quiet(), quiet_libraries():
+        pipe = getattr(df, family.pipeline).from_pretrained(folder)
+        prepare(pipe)
+    pipe.set_progress_bar_config(disable=True)
+    plain = params.plain()
+    given = {argument: plain[field] for field, argument in family.takes.items() if field in plain}
+    given |= {"height": params.height, "width": params.width, **family.passes}
+    torch.manual_seed(params.seed)
+    crop = Image.fromarray(picture.crop(params.height, params.width))
+    with numpy_quiet():
+        made = pipe(image=crop, **given, generator=torch.Generator().manual_seed(params.seed), output_type="np")
+    return (made.frames[0] * 255).round().astype(np.uint8)

@@ -148,7 +148,7 @@ class Own:
     fixed_size: ClassVar[bool] = False
     frame_rule: ClassVar[FrameRule] = FrameRule()
     reads: ClassVar[frozenset[str]] = frozenset(("prompt", "negative_prompt", "condition_fps"))
-    schedulers: ClassVar[tuple[str, ...]] = tuple(name for name in get_args(Scheduler) if name != "deis")
+    schedulers: ClassVar[tuple[str, ...]] = get_args(Scheduler)
     cuda_dtype: ClassVar[str] = "float16"
     threads: ClassVar[bool] = False
 

@@ -96,7 +96,7 @@ def _presets(standard: Mapping[str, Any], **others: Mapping[str, Any]) -> dict[s
 
 FLOW = {
     "unipc": "UniPCMultistepScheduler", "euler": "FlowMatchEulerDiscreteScheduler", "heun": "FlowMatchHeunDiscreteScheduler",
-    "dpm++-2m": "DPMSolverMultistepScheduler", "dpm++-2s": "DPMSolverSinglestepScheduler", "deis": "DEISMultistepScheduler",
+    "dpm++-2m": "DPMSolverMultistepScheduler", "dpm++-2s": "DPMSolverSinglestepScheduler",
 }  # fmt: skip
 TEXT = ("prompt", "negative_prompt", "guidance_scale")
 

@@ -21,9 +21,10 @@ from i2v_lab.models.frame_rule import FrameRule
 from i2v_lab.models.memory.ladder import is_out_of_memory, one_line
 from i2v_lab.models.memory.tiers import TIERS
 from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.stock import lora
 from i2v_lab.models.stock.families import Family
 from i2v_lab.models.stock.load import load_pipeline
-from i2v_lab.models.stock.offload import put_on
+from i2v_lab.models.stock.offload import put_on, undo
 from i2v_lab.models.stock.schedulers import make_scheduler
 from i2v_lab.models.stock.watch import Watch, networks
 
@@ -59,6 +60,7 @@ class PipelineModel:
         self.device, self.dtype = str(device), str(dtype).removeprefix("torch.")
         self.tier: int = -1
         self.own_scheduler = pipe.scheduler
+        self.loras: str | None = None  # those that are in it, by content
         for network in networks(pipe).values():
             network.eval()  # a pipeline made by hand is in training mode: dropout would draw from the global generator
 
@@ -102,6 +104,7 @@ class PipelineModel:
     @classmethod
     def check(cls, params: ClipParams) -> None:
         check_common(cls, params)
+        lora.check(cls.family, params.lora)
 
     @classmethod
     def advice(cls, params: ClipParams) -> list[Advice]:
@@ -154,6 +157,21 @@ class PipelineModel:
             put_on(self.pipe, number, self.torch_device, offloads=self.torch_device.type != "cpu")
             self.tier = number
 
+    def use_loras(self, params: ClipParams) -> None:
+        """Have the LoRAs of these params in the networks, and no others. Those of the clip before stay, where they are the same.
+
+        Raises:
+            ModelError: a file is missing, damaged or of another family; peft is missing.
+        """
+        known = lora.by_content(params)
+        if known is None or known.lora == self.loras:
+            return
+        tier, self.tier, self.loras = self.tier, -1, None  # hooks know the networks as they were without
+        undo(self.pipe)
+        lora.put_into(self.pipe, self.family, lora.parse(params.lora))
+        self.loras = known.lora
+        self.use_tier(tier)
+
     def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         """Make the clip: stages encode, denoise, decode. See `VideoModel.generate`.
 
@@ -165,6 +183,7 @@ class PipelineModel:
             raise UnsupportedParams(f"dtype: this model was loaded as {self.dtype}, got {params.dtype}; nearest: {self.dtype}")
         # The error of a failed try keeps its frames, and they all that it computed: a new one is raised outside `except`.
         try:
+            self.use_loras(params)
             return self._generate(image, params, progress)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
