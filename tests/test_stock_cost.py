@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the cache of costs."""
     with empty_cost_cache(tmp_path_factory.mktemp("cache")) as place:
         yield place
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_cogvideox() -> Iterator[None]:
+    """CogVideoX 1.0 in a size that its tiny network runs in seconds."""
+    whole = FAMILIES["cogvideox-5b-i2v"]
+    FAMILIES["cogvideox-5b-i2v"] = dataclasses.replace(whole, native_size=(64, 96), sizes={"480p": (64, 96)})
+    yield
+    FAMILIES["cogvideox-5b-i2v"] = whole
 
 
 @pytest.fixture(scope="module")
