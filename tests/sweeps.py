@@ -97,7 +97,7 @@ def make_sweep(folder: Path, cells: Sequence[Mapping[str, Any]], *, format: str 
     """
     store = Store(folder / "results")
     for number, cell in enumerate(cells):
-        own = {name: value for name, value in cell.items() if name in ClipParams.model_fields}
+        own = {name: value for name, value in cell.items() if name in ClipParams.model_fields and name != "seconds"}
         params = ClipParams(**{"image": "x.png", "resolution": "64x96", "num_frames": 4, **own})
         fields: dict[str, Any] = {"id": new_id(), "status": "done", "params": params, "sweep": "s", "clip": ""}
         fields |= {"seconds": {"load": 5.0, "denoise": 1.0 + number, "total": 6.0 + number}, "peak_ram_gib": 1.0 + number / 10}

@@ -63,7 +63,17 @@ def test_doctor_finds_what_is_there_and_what_is_not(i2v_lab, inside, tmp_path):
     done = i2v_lab("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(done.stdout)}
     assert done.returncode == 0
-    assert {"Python", "packages", "device", "memory", "FFmpeg", "output folder", "record of runs", "checkpoints"} == set(checks)
+    assert {
+        "Python",
+        "packages",
+        "device",
+        "memory",
+        "FFmpeg",
+        "output folder",
+        "record of runs",
+        "checkpoints",
+        "model families",
+    } == set(checks)
     assert "libx264" in checks["FFmpeg"]["found"]
     assert "torch " in checks["packages"]["found"]
     assert all(check["remedy"] for check in checks.values() if check["state"] != "ok")

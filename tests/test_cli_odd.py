@@ -73,6 +73,7 @@ def test_a_locale_that_cannot_hold_the_prompt_is_named(tmp_path):
     assert "LC_ALL=C.UTF-8" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_whose_name_is_no_text_works_or_is_refused_in_one_line(i2v_lab, tmp_path):
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()

@@ -180,6 +180,7 @@ def test_what_it_cannot_do_it_says():
         MODEL.check(TINY.replace(dtype="float16"))
 
 
+@pytest.mark.slow
 def test_clips_follow_their_prompts_by_optical_flow_of_the_file(tmp_path):
     """A sample of experiments/closed_form_check.py, which makes all 165 clips at 512p: every other prompt, one photograph each."""
     followed = 0

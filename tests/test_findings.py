@@ -331,3 +331,35 @@ def test_pictures_with_one_seed_are_blocks_and_the_scope_says_so():
     head, first, *_ = report.findings(table, AXES).sentences
     assert "would hold with other pictures like these, for this seed" in head and "within pictures." in head
     assert "rises with guidance_scale" in first
+
+
+# Models
+
+
+def models_table(**fields):
+    """Clips of two models, five seeds each, with fields that differ: {field: its value in each of the two}."""
+    parts = [
+        table_of(lambda scale, seed, _, bonus=bonus: {"motion": seed + bonus, "sharpness": 9.0 * bonus + seed}, images=("a",), scales=(5.0,),
+                 model=model, model_name=model, **{name: values[place] for name, values in fields.items()})
+        for place, (model, bonus) in enumerate((("wan2.2-ti2v-5b", 0), ("ltx-video", 9)))
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_a_report_says_what_differs_besides_the_model_and_tests_only_what_can_be_compared():
+    table = models_table(
+        resolution=["704x1280", "512p"], num_frames=[73, 75], fps=[24.0, 25.0], num_inference_steps=[50, 50], condition_fps=[16, 25],
+        negative_prompt=["ugly", "blurred"], prompt=["a", ""], flow_shift=[5.0, math.nan], actual_tier=[0.0, 3.0], seconds=[3.0, None],
+    )  # fmt: skip
+    head, besides, *rest = report.findings(table, ["model", "seed"]).sentences
+    assert head.startswith("10 clips, 5 seeds")
+    assert besides == (
+        "Besides the model (wan2.2-ti2v-5b / ltx-video): size 704x1280 / 512x512, frames 73 / 75, fps 24 / 25, tier 0 / 3, "
+        "prompt own / –, negative prompt own / own. –: the model does not read it."
+    )
+    assert any("Not comparable over model, so not tested: sharpness" in line for line in rest)
+    same = models_table(resolution=["64x64", "64x64"])
+    head, besides, *rest = report.findings(same, ["model", "seed"]).sentences
+    assert besides == "Besides the model (wan2.2-ti2v-5b / ltx-video): nothing differs."
+    assert not any("Not comparable" in line for line in rest)
+    assert not any("Besides" in line for line in report.findings(same, ["guidance_scale", "seed"]).sentences)

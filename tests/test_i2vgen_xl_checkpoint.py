@@ -32,6 +32,7 @@ def copied(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
+@pytest.mark.slow
 def test_never_touches_the_stock_pipeline(folder: Path, picture: Picture) -> None:
     code = (
         "import sys\n"

@@ -78,6 +78,7 @@ def test_what_does_not_apply_is_missing_with_a_reason(shown, missing, tmp_path):
         assert all(value is None or METRICS[name].low <= value <= METRICS[name].high for name, value in found.values.items())
 
 
+@pytest.mark.slow
 def test_a_long_clip_is_looked_at_evenly_and_within_memory(tmp_path, monkeypatch):
     shown = np.stack([np.roll(clip("frozen", 1, 256)[0][:64, :96], 2 * k, axis=1) for k in range(48)])
     path = tmp_path / "long.mp4"

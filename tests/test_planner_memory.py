@@ -218,7 +218,7 @@ def test_what_was_run_once_is_read_from_disk(cache: Path, folder: Path, monkeypa
         path.write_text("{}")
     cost_cache.forget()
     assert plan(params, device="cpu").stages == first.stages
-    assert sum("peak" in path.read_text() for path in cache.iterdir()) >= 7  # five parts, and weights
+    assert sum(path.read_text() != "{}" for path in cache.iterdir()) >= 7  # five parts, and weights
 
 
 def test_configs_that_make_no_network_are_an_error_in_words(folder: Path, tmp_path: Path) -> None:

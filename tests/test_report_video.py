@@ -204,6 +204,7 @@ def test_a_video_is_replaced_whole_and_leaves_nothing_else(guidance, tmp_path):
     assert sorted(path.parent.iterdir()) == [alive, path]
 
 
+@pytest.mark.slow
 def test_neither_memory_nor_the_disk_holds_the_frames_of_all_clips(tmp_path, monkeypatch):
     table = make_sweep(tmp_path, [{"seed": seed, "num_frames": 40} for seed in range(16)])
     whole, _ = decoded(grid_video(table, ["seed"], tmp_path / "whole.mp4"))

@@ -92,7 +92,7 @@ def test_a_server_ends_though_somebody_follows_a_clip(own_server, monkeypatch):
     assert jobs_of(server.folder / "results").get(id).state == "stopped"
 
 
-@pytest.mark.parametrize("loss", ["database", "folder"])
+@pytest.mark.parametrize("loss", ["database", pytest.param("folder", marks=pytest.mark.slow)])
 def test_a_server_gets_over_the_loss_of_its_database(own_server, monkeypatch, loss):
     """The jobs that ran or waited are made all the same, and what was made before is found by its clip."""
     server = own_server()
@@ -119,6 +119,7 @@ def test_a_server_gets_over_the_loss_of_its_database(own_server, monkeypatch, lo
     assert (before in records) == (loss == "database")
 
 
+@pytest.mark.slow
 def test_a_foreign_database_is_refused_and_health_says_so(own_server):
     server = own_server()
     assert server.ended(server.ask(seed=1))["state"] == "done"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import torch
 from checkpoints import Ears
 from PIL import Image
+from safetensors.torch import save_file
 from tiny_families import PIPELINES, by_hand, loaded, make_checkpoint, params_for, small
 from tiny_hunyuan import TARGET
 
@@ -29,6 +31,8 @@ from i2v_lab.errors import ModelError, ParamsError, Stop, UnsupportedParams
 from i2v_lab.models.stock.families import FAMILIES, crop_sizes
 from i2v_lab.models.stock.offload import put_on
 from i2v_lab.models.stock.watch import networks
+from i2v_lab.run import run_clip
+from i2v_lab.store import Store
 
 NAMES = tuple(FAMILIES)
 TWINS = ("wan2.1-i2v-720p", "ltx-video-13b", "svd", "hunyuanvideo-1.5-i2v-720p")  # another one runs the same code
@@ -143,7 +147,7 @@ def test_two_processes_make_the_same_clip_and_ffprobe_agrees_with_it(folders, i2
     name = "wan2.2-ti2v-5b"
     command = ["generate", "--model", folders[name], "--image", "sample:coffee", "--prompt", "a boat sails by", "--json"]
     command += ["--resolution", "64x96", "--num-frames", "9", "--num-inference-steps", "2", "--force"]
-    records = [json.loads(i2v_lab(*command, cold=True).stdout) for _ in range(2)]
+    records = [json.loads(i2v_lab(*command).stdout) for _ in range(2)]
     assert records[0]["status"] == "done", records[0]["reason"]
     assert records[0]["frames_sha256"] == records[1]["frames_sha256"]
     assert records[0]["model_name"] == name
@@ -166,7 +170,7 @@ def test_two_processes_make_the_same_clip_and_ffprobe_agrees_with_it(folders, i2
         ("wan2.2-ti2v-5b", {"resolution": "80x96"}, "multiples of 32 pixels, got 80x96; nearest: 64x96"),
         ("ltx-video", {"num_frames": 12}, "8k+1 frames, 9 to 257, got 12; nearest: 9"),
         ("cogvideox1.5-5b-i2v", {"scheduler": "lcm"}, "scheduler: cogvideox1.5-5b-i2v works with ddim, dpm++-2m"),
-        ("svd-xt", {"prompt": "zoom in"}, "prompt: svd-xt does not read it, got 'zoom in'; leave it out, or choose a model that does: "),
+        ("svd-xt", {"prompt": "zoom in"}, "prompt: svd-xt does not read it, got 'zoom in'; leave it out, or choose any model but svd, svd-xt"),
         ("svd-xt", {"num_frames": 26}, "num_frames: svd-xt makes 2 to 25 frames, got 26; nearest: 25"),
         ("svd", {"flow_shift": 3.0}, "choose a model that does: wan2.2-ti2v-5b, wan2.2-i2v-a14b"),
         ("wan2.1-i2v-480p", {"guidance_scale_2": 3.0}, "choose a model that does: wan2.2-i2v-a14b"),
@@ -329,3 +333,39 @@ def test_a_damaged_checkpoint_is_one_clear_line(name, harm, said, folders, tmp_p
 def test_the_table_is_read_without_torch():
     code = "import sys; import i2v_lab.models.registry as r; assert len(r.LISTED) > 8; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_network_of_a_family_may_come_from_a_file_of_its_authors(folders, picture, tmp_path, monkeypatch):
+    """The weights of LTX's network under the names that its authors give them; the rest from the family's checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folders["ltx-video"], tmp_path / "checkpoints" / "ltx-video")
+    whole = models.open("ltx-video").load()
+    params = params_for("ltx-video", Path("ltx-video"))
+    expected = whole.generate(picture, params, Progress())
+    names = {"proj_in": "patchify_proj", "time_embed": "adaln_single", "norm_q": "q_norm", "norm_k": "k_norm"}
+    weights = {}
+    for name, weight in whole.pipe.transformer.state_dict().items():
+        theirs = functools.reduce(lambda text, pair: text.replace(*pair), names.items(), name)
+        weights[f"model.diffusion_model.{theirs}"] = weight.clone()
+    save_file(weights, tmp_path / "mine.safetensors")
+    (tmp_path / "checkpoints" / "ltx-video" / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    handle = models.open("ltx-video:mine.safetensors")
+    before = handle.identity.fingerprint
+    np.testing.assert_array_equal(handle.load().generate(picture, params, Progress()), expected)
+    weights["model.diffusion_model.patchify_proj.bias"] += 1
+    save_file(weights, tmp_path / "mine.safetensors")
+    assert models.open("ltx-video:mine.safetensors").identity.fingerprint != before
+    for wrong, said in (("mine.safetensors", "such as ltx-video:mine.safetensors"), ("ltx-video:no.safetensors", "no such file")):
+        with pytest.raises(ModelError, match=said):
+            models.open(wrong).load()
+    save_file({"nothing": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"other\.safetensors: expected the"):
+        models.open("ltx-video:other.safetensors").load()
+
+
+def test_the_number_of_threads_is_recorded_where_it_changes_pixels(folders, tmp_path):
+    store = Store(tmp_path / "results")
+    records = {name: run_clip(ClipParams(model=str(folders[name]), image="sample:coffee", **small(name)), None, store)
+               for name in ("svd", "ltx-video")}  # fmt: skip
+    assert records["svd"].versions["CPU threads"] == str(torch.get_num_threads())
+    assert "CPU threads" not in records["ltx-video"].versions

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import papermill
 import pytest
 
-from i2v_lab import ClipParams, Store, run_clip
-from i2v_lab.clip.params import params_advice
+from i2v_lab import ClipParams, Store, models, run_clip
+from i2v_lab.clip.params import OPTIONAL, params_advice
 from i2v_lab.clip.picture import open_picture
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.devices.turns import turn
-from i2v_lab.errors import I2VLabError, InputError, Message, PictureError
+from i2v_lab.errors import ClipError, I2VLabError, InputError, Message, PictureError
 from i2v_lab.jobs import DIED, shared_runner
+from i2v_lab.models.stock.families import FAMILIES
 from i2v_lab.settings import Settings
 from i2v_lab.store.jobs import Job
-from i2v_lab.widgets.studio import Studio
+from i2v_lab.widgets.studio import Studio, clips, model_list
 from i2v_lab.widgets.studio.controls import Controls, check, preset_of, stops
 from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.strings import FIELDS_ZH, TEXTS, Strings
@@ -219,6 +222,82 @@ def test_a_fault_is_one_line_with_a_remedy(open_studio, tmp_path):
     assert "use another picture" in studio._results.message.value
     studio._form.set({"image": str(tmp_path / "no such.png")})
     until(lambda: "no such file" in studio._form.controls["image"].fault.value)
+
+
+def shown(studio: Studio) -> set[str]:
+    """The fields of the form that are shown."""
+    return {name for name, control in studio._form.controls.fields.items() if control.widget.layout.display != "none"}
+
+
+def test_the_form_follows_the_model_and_keeps_what_was_typed(open_studio, monkeypatch):
+    monkeypatch.setattr(model_list, "FIT", lambda model, settings: None if model == "wan2.2-i2v-a14b" else 3)
+    studio = open_studio(seed=7, negative_prompt="dark")
+    form, controls = studio._form, studio._form.controls
+    names = dict(form.model.options)
+    assert form.widget.children[0].children[0] is form.model  # the first control
+    assert set(models.LISTED) <= set(names.values())
+    assert names["ltx-video · fits on tier 3"] == "ltx-video" and "wan2.2-i2v-a14b · does not fit" in names
+    assert {"prompt", "negative_prompt", "condition_fps"} <= shown(studio) and "flow_shift" not in shown(studio)
+    assert studio.params.num_frames == 4  # what the studio was opened with
+
+    form.model.value = "ltx-video"
+    family = FAMILIES["ltx-video"]
+    assert {name: value for name, value in studio.params.plain().items() if name in family.presets["standard"]} == {
+        **family.presets["standard"]
+    }
+    assert (studio.params.prompt, studio.params.seed, studio.params.image) == ("zoom in", 7, "sample:coffee")
+    assert set(OPTIONAL) & shown(studio) == set(family.reads) & set(OPTIONAL)
+    assert controls["scheduler"].entry.options == ("euler",)
+    assert controls["resolution"].entry.options == (*family.sizes, "auto")
+    assert {int(frames) % 8 for _, frames in controls["num_frames"].slider.options} == {1}
+    assert [name for _, name in form.preset.options] == list(family.presets) and form.preset.value == "standard"
+    assert form.whole.resolution == models.resolve(studio.params).resolution != "auto"
+    controls["seconds"].set("3")
+    assert form.whole.num_frames == 73
+
+    form.model.value = "svd-xt"
+    assert "prompt" not in shown(studio) and studio.params.prompt == ""
+    controls["num_frames"].entry.value = "26"
+    assert "nearest: 25" in controls["num_frames"].fault.value and form.generate.disabled
+    form.model.value = "closed-form"
+    assert studio.params == ClipParams(image="sample:coffee", prompt="zoom in", seed=7)
+    controls["model"].entry.value = "nonsense"
+    assert "closed-form" in form.model_fault.value
+    studio.set(model="svd-xt", num_frames=9)
+    assert (studio.params.num_frames, studio.params.motion_bucket_id, form.model.value) == (9, 127, "svd-xt")
+
+
+def test_a_seed_of_minus_one_is_drawn_for_each_clip(open_studio):
+    studio = open_studio(seed=-1)
+    assert studio.params.seed == -1
+    assert len({studio._form.to_make().seed for _ in range(4)}) == 4
+
+
+def test_a_sweep_over_models_leaves_each_its_own_defaults(open_studio):
+    studio = open_studio(resolution="512p", num_frames=16, num_inference_steps=30)
+    sweeps = studio._sweeps
+    sweeps.rows[0].field.value, sweeps.rows[0].values.value = "model", "closed-form, ltx-video"
+    assert sweeps._definition()["base"] == {"image": "sample:coffee", "prompt": "zoom in", "num_inference_steps": 30}
+
+
+def test_a_clip_shows_its_code_where_it_has_some(open_studio, monkeypatch):
+    studio = open_studio()
+    record = make(studio)
+    clip = studio.store.directory / record.clip
+    assert studio._results.code.text == clips.script(clip, studio.store)
+    asked = []
+    monkeypatch.setitem(
+        sys.modules, "i2v_lab.run.script", SimpleNamespace(script_of=lambda *given: asked.append(given) or "import torch")
+    )
+    studio._results.show(record)
+    assert studio._results.code.text == "import torch" and asked == [(clip, studio.store)]
+
+    def none(*_: object) -> str:
+        raise ClipError("no script")
+
+    monkeypatch.setitem(sys.modules, "i2v_lab.run.script", SimpleNamespace(script_of=none))
+    studio._results.show(record)
+    assert studio._results.code.text == ""
 
 
 def send(uploads: Uploads, name: str, data: bytes, size: int = 100_000) -> Path | None:

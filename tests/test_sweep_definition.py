@@ -165,6 +165,48 @@ def test_a_file_python_and_the_command_line_say_the_same(tmp_path: Path) -> None
     assert with_options(file, ["seed=1,2"]).definition() != file.definition()
 
 
+GRID = """
+base: {image: "sample:coffee", prompt: a boat sails by, seconds: 3, resolution: auto}
+axes: {model: [wan2.2-ti2v-5b, ltx-video, svd-xt], seed: [1, 2]}
+per:
+  model:
+    ltx-video: {num_inference_steps: 30, num_frames: 97}
+    svd-xt: {prompt: null, seconds: null}
+  seed:
+    2: {guidance_scale: 4}
+"""
+
+
+def test_a_value_of_an_axis_sets_fields_of_its_own() -> None:
+    sweep = parse_sweep(GRID)
+    found = {(cell.params.model, cell.params.seed): cell.params.given() for cell in sweep.cells()}
+    wan, ltx, svd = (found[model, 1] for model in ("wan2.2-ti2v-5b", "ltx-video", "svd-xt"))
+    assert wan["seconds"] == 3 and "num_inference_steps" not in wan
+    assert (ltx["num_inference_steps"], ltx["num_frames"]) == (30, 97) and "seconds" not in ltx
+    assert not {"prompt", "seconds", "num_frames"} & svd.keys()
+    assert {given.get("guidance_scale") for (_, seed), given in found.items() if seed == 2} == {4}
+    assert parse_sweep(sweep.to_yaml()).definition() == sweep.definition()
+    assert parse_sweep(GRID.replace("30", "31")).definition() != sweep.definition()
+
+
+def test_options_keep_of_per_what_still_fits() -> None:
+    sweep = parse_sweep(GRID)
+    alone = with_options(sweep, base=["model=ltx-video"])
+    assert [cell.params for cell in alone.cells()] == [cell.params for cell in sweep.cells() if cell.params.model == "ltx-video"]
+    assert list(alone.per) == ["seed"]
+    assert with_options(sweep, ["model=svd-xt,closed-form"]).per["model"] == {"svd-xt": {"prompt": None, "seconds": None}}
+    steps = with_options(sweep, ["num_inference_steps=10,20"], ["guidance_scale=2", "seconds=2"])
+    assert steps.per == {"model": {"ltx-video": {"num_frames": 97}, "svd-xt": {"prompt": None}}}
+    assert {cell.params.seconds for cell in steps.cells() if cell.params.model == "wan2.2-ti2v-5b"} == {2}
+
+
+def test_a_seed_is_drawn_once_and_not_where_seeds_are_listed() -> None:
+    drawn = tiny(base={**TINY, "seed": -1}, axes={"guidance_scale": [1, 9]}).with_defaults("fake")
+    assert len({cell.params.seed for cell in drawn.cells()} - {-1}) == 1
+    listed = tiny(base={**TINY, "seed": -1}, axes={"seed": [4, 5]}).with_defaults("fake")
+    assert [cell.params.seed for cell in listed.cells()] == [4, 5]
+
+
 def test_options_change_a_file_without_unravelling_it() -> None:
     sweep = tiny(axes={"resolution": ["64x64", "96x64"], "num_frames": [2, 3], "seed": [1, 2]}, zip=[["resolution", "num_frames"]],
                  order=["seed", "resolution"])  # fmt: skip
@@ -195,6 +237,17 @@ FAULTS = {
     "axes: {seed: [1]}\nseeds: [2]": "seeds: the axis seed is in axes too",
     "axes:\n  seed: [1]\n  fps: [8]\n  seed: [2]": "in line 5, column 3: seed: is given twice",
     "name: a\nname: b": "in line 2, column 1: name: is given twice",
+    "axes: {seed: [0, -1]}": "seed: expected numbers from 0 on, got -1",
+    "axes: {seconds: [2, 3]}": "seconds: expected num_frames as an axis",
+    "axes: {seed: [1]}\nper: {model: {fake: {fps: 9}}}": "per: model: expected an axis of this sweep; known: seed",
+    "axes: {seed: [1]}\nper: {seed: {2: {fps: 9}}}": "per: seed: 2: expected a value of this axis; known: 1",
+    "axes: {seed: [1]}\nper: {seed: {1: {fsp: 9}}}": "per: fsp: unknown name; did you mean fps?",
+    "axes: {seed: [1], fps: [8]}\nper: {seed: {1: {fps: 9}}}": "per: fps: is an axis too",
+    "axes: {seed: [1], dtype: [auto]}\nper: {seed: {1: {fps: 9}}, dtype: {auto: {fps: 7}}}": "per: fps: is set per seed and per dtype",
+    "axes: {num_frames: [8]}\nper: {num_frames: {8: {seed: -1}}}": "seed: expected numbers from 0 on, got -1",
+    "axes: {seed: [1]}\nper: {seed: {1: fps}}": "per.seed.1: input should be a valid dictionary, got 'fps'",
+    "axes: {seed: [1]}\nper: [seed]": "per: input should be a valid dictionary",
+    "axes: {seed: [1]}\nper: {seed: {1: {fps: 999}}}": "fps: expected 1 to 120 frames a second, got 999",
     "axes: {seed: [1, 1.0]}": "two cells are the same clip: seed 1; seed 1.0",
     "axes: {seed: [1, 2], fps: [8]}\nzip: [[seed, fps]]": "zip: expected axes of equal length, got seed has 2, fps has 1",
     "axes: {seed: [1, 2]}\nzip: [[seed, fps]]": "zip: fps: unknown axis",

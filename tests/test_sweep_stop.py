@@ -88,6 +88,7 @@ def kill(process: subprocess.Popen[str]) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_killed_at_six_instants_a_sweep_loses_nothing(tmp_path: Path) -> None:
     sweep = tiny(axes={"seed": "1..4 step 1", "num_frames": "2..4 step 1"})
     file = tmp_path / "tiny.yaml"

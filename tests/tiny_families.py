@@ -134,7 +134,7 @@ def cogvideox(*, newer: bool = False) -> Any:
         text_embed_dim=32, num_layers=3, sample_frames=9, patch_size=2, temporal_compression_ratio=4, max_text_seq_length=226,
         use_rotary_positional_embeddings=True, **own,
     )  # fmt: skip
-    blocks = {"down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4}
+    blocks: dict[str, Any] = {"down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4}
     vae = seeded(
         df.AutoencoderKLCogVideoX, in_channels=3, out_channels=3, **blocks, block_out_channels=(8, 8, 8, 8), latent_channels=4,
         layers_per_block=1, norm_num_groups=2, temporal_compression_ratio=4, invert_scale_latents=newer,

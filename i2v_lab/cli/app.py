@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from i2v_lab.cli.code import code
 from i2v_lab.cli.interrupt import STOPPED, stops
 from i2v_lab.cli.measure import measure
 from i2v_lab.cli.options import AsJson, Force, Preset, Tier, clip_params, with_settings
@@ -83,8 +84,9 @@ def _advise(params: ClipParams) -> None:
     picture = None
     with suppress(PictureError):  # the run reports and records it
         picture = open_picture(params.image)
-    for advice in models.advice(params, picture):
-        remark(f"advice: {advice}", "yellow")
+    with suppress(I2VLabError):  # likewise
+        for advice in models.advice(models.resolve(params), picture):
+            remark(f"advice: {advice}", "yellow")
 
 
 @app.command()
@@ -242,14 +244,18 @@ def _again(
 def models(as_json: AsJson = False) -> None:
     """List model families and the checkpoints found on this machine."""
     from i2v_lab import models as registry
+    from i2v_lab.clip.params import OPTIONAL
 
     found = registry.local_checkpoints()
     rows: list[dict[str, Any]] = []
     for name in registry.LISTED:
         kind = registry.family(name)
         rows.append({
-            "model": name, "about": kind.about, "licence": kind.licence, "native_size": list(kind.native_size),
-            "size_multiple": kind.size_multiple, "hub_id": registry.CHECKPOINTS.get(name, ""),
+            "model": name, "about": kind.about, "licence": kind.licence, "condition": kind.condition,
+            "native_size": list(kind.native_size), "native_fps": kind.native_fps, "size_multiple": kind.size_multiple,
+            "sizes": {size: list(pixels) for size, pixels in kind.sizes.items()}, "frames": str(kind.frame_rule),
+            "reads": [field for field in OPTIONAL if field in kind.reads], "schedulers": list(kind.schedulers),
+            "hub_id": registry.CHECKPOINTS.get(name, ""), "size_gb": kind.size_gb,
             "checkpoints": [place for place, family in found.items() if family == name],
             "presets": {preset: dict(fields) for preset, fields in kind.presets.items()},
         })  # fmt: skip
@@ -258,9 +264,11 @@ def models(as_json: AsJson = False) -> None:
         return
     for row in rows:
         tell(row["model"], "bold")
-        fetch = f"none here; hf download {row['hub_id']} fetches it" if row["hub_id"] else "needs none"
+        fetch = f"none here; hf download {row['hub_id']} fetches it, about {row['size_gb']:g} GB" if row["hub_id"] else "needs none"
+        height, width = row["native_size"]
         tell(f"  what: {row['about']}")
-        tell(f"  licence: {row['licence']}")
+        tell(f"  makes: {height}x{width} or {', '.join(row['sizes'])}; {row['frames']}; {row['native_fps']} a second")
+        tell(f"  licence: {row['licence']}: {row['condition']}")
         tell(f"  checkpoints: {', '.join(row['checkpoints']) or fetch}")
 
 
@@ -280,7 +288,7 @@ def doctor(settings: Settings, as_json: AsJson = False) -> None:
     raise typer.Exit(int(any(check.state == "missing" for check in checks)))
 
 
-for command in (sweep, serve, measure, plan):
+for command in (sweep, serve, measure, plan, code):
     app.command()(command)
 
 

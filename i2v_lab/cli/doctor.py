@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -49,6 +50,7 @@ def examine(settings: Settings) -> list[Check]:
         _disk(settings.output.directory),
         _record(settings.output.directory),
         _checkpoints(),
+        _families(),
     ]
 
 
@@ -80,7 +82,7 @@ def _devices(wanted: str) -> list[Check]:
         return [Check("device", "ok", f"{found['device_name']}, {found['vram_gib']:.1f} GiB of VRAM, CUDA {torch.version.cuda}")]
     why = "this torch was built without CUDA" if torch.version.cuda is None else "torch sees no CUDA device"
     return [Check("device", "warning", f"{machine('cpu')['device_name']}; {why}",
-                  "closed-form runs here; I2VGen-XL wants a GPU with 12 GB or more")]  # fmt: skip
+                  "closed-form runs here; i2v-lab plan --vram 12 says what a card can run")]  # fmt: skip
 
 
 def _ffmpeg(settings: Settings) -> list[Check]:
@@ -119,5 +121,18 @@ def _record(directory: Path) -> Check:
 
 def _checkpoints() -> Check:
     found = models.local_checkpoints()
-    words = ", ".join(found) or "none of I2VGen-XL here (closed-form needs none)"
-    return _check("checkpoints", bool(found), words, f"hf download {models.CHECKPOINTS['i2vgen-xl']} fetches it")
+    words = ", ".join(found) or "none here (closed-form needs none)"
+    return _check("checkpoints", bool(found), words, "i2v-lab models lists the families, and the command that fetches each")
+
+
+def _families() -> Check:
+    """The packages of the extra `families`."""
+    wanted = {requirement.partition(";")[0].strip() for requirement in importlib.metadata.requires("i2v_lab") or ()
+              if "extra == 'families'" in requirement.replace('"', "'")}  # fmt: skip
+    missing = sorted(name for name in wanted if importlib.util.find_spec({"protobuf": "google.protobuf"}.get(name, name)) is None)
+    found = (
+        f"not installed: {', '.join(missing)}; Wan's prompts, LoRAs and some tokenizers need them"
+        if missing
+        else ", ".join(sorted(wanted))
+    )
+    return _check("model families", not missing, found, "pip install 'i2v_lab[families]'")

@@ -16,9 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from i2v_lab.errors import Message, ParamsError, explain, faults
 
-Scheduler = Literal[
-    "ddim", "ddpm", "dpm++-2m", "dpm++-2s", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms", "lcm", "deis"
-]
+Scheduler = Literal["ddim", "ddpm", "dpm++-2m", "dpm++-2s", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms", "lcm"]
 DType = Literal["auto", "float32", "float16", "bfloat16"]
 
 SIDE_MIN, SIDE_MAX = 64, 2048  # pixels

@@ -49,7 +49,8 @@ class VideoModel(Protocol):
     Class attributes, known before anything is loaded:
         name: the model family (closed-form, i2vgen-xl).
         about: one sentence on what it is.
-        licence: of the weights, or of the code where there are none.
+        licence: of the weights, or of the code where there are none. condition: what it asks for, in one sentence.
+        size_gb: of the checkpoint's download, about; 0 where there is none.
         native_size: (height, width) in pixels that it is made for.
         native_fps: frames a second that it is made for.
         size_multiple: height and width must be multiples of this, in pixels.
@@ -59,6 +60,7 @@ class VideoModel(Protocol):
         reads: which fields of OPTIONAL it reads; the others must stay at their defaults.
         schedulers: those that it works with.
         cuda_dtype: the number format that "auto" means on CUDA.
+        threads: whether the number of threads of the CPU changes pixels.
         presets: quick, standard, high, extreme: fields of ClipParams. "standard" is the family's default.
 
     Attributes of a loaded model:
@@ -71,6 +73,8 @@ class VideoModel(Protocol):
     name: ClassVar[str]
     about: ClassVar[str]
     licence: ClassVar[str]
+    condition: ClassVar[str]
+    size_gb: ClassVar[float]
     native_size: ClassVar[tuple[int, int]]
     native_fps: ClassVar[int]
     size_multiple: ClassVar[int]
@@ -80,6 +84,7 @@ class VideoModel(Protocol):
     reads: ClassVar[frozenset[str]]
     schedulers: ClassVar[tuple[str, ...]]
     cuda_dtype: ClassVar[str]
+    threads: ClassVar[bool]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     fingerprint: str
@@ -137,13 +142,16 @@ class VideoModel(Protocol):
 class Own:
     """What the families share that have a sampling loop of their own: closed-form, I2VGen-XL, fake."""
 
+    condition: ClassVar[str] = "free for any use, commercial too"
+    size_gb: ClassVar[float] = 0.0
     native_fps: ClassVar[int] = 8
     sizes: ClassVar[Mapping[str, tuple[int, int]]] = {f"{side}p": (side, side) for side in SQUARES}
     only_sizes: ClassVar[tuple[tuple[int, int], ...]] = ()
     frame_rule: ClassVar[FrameRule] = FrameRule()
     reads: ClassVar[frozenset[str]] = frozenset(("prompt", "negative_prompt", "condition_fps"))
-    schedulers: ClassVar[tuple[str, ...]] = tuple(name for name in get_args(Scheduler) if name != "deis")
+    schedulers: ClassVar[tuple[str, ...]] = get_args(Scheduler)
     cuda_dtype: ClassVar[str] = "float16"
+    threads: ClassVar[bool] = False
 
     @classmethod
     def pixel_changes(cls, tier: int, params: ClipParams) -> Mapping[str, str]:
@@ -202,6 +210,6 @@ def nearest_size(kind: type[VideoModel], height: int, width: int) -> tuple[int, 
 
 def _readers(field: str) -> str:
     """The families that read a field, in words."""
-    names = ["closed-form", "i2vgen-xl"] if field in Own.reads else []
-    names += [family.name for family in STOCK.values() if field in family.reads]
-    return f"a model that does: {', '.join(names)}"
+    reads = {"closed-form": Own.reads, "i2vgen-xl": Own.reads, **{family.name: family.reads for family in STOCK.values()}}
+    those, others = [name for name in reads if field in reads[name]], [name for name in reads if field not in reads[name]]
+    return f"any model but {', '.join(others)}" if len(those) > len(others) else f"a model that does: {', '.join(those)}"

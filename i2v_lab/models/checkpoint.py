@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Layout:
         files: other files that must be there, relative to the checkpoint's folder.
         tokenizers: folders of tokenizers.
         cuda_dtype: the number format that "auto" means on CUDA.
+        file: a safetensors file outside of the checkpoint, which has the weights of the component `filed` in its place.
     """
 
     pipelines: tuple[str, ...]
@@ -48,6 +49,8 @@ class Layout:
     files: tuple[str, ...] = ()
     tokenizers: tuple[str, ...] = ("tokenizer",)
     cuda_dtype: str = "float16"
+    file: Path | None = None
+    filed: str = "transformer"
 
     def of(self, index: Mapping[str, Any]) -> Layout:
         """The layout of the checkpoint that has this model_index.json."""
@@ -56,12 +59,11 @@ class Layout:
         parts = components(index)
         small = {"scheduler": "scheduler_config.json", "feature_extractor": PROCESSOR_FILE, "image_processor": PROCESSOR_FILE,
                  "guider": "guider_config.json"}  # fmt: skip
-        return Layout(
-            self.pipelines,
-            tuple(name for name in parts if name not in small and not name.startswith("tokenizer")),
-            tuple(f"{name}/{file}" for name, file in small.items() if name in parts),
-            tuple(name for name, (_, kind) in parts.items() if name.startswith("tokenizer") and kind != "ByT5Tokenizer"),
-            self.cuda_dtype,
+        return replace(
+            self,
+            weights=tuple(name for name in parts if name not in small and not name.startswith("tokenizer")),
+            files=tuple(f"{name}/{file}" for name, file in small.items() if name in parts),
+            tokenizers=tuple(name for name, (_, kind) in parts.items() if name.startswith("tokenizer") and kind != "ByT5Tokenizer"),
         )
 
 
@@ -78,7 +80,7 @@ class Checkpoint:
     Attributes:
         folder: where it is.
         variants: for each folder of weights "fp16" or None, as `from_pretrained(variant=...)` takes it.
-        weights: every safetensors file that will be read, sorted.
+        weights: every safetensors file that will be read, sorted. file: the one outside of the folder; None: there is none.
         configs: every config and tokenizer file, sorted.
     """
 
@@ -86,6 +88,8 @@ class Checkpoint:
     variants: Mapping[str, str | None]
     weights: tuple[Path, ...]
     configs: tuple[Path, ...]
+    file: Path | None = None
+    filed: str = ""
 
     def fingerprint(self) -> str:
         """sha256, as hex, of the configs, and of the safetensors files' names, headers, sizes and a sample of their bytes.
@@ -102,6 +106,8 @@ class Checkpoint:
         return digest.hexdigest()
 
     def _name(self, path: Path) -> bytes:
+        if path == self.file:
+            return f"{self.filed}.safetensors".encode()
         return path.relative_to(self.folder).as_posix().encode()
 
 
@@ -172,7 +178,8 @@ def inspect_folder(folder: Path, layout: Layout) -> Checkpoint:
     variants, weights = {}, []
     for part in layout.weights:
         read_json(folder / part / "config.json")
-        variants[part], files = _weights(folder / part)
+        outside = layout.file if part == layout.filed else None
+        variants[part], files = (None, [outside]) if outside else _weights(folder / part)
         weights += files
     for path in weights:
         header(path)
@@ -180,7 +187,7 @@ def inspect_folder(folder: Path, layout: Layout) -> Checkpoint:
     configs |= {folder / part / "config.json" for part in layout.weights}
     kept = (".json", ".txt", ".model")
     configs |= {path for name in layout.tokenizers for path in (folder / name).iterdir() if path.suffix in kept}
-    return Checkpoint(folder, variants, tuple(sorted(weights)), tuple(sorted(configs)))
+    return Checkpoint(folder, variants, tuple(sorted(weights)), tuple(sorted(configs)), layout.file, layout.filed)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -279,7 +286,8 @@ def _needed(names: Sequence[str], layout: Layout) -> list[str]:
     needed += [f"{tokenizer}/*.{ending}" for tokenizer in layout.tokenizers for ending in ("json", "txt", "model")]
     for part in layout.weights:
         inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
-        needed += [f"{part}/config.json", *(f"{part}/{file}" for file in choose_weights(inside)[1])]
+        files = [] if layout.file and part == layout.filed else choose_weights(inside)[1]
+        needed += [f"{part}/config.json", *(f"{part}/{file}" for file in files)]
     return needed
 
 
@@ -318,6 +326,8 @@ def load_component(cls: Any, checkpoint: Checkpoint, part: str, **options: Any) 
         ModelError: the weights do not fit the config.
     """
     folder = checkpoint.folder / part
+    if checkpoint.file and part == checkpoint.filed:
+        return _load_file(cls, checkpoint.file, folder, **options)
     try:
         with quiet_libraries():
             model, info = cls.from_pretrained(
@@ -333,6 +343,26 @@ def load_component(cls: Any, checkpoint: Checkpoint, part: str, **options: Any) 
             f"{folder}: expected the tensors that config.json names, but {len(absent)} are missing, {absent[0]} among "
             "them; config and weights do not belong together, fetch both again"
         )
+    return model.eval().requires_grad_(False)
+
+
+def _load_file(cls: Any, file: Path, folder: Path, **options: Any) -> Any:
+    """A component whose weights are in one file, in the authors' format or in diffusers'; its config is in `folder`."""
+    if not hasattr(cls, "from_single_file"):
+        raise ModelError(f"{file}: diffusers reads no single file of {cls.__name__}; use a checkpoint's folder")
+    number = options.pop("dtype", None)
+    try:
+        with quiet_libraries():
+            model = cls.from_single_file(str(file), config=str(folder), torch_dtype=number, local_files_only=True)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{file}: expected the weights of a {cls.__name__}, got such as cannot be read ({one_line(error)}); choose the file of "
+            "this family's network"
+        ) from None
+    if empty := [name for name, weight in model.named_parameters() if weight.is_meta]:
+        raise ModelError(f"{file}: expected the tensors of a {cls.__name__}, but {len(empty)} are missing, {empty[0]} among them")
     return model.eval().requires_grad_(False)
 
 

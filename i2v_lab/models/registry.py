@@ -6,6 +6,7 @@ To add a family that diffusers has a pipeline for: an entry in stock/families.py
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import re
@@ -59,8 +60,8 @@ def is_family(name: str) -> bool:
 def find(model: str) -> tuple[type[VideoModel], str]:
     """What a `ClipParams.model` means: (family class, folder or hub id of the checkpoint, "" where there is none).
 
-    A folder, or a hub id whose checkpoint is in the hub's cache, is of the family that its configs show; other hub ids that no family
-    has are taken for I2VGen-XL's.
+    FAMILY:FILE.safetensors is the family with the weights of its network from that file. A folder, or a hub id whose checkpoint is in
+    the hub's cache, is of the family that its configs show; other hub ids that no family has are taken for I2VGen-XL's.
 
     Raises:
         ModelError: no such family, folder or hub id.
@@ -68,6 +69,9 @@ def find(model: str) -> tuple[type[VideoModel], str]:
     if is_family(model):
         local = CHECKPOINT_FOLDER / model
         return family(model), str(local) if (local / "model_index.json").is_file() else CHECKPOINTS.get(model, "")
+    name, colon, file = model.partition(":")
+    if colon and name in STOCK and file.endswith(".safetensors"):
+        return _with_file(name, Path(file).expanduser())
     try:
         folder = Path(model).expanduser()
         there, is_checkpoint = folder.exists(), (folder / "model_index.json").is_file()
@@ -75,11 +79,22 @@ def find(model: str) -> tuple[type[VideoModel], str]:
         raise ModelError(f"expected a checkpoint's folder, got {model!r}, which cannot be one; check its name") from None
     if is_checkpoint:
         return family(_family_of(folder)), str(folder)
+    if there and folder.suffix == ".safetensors":
+        raise ModelError(f"expected a family before a file of weights, such as ltx-video:{model}, got the file alone")
     if there:
         raise ModelError(f"expected a folder with a model_index.json (diffusers layout), got {model}: it has none")
     if _HUB_ID.fullmatch(model):
         return family(_family_of_hub_id(model)), model
     raise ModelError(f"expected {', '.join(LISTED)}, a checkpoint's folder or a hub id such as ali-vilab/i2vgen-xl, got {model!r}")
+
+
+def _with_file(name: str, file: Path) -> tuple[type[VideoModel], str]:
+    """A family with its network's weights from a file; the other components are those of its checkpoint."""
+    from i2v_lab.models.stock.model import model_class
+
+    if not file.is_file():
+        raise ModelError(f"{file}: no such file; check the name after {name}:")
+    return model_class(STOCK[name], file), find(name)[1]
 
 
 def _family_of_hub_id(hub_id: str) -> str:
@@ -230,7 +245,9 @@ def open(model: str | VideoModel, device: str = "auto", dtype: str = "auto") -> 
 
 def unload() -> None:
     """Let go of the kept model, so that its memory can be used."""
-    _loaded.clear()
+    if _loaded:
+        _loaded.clear()
+        gc.collect()  # pipelines of diffusers hold their networks in cycles
 
 
 def local_checkpoints() -> dict[str, str]:

@@ -15,6 +15,7 @@ from i2v_lab import statistics
 from i2v_lab.metrics import METRICS
 from i2v_lab.metrics.registry import MARKS, flaw
 from i2v_lab.metrics.visible import visible_from
+from i2v_lab.report.besides import besides_model, differences
 from i2v_lab.report.numbers import in_line, listed, number, p_text, span_text, title, to_digits
 from i2v_lab.report.player.grid import plain_values, value_order, value_texts
 from i2v_lab.report.style import shown_axes, shown_metrics
@@ -52,20 +53,27 @@ def findings(table: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] | 
 
     See `statistics.effects` for the test. The chance that anything in the report is wrong is at most 5 %.
 
+    Where models are compared, the second sentence says what differs besides the model.
+
     Args: as `metric_plots`, and
         metric: the one that was asked about; the others are exploratory then.
     """
+    head, *rest = _sentences(table, axes, metrics, metric)
+    return Findings((head, *filter(None, [besides_model(table, axes)]), *rest))
+
+
+def _sentences(table: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] | None, metric: str) -> list[str]:
     names = shown_metrics(table) if metrics is None else list(metrics)
     if metric and metric not in names and f"metric_{metric}" in table and table[f"metric_{metric}"].notna().any():
         names.append(metric)
     if not names:
-        return Findings(("No clip of this sweep has metrics; `i2v-lab measure --missing` fills them in.",))
+        return ["No clip of this sweep has metrics; `i2v-lab measure --missing` fills them in."]
     shown = shown_axes(table, axes)
     if not shown:
-        return Findings((_spread_of_seeds(table, names),))
+        return [_spread_of_seeds(table, names)]
     orders = {axis: value_order(axis, plain_values(table, axis)) for axis in shown if axis == "resolution"}
     found = statistics.design(table, [*shown, *(["image"] if "image" in axes else [])], names, orders)
-    return Findings(tuple(SweepSentences(table, found, metric).sentences()))
+    return SweepSentences(table, found, metric).sentences()
 
 
 def _spread_of_seeds(table: pd.DataFrame, names: Sequence[str]) -> str:
@@ -88,6 +96,9 @@ class SweepSentences:
         self.texts = {axis.name: dict(zip(axis.values, texts[axis.name], strict=True)) for axis in found.axes}
         names = {name for axis in found.axes for name in (axis.name, *axis.along)}
         self.skip = {column: not_over(column) & names for column in found.metrics}
+        differ = differences(table, sorted(names))
+        for column in found.metrics:  # each model has its own size or rate
+            self.skip[column] |= {"model"} if not_over(column) & differ.keys() else set()
 
     def sentences(self) -> list[str]:
         """All sentences of the report, in order: what it rests on, what is missing, what was found, what was not."""

@@ -3,5 +3,6 @@
 from i2v_lab.run.clip import run_clip, runs
 from i2v_lab.run.make import Made, make, portable
 from i2v_lab.run.restore import restore
+from i2v_lab.run.script import script_of
 
-__all__ = ["Made", "make", "portable", "restore", "run_clip", "runs"]
+__all__ = ["Made", "make", "portable", "restore", "run_clip", "runs", "script_of"]

@@ -201,8 +201,16 @@ class _Run:
             device_name=str(machine(model.device)["device_name"]),
             cpu_capability=cpu_capability(),
             dtype=model.dtype,
-            versions=versions(),
+            versions=versions() | self._threads(model.device),
         )
+
+    def _threads(self, device: str) -> dict[str, str]:
+        """The number of torch's threads, where it changes pixels: it is recorded with the versions, which `again` compares."""
+        if device != "cpu" or not self.handle.family.threads:
+            return {}
+        import torch
+
+        return {"CPU threads": str(torch.get_num_threads())}
 
     def generate(self) -> Frames:
         """The frames, made on the first tier that does not run out of memory."""
@@ -303,7 +311,10 @@ def portable(params: ClipParams) -> dict[str, Any]:
     plain = params.plain()
     if not params.image.startswith("sample:"):
         plain["image"] = Path(params.image).name
-    if Path(params.model).is_absolute() or ".." in Path(params.model).parts:
+    family, colon, file = params.model.partition(":")
+    if colon and models.is_family(family):
+        plain["model"] = f"{family}:{Path(file).name}"
+    elif Path(params.model).is_absolute() or ".." in Path(params.model).parts:
         plain["model"] = Path(params.model).name
     if params.lora:
         plain["lora"] = lora.portable(params.lora)

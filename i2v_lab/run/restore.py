@@ -78,9 +78,12 @@ def _loras_here(carried: str, made_with: str) -> str:
 
 def _model_here(carried: str, made_with: str) -> str:
     """The model that a clip names, if it is known without trusting the clip; `made_with` is what the store says."""
+    file = made_with.partition(":")[2]
+    if made_with and (
+        (Path(made_with).expanduser() / "model_index.json").is_file() or (file and Path(file).expanduser().is_file())
+    ):
+        return made_with
     if models.is_family(carried) or carried in models.CHECKPOINTS.values():
         return carried
-    if made_with and (Path(made_with).expanduser() / "model_index.json").is_file():
-        return made_with
     raise ModelError(f"expected the checkpoint that the clip was made with, {carried!r}; no run of this output folder used it, "
                      "and no folder is opened because a clip names it: give its folder or hub id with --model")  # fmt: skip

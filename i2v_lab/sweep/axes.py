@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -24,7 +24,8 @@ PROMPTS = ("prompt", "negative_prompt")  # a comma in these belongs to the sente
 
 def is_number(field: str) -> bool:
     """Whether a field of ClipParams holds a number, so that a range makes sense."""
-    return field == "fps" or ClipParams.model_fields[field].annotation in (int, float)
+    kind = ClipParams.model_fields[field].annotation
+    return field == "fps" or kind in (int, float) or bool({int, float} & set(get_args(kind)))
 
 
 def expand(field: str, given: Any, base: Mapping[str, Any]) -> tuple[list[Any], list[str]]:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ParamsError, SweepError, explain, meant
 from i2v_lab.metrics.registry import METRICS
+from i2v_lab.sweep import per as per_value
 from i2v_lab.sweep.axes import expand
 from i2v_lab.sweep.condition import condition
 
@@ -56,6 +57,8 @@ class Sweep(BaseModel):
         name: names the folder: letters, digits, - and _, at most 60.
         base: fields of ClipParams that all cells share. Where a field is an axis as well, the axis wins.
         axes: {field: values}; see `axes.expand` for how values are written. The last one changes fastest.
+        per: {axis: {value: {field: value}}}: what single values of an axis set besides. It wins over the base; a field that is an axis
+            cannot be in it. None leaves a field open, for the default of the model's family.
         seeds: another way to write the axis `seed`, as the last one.
         where: a condition; cells that do not meet it are left out; see `condition.condition`.
         zip: lists of axes that change together, value by value, instead of being multiplied.
@@ -73,6 +76,7 @@ class Sweep(BaseModel):
     name: str = "sweep"
     base: dict[str, Any] = {}
     axes: dict[str, Any] = {}
+    per: per_value.Per = {}
     seeds: Any = None
     where: str = ""
     zip: tuple[tuple[str, ...], ...] = ()
@@ -94,6 +98,11 @@ class Sweep(BaseModel):
             raise ValueError(f"expected letters, digits, - and _ (at most 60), got {name!r}")
         return name
 
+    @field_validator("per", mode="before")
+    @classmethod
+    def _values_as_texts(cls, given: Any) -> Any:
+        return per_value.texts(given)
+
     @field_validator("metric")
     @classmethod
     def _known_metric(cls, metric: str) -> str:
@@ -107,6 +116,17 @@ class Sweep(BaseModel):
         _check_names("axes", self.axes, ClipParams.model_fields)
         if self.seeds is not None and "seed" in self.axes:
             raise SweepError("seeds: the axis seed is in axes too; keep one of them")
+        if "seconds" in self.axes:
+            raise SweepError(
+                "seconds: expected num_frames as an axis: models make other numbers of frames of it; seconds can be in base or in per"
+            )
+        labels = {name: found for name, (_, found) in self._values.items()}
+        per_value.check(self.per, labels)
+        drawn = [values.get("seed") for found in self.per.values() for values in found.values()] + labels.get("seed", [])
+        if "-1" in map(str, drawn):
+            raise SweepError(
+                "seed: expected numbers from 0 on, got -1, which draws one for all cells; write it in base, or list seeds"
+            )
         for place, names in (("zip", tuple(itertools.chain(*self.zip))), ("order", self.order)):
             _check_names(place, names, self._values)
             if twice := [name for name in names if names.count(name) > 1]:
@@ -161,12 +181,13 @@ class Sweep(BaseModel):
         for point in itertools.product(*map(range, counts)):
             place = {name: index for group, index in zip(groups, point, strict=True) for name in group}
             values = {name: self._values[name][0][index] for name, index in place.items()}
+            labels = {name: self._values[name][1][index] for name, index in place.items()}
+            own = per_value.fields_of(self.per, labels) | values
+            fields = {name: value for name, value in per_value.over(self.base, own).items() if value is not None}
             try:
-                params = ClipParams(**{**self.base, **values})
+                found.append((ClipParams(**fields), labels))
             except ParamsError as error:
                 wrong[str(error)] += 1
-            else:
-                found.append((params, {name: self._values[name][1][index] for name, index in place.items()}))
         if wrong:
             raise SweepError(_list_errors(wrong, total))
         return self._kept(found)
@@ -187,19 +208,27 @@ class Sweep(BaseModel):
 
     def with_defaults(self, model: str) -> Sweep:
         """This sweep with the model of the settings, where it names none, and with a seed drawn for all cells, where that is -1."""
-        drawn = {"seed": secrets.randbelow(2**31)} if str(self.base.get("seed")) == "-1" else {}
+        asked = str(self.base.get("seed")) == "-1" and "seed" not in self._values
+        drawn = {"seed": secrets.randbelow(2**31)} if asked else {}
         named = {} if "model" in self.base or "model" in self._values else {"model": model}
         return self.changed(base=drawn | named) if drawn or named else self
 
     def changed(self, *, base: Mapping[str, Any] | None = None, axes: Mapping[str, Any] | None = None) -> Sweep:
-        """A copy with fields of the base set and axes added or replaced. An axis set here wins over `seeds`."""
+        """A copy with fields of the base set and axes added or replaced. An axis set here wins over `seeds`.
+
+        Of `per` stays what still fits. Where the base gets one value of an axis, it gets what `per` sets for that value too.
+        """
         fields = {name: getattr(self, name) for name in type(self).model_fields}
-        fields["base"] = {**self.base, **(base or {})}
+        chosen = per_value.fields_of(self.per, {name: str(value) for name, value in (base or {}).items()})
+        fields["base"] = per_value.over(per_value.over(self.base, chosen), base or {})
         # A field that is set for all cells is no axis any more.
         fields["axes"] = {name: given for name, given in self.axes.items() if name not in (base or {})} | dict(axes or {})
         if "seed" in {**(base or {}), **(axes or {})}:
             fields["seeds"] = None
         left = [*fields["axes"], *(["seed"] if fields["seeds"] is not None else [])]
+        known = fields["axes"] | ({} if fields["seeds"] is None else {"seed": fields["seeds"]})
+        labels = {name: expand(name, given, fields["base"])[1] for name, given in known.items()} if self.per else {}
+        fields["per"] = per_value.changed(self.per, base or {}, labels)
         groups = [tuple(name for name in group if name in left) for group in self.zip]
         fields["zip"] = tuple(group for group in groups if group)
         if self.order:  # new axes go innermost
@@ -210,7 +239,7 @@ class Sweep(BaseModel):
 
     def definition(self) -> str:
         """A hash of the name, the axes and all cells. A sweep with an equal one is resumed."""
-        cells = [cell.params.plain() for cell in self._cells]
+        cells = [cell.params.given() for cell in self._cells]  # what is left open is no choice of this sweep
         return hashlib.sha256(json.dumps([self.name, self.axis_names, cells], sort_keys=True).encode()).hexdigest()
 
     def to_yaml(self) -> str:

@@ -21,6 +21,7 @@ from i2v_lab.cost.timing import Span, row_of, span
 from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.base import VideoModel
+from i2v_lab.models.stock.families import FAMILIES as STOCK
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 from i2v_lab.sweep.definition import Cell, Sweep
@@ -225,7 +226,9 @@ def turns(sweep: Sweep) -> dict[int, Any]:
 
     The speed of a machine drifts, so every value is spread over the whole time: what needs another load (LOADS) is outermost, then
     come the seeds, and within a seed the cells are shuffled. Several loads are visited twice, in mirrored order: with the first half
-    of the seeds A, B, with the second half B, A. A sweep with an `order` runs as written.
+    of the seeds A, B, with the second half B, A. A model of a stock family is loaded once and makes all its clips: it has tens of GB
+    to read, which takes longer than a clip; the report then says that its time cannot be told from a drift of the machine. The models
+    that are visited twice are run around it. A sweep with an `order` runs as written.
     """
     cells = sweep.cells()
     if sweep.order:
@@ -233,16 +236,24 @@ def turns(sweep: Sweep) -> dict[int, Any]:
     luck = random.Random(sweep.shuffle)  # noqa: S311  an order, no secret
     loads = list(dict.fromkeys(_load(cell.params) for cell in cells))
     seeds = list(dict.fromkeys(cell.params.seed for cell in cells))
+    heavy = {model: _is_stock(model) for model in {cell.params.model for cell in cells}}
     found = {}
     for cell in cells:
         load, seed = loads.index(_load(cell.params)), seeds.index(cell.params.seed)
-        late = seed >= (len(seeds) + 1) // 2
+        late = seed >= (len(seeds) + 1) // 2 and not heavy[cell.params.model]
         found[cell.number] = (late, -load if late else load, seed, luck.random())
     return found
 
 
 def _load(params: ClipParams) -> tuple[Any, ...]:
     return tuple(getattr(params, name) for name in LOADS)
+
+
+def _is_stock(model: str) -> bool:
+    """Whether a model runs through a pipeline of diffusers; one that cannot be found is not loaded at all."""
+    with suppress(I2VLabError):
+        return models.find(model)[0].name in STOCK
+    return False
 
 
 def params_json(params: ClipParams) -> str:

@@ -14,11 +14,14 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Frame, Locator, Page
 from sweeps import EVIL, clip_frames, colour, grey, make_sweep
+from tiny_families import make_checkpoint, small
 
 from browser import soak
-from i2v_lab import Store
+from i2v_lab import ClipParams, Store, run_clip
 from i2v_lab.clip import video
 from i2v_lab.report.player.page import clip_grid
+from i2v_lab.run.script import script_for
+from i2v_lab.settings import Settings
 from i2v_lab.store.opinions import Opinions
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -272,3 +275,57 @@ def test_an_untrusted_notebook_shows_first_frames_and_no_error(lab, open_page, p
     assert "rror" not in page.locator(".jp-OutputArea").inner_text()
     assert page.locator(".i2v-player").count() == 0
     assert said.left() == []
+
+
+@pytest.fixture(scope="module")
+def scripted(tmp_path_factory) -> tuple[Path, dict[int, str]]:
+    """A page of two clips of a family that has scripts, and {seed: script}."""
+    folder = tmp_path_factory.mktemp("scripted")
+    store = Store(folder / "results")
+    checkpoint = make_checkpoint("svd", folder / "tiny-svd")
+    scripts = {}
+    for seed in (1, 2):
+        params = ClipParams(model=str(checkpoint), image="sample:coffee", **small("svd", seed=seed, num_inference_steps=1))
+        record = run_clip(params, None, store, settings=Settings())
+        scripts[seed] = script_for(record.params, record.model_dump(), Path(record.clip).name, to_send=True).text
+    grid = clip_grid(store.runs(), ["seed"])
+    assert str(folder) not in grid.page()
+    (folder / "grid.html").write_text(grid.page(), encoding="utf-8")
+    (folder / "notebook.html").write_text(f"<!doctype html>{grid._repr_html_()}", encoding="utf-8")
+    return folder, scripts
+
+
+def test_the_script_of_a_clip_is_shown_and_copied(scripted, open_page):
+    folder, scripts = scripted
+    page, said = open_page(permissions=["clipboard-read", "clipboard-write"])
+    page.goto((folder / "grid.html").as_uri())
+    for place, seed in enumerate((1, 2)):
+        figure = page.locator("figure").nth(place)
+        assert figure.locator(".i2v-code").evaluate("(node) => getComputedStyle(node).opacity") == "0"
+        figure.hover()
+        figure.locator(".i2v-code").click()
+        assert page.locator(".i2v-code-text").text_content() == scripts[seed]
+        page.get_by_role("button", name="Copy").click()
+        page.get_by_text("copied").wait_for()
+        assert page.evaluate("navigator.clipboard.readText()") == scripts[seed]
+        page.keyboard.press("Escape")
+        assert page.locator(".i2v-code-panel, .zoomed").count() == 0
+        page.mouse.move(5, 5)
+        page.evaluate("document.activeElement.blur()")
+    assert said.left() == []
+
+
+def test_in_the_frame_of_a_notebook_the_script_can_be_copied_too(scripted, page):
+    folder, scripts = scripted
+    page.goto((folder / "notebook.html").as_uri())
+    frame = page.frame_locator("iframe")
+    frame.locator("figure").first.hover()
+    frame.locator(".i2v-code").first.click()
+    frame.get_by_role("button", name="Copy").click()
+    frame.get_by_text("copied").or_(frame.get_by_text("selected")).wait_for()
+    selected = page.frames[1].evaluate("getSelection().toString()")
+    assert selected.split() == scripts[1].split()
+
+
+def test_a_model_of_its_own_has_no_code_button(player):
+    assert player.locator(".i2v-code").count() == 0

@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -28,7 +28,7 @@ from i2v_lab.models.checkpoint import DTYPES, one_line, quiet_libraries, read_js
 from i2v_lab.models.i2vgen_xl import networks
 from i2v_lab.models.i2vgen_xl.networks import CELL, CLIP_TOKENS, Conditions, Networks, prompts
 from i2v_lab.models.memory import tiers, tracker
-from i2v_lab.models.memory.cost_cache import PartCost, kept
+from i2v_lab.models.memory.cost_cache import kept
 from i2v_lab.models.memory.tracker import Tracker
 
 Configs = Mapping[str, Mapping[str, Any]]
@@ -127,6 +127,20 @@ def _fake(configs: str, dtype: str) -> _Fake:
     return _Fake(Networks(**made, tokenizer=None, feature_extractor=None, scheduler_config={}, fingerprint="fake"), mode)
 
 
+class PartCost(NamedTuple):
+    """What one part of a model takes.
+
+    Attributes:
+        peak: bytes at the highest point, what it is given and what it returns included, weights not.
+        out: bytes of what it returns.
+        flops: floating-point operations.
+    """
+
+    peak: int
+    out: int
+    flops: int
+
+
 @functools.cache
 def _code() -> str:
     """A hash of the code that is run, and the versions of the libraries that it runs through."""
@@ -147,7 +161,7 @@ class _Runner:
         code = tiers.code(tier)  # of which a part sees some: the UNet chunks, the VAE tiles, the towers neither
         code = {"predict": min(code, 2) // 2 * 2, "latents": code // 5 * 5, "decode": code // 5 * 5}.get(name, 0)
 
-        def run() -> PartCost:
+        def run() -> dict[str, int]:
             fake = _fake(self.configs, self.dtype)
             work: Callable[..., torch.Tensor] = getattr(self, f"_{name}")
             try:
@@ -156,18 +170,18 @@ class _Runner:
                     out = work(fake.model, *shape).untyped_storage().nbytes()
             except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
                 raise ModelError(f"expected a network that can be run, got one whose {name} fails ({one_line(error)})") from None
-            return PartCost(tracked.peak, out, tracked.flops)
+            return PartCost(tracked.peak, out, tracked.flops)._asdict()
 
-        return kept([_code(), self.configs, self.dtype, name, code, shape], run)
+        return PartCost(**kept([_code(), self.configs, self.dtype, name, code, shape], run))
 
     def weights(self, tier: int, stage: str, device: str) -> int:
         """The most bytes of weights that are on the device in a stage."""
         kind = device.partition(":")[0]
 
-        def run() -> PartCost:
-            return PartCost(tiers.resident(_fake(self.configs, self.dtype).model, stage, tier, kind), 0, 0)
+        def run() -> dict[str, int]:
+            return {"weights": tiers.resident(_fake(self.configs, self.dtype).model, stage, tier, kind)}
 
-        return kept([_code(), self.configs, self.dtype, "weights", tier, stage, kind], run).peak
+        return kept([_code(), self.configs, self.dtype, "weights", tier, stage, kind], run)["weights"]
 
     # The parts: each makes its arguments, as fake as the model, and returns what goes on to the next.
 

@@ -41,6 +41,7 @@ class I2VGenXL(Networks, Own):
     name: ClassVar[str] = "i2vgen-xl"
     about: ClassVar[str] = "A picture and a prompt to a clip, by a video diffusion network of 1.4 billion parameters."
     licence: ClassVar[str] = "MIT (ali-vilab/i2vgen-xl)"
+    size_gb: ClassVar[float] = 4.6
     native_size: ClassVar[tuple[int, int]] = (704, 1280)
     size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

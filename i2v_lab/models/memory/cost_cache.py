@@ -7,33 +7,19 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 log = logging.getLogger(__name__)
 
 
-class PartCost(NamedTuple):
-    """What one part of a model takes.
-
-    Attributes:
-        peak: bytes at the highest point, what it is given and what it returns included, weights not.
-        out: bytes of what it returns.
-        flops: floating-point operations.
-    """
-
-    peak: int
-    out: int
-    flops: int
+_memory: dict[str, Mapping[str, int]] = {}
 
 
-_memory: dict[str, PartCost] = {}
-
-
-def kept(key: Sequence[Any], run: Callable[[], PartCost]) -> PartCost:
-    """The result that was kept under this key; the first time, that of `run`.
+def kept(key: Sequence[Any], run: Callable[[], Mapping[str, int]]) -> Mapping[str, int]:
+    """The result that was kept under this key, {what: number, 0 or more}; the first time, that of `run`.
 
     Args:
         key: everything that the result depends on, as JSON takes it.
@@ -57,22 +43,22 @@ def folder() -> Path | None:
     return None
 
 
-def _read(name: str) -> PartCost | None:
+def _read(name: str) -> Mapping[str, int] | None:
     place = folder()
-    with suppress(OSError, ValueError, TypeError):  # not there, or damaged: it is run again
+    with suppress(OSError, ValueError, AttributeError):  # not there, or damaged: it is run again
         if place:
-            found = PartCost(**json.loads((place / f"{name}.json").read_text("utf-8")))
-            if all(isinstance(value, int) and value >= 0 for value in found):
-                return found
+            found = json.loads((place / f"{name}.json").read_text("utf-8"))
+            if found and all(isinstance(value, int) and value >= 0 for value in found.values()):
+                return dict(found)
     return None
 
 
-def _write(name: str, found: PartCost) -> PartCost:
+def _write(name: str, found: Mapping[str, int]) -> Mapping[str, int]:
     if place := folder():
         part = place / f".{name[:16]}-{secrets.token_hex(4)}.part"
         try:
             place.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(found._asdict()), "utf-8")
+            part.write_text(json.dumps(dict(found)), "utf-8")
             part.replace(place / f"{name}.json")
         except OSError as error:
             log.info("%s was not kept: %s", part, error)  # it will be run again, no more

@@ -91,19 +91,24 @@ def resident(model: Any, stage: str, number: int, device: str) -> int:
         device: "cpu" or "cuda:0", say. On a CPU nothing is offloaded.
     """
     if number < 3 or not device.startswith("cuda"):
-        return sum(_bytes(getattr(model, name)) for name in NETWORKS)
+        return sum(bytes_of(getattr(model, name)) for name in NETWORKS)
     found = []
     for name in STAGES[stage]:
         network = getattr(model, name)
         if number == 6:
-            found.append(max(_bytes(module, recurse=False) for module in network.modules()))
+            found.append(max(bytes_of(module, recurse=False) for module in network.modules()))
         elif number >= 4 and name == "unet":
-            blocks = list(_blocks(network))
-            found.append(_bytes(network) - sum(map(_bytes, blocks)) + max(map(_bytes, blocks), default=0))
+            found.append(block_bytes(network))
         else:
-            found.append(_bytes(network))
+            found.append(bytes_of(network))
     # The network before goes when the next comes, and for that moment nothing runs: they do not add up.
     return max(found)
+
+
+def block_bytes(network: torch.nn.Module) -> int:
+    """Bytes of a network on the device while it works in groups of one block: the largest block, and what is in none."""
+    blocks = list(map(bytes_of, _blocks(network)))
+    return bytes_of(network) - sum(blocks) + max(blocks, default=0)
 
 
 def _blocks(network: torch.nn.Module) -> Iterable[torch.nn.Module]:
@@ -120,8 +125,10 @@ def _tensors(module: torch.nn.Module, recurse: bool = True) -> Iterable[torch.Te
     yield from module.buffers(recurse)
 
 
-def _bytes(module: torch.nn.Module, recurse: bool = True) -> int:
-    return sum(tensor.nbytes for tensor in _tensors(module, recurse))
+def bytes_of(module: torch.nn.Module, recurse: bool = True) -> int:
+    """Bytes of a network's parameters and buffers; what two of them share counts once."""
+    storages = (tensor.untyped_storage() for tensor in _tensors(module, recurse))
+    return sum({id(storage): storage.nbytes() for storage in storages}.values())
 
 
 def put_on(model: Any, number: int, device: torch.device) -> None:

@@ -53,6 +53,12 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in tensors:
             self._count(tensor)
 
+    def drop(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Known tensors that are there no more: others may take their room."""
+        for storage in (tensor.untyped_storage() for tensor in tensors):
+            if self._known.pop(id(storage), None) is storage:
+                self.held -= storage.nbytes()
+
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

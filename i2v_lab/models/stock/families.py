@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.models.frame_rule import FrameRule
 
 
@@ -81,6 +82,14 @@ class Family:
         flow = {"flow_shift"} if "flow_shift" in self.presets["standard"] else set()
         return frozenset({*self.takes, *flow, *({"lora"} if self.lora else ())})
 
+    def arguments(self, params: ClipParams, tier: int) -> dict[str, Any]:
+        """What the pipeline is called with on a tier, without the picture and what is no value: generator, output, callback."""
+        values = {field: getattr(params, field) for field in self.takes}
+        given = {self.takes[field]: value for field, value in values.items() if value is not None and "." not in self.takes[field]}
+        given["num_frames"] = self.asked_frames(params.num_frames)
+        chunk = dict([self.decode_chunk]) if tier == 5 and self.decode_chunk else {}
+        return {**given, **self.passes, **chunk}
+
 
 def _takes(*names: str, **renamed: str) -> dict[str, str]:
     common = ("height", "width", "num_frames", "num_inference_steps")
@@ -95,7 +104,7 @@ def _presets(standard: Mapping[str, Any], **others: Mapping[str, Any]) -> dict[s
 
 FLOW = {
     "unipc": "UniPCMultistepScheduler", "euler": "FlowMatchEulerDiscreteScheduler", "heun": "FlowMatchHeunDiscreteScheduler",
-    "dpm++-2m": "DPMSolverMultistepScheduler", "dpm++-2s": "DPMSolverSinglestepScheduler", "deis": "DEISMultistepScheduler",
+    "dpm++-2m": "DPMSolverMultistepScheduler", "dpm++-2s": "DPMSolverSinglestepScheduler",
 }  # fmt: skip
 TEXT = ("prompt", "negative_prompt", "guidance_scale")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,14 +31,15 @@ def load_pipeline(checkpoint: Checkpoint, family: Family, dtype: torch.dtype, de
 
     if absent := [module for module in family.needs if importlib.util.find_spec(module) is None]:
         raise ModelError(f"{family.name} needs {', '.join(absent)}: pip install 'i2v_lab[families]'")
-    index = read_json(checkpoint.folder / "model_index.json")
+    place = checkpoint.folder / "model_index.json"
+    index = read_json(place)
     with quiet_libraries():  # its module remarks on what is not installed
         kind = getattr(diffusers, family.pipeline)
     parts: dict[str, Any] = {}
     for name, (library, class_name) in components(index).items():
         if name in checkpoint.variants:
             number = torch.float32 if name in family.float32 else dtype
-            parts[name] = load_component(_class(checkpoint, library, class_name), checkpoint, name, dtype=number).to(device)
+            parts[name] = load_component(find_class(place, library, class_name), checkpoint, name, dtype=number).to(device)
             progress.step()
         else:
             parts[name] = _small(checkpoint, name, library, class_name)
@@ -45,7 +47,7 @@ def load_pipeline(checkpoint: Checkpoint, family: Family, dtype: torch.dtype, de
     options = {name: value for name, value in index.items() if name in known and name not in parts and not isinstance(value, list)}
     missing = [name for name, one in known.items() if one.default is one.empty and name not in ("self", *parts, *options)]
     if missing:
-        raise ModelError(f"{checkpoint.folder / 'model_index.json'}: expected the components of {family.pipeline}, but {missing[0]} is "
+        raise ModelError(f"{place}: expected the components of {family.pipeline}, but {missing[0]} is "
                          "missing; fetch the checkpoint again")  # fmt: skip
     with quiet_libraries():
         pipe = kind(**{name: part for name, part in parts.items() if name in known}, **options)
@@ -53,8 +55,8 @@ def load_pipeline(checkpoint: Checkpoint, family: Family, dtype: torch.dtype, de
     return pipe
 
 
-def _class(checkpoint: Checkpoint, library: str, name: str) -> Any:
-    """A class that model_index.json names: of diffusers or transformers alone, no code of the checkpoint's own is run."""
+def find_class(index: Path, library: str, name: str) -> Any:
+    """A class that a model_index.json names: of diffusers or transformers alone, no code of the checkpoint's own is run."""
     if library not in LIBRARIES:  # diffusers names the module of a pipeline, such as "ltx2", for classes of its own
         library = f"diffusers.pipelines.{library}"
     if name in ("CLIPImageProcessor", "SiglipImageProcessor"):
@@ -63,14 +65,14 @@ def _class(checkpoint: Checkpoint, library: str, name: str) -> Any:
         return getattr(importlib.import_module(library), name.replace("Fast", "") if name.startswith("T5Tok") else name)
     except (ImportError, AttributeError):
         raise ModelError(
-            f"{checkpoint.folder / 'model_index.json'}: expected classes of diffusers and transformers, got {library}.{name}; "
+            f"{index}: expected classes of diffusers and transformers, got {library}.{name}; "
             "choose another checkpoint, or a newer version of these packages"
         ) from None
 
 
 def _small(checkpoint: Checkpoint, name: str, library: str, class_name: str) -> Any:
     """A tokenizer, scheduler or picture processor."""
-    kind = _class(checkpoint, library, class_name)
+    kind = find_class(checkpoint.folder / "model_index.json", library, class_name)
     try:
         with quiet_libraries(), numpy_quiet():
             return kind.from_pretrained(checkpoint.folder / name, local_files_only=True)

@@ -43,6 +43,8 @@ class PipelineModel:
     name: ClassVar[str]
     about: ClassVar[str]
     licence: ClassVar[str]
+    condition: ClassVar[str]
+    size_gb: ClassVar[float]
     native_size: ClassVar[tuple[int, int]]
     native_fps: ClassVar[int]
     size_multiple: ClassVar[int]
@@ -52,6 +54,7 @@ class PipelineModel:
     reads: ClassVar[frozenset[str]]
     schedulers: ClassVar[tuple[str, ...]]
     cuda_dtype: ClassVar[str]
+    threads: ClassVar[bool]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     def __init__(self, pipe: Any, *, fingerprint: str, device: torch.device, dtype: torch.dtype) -> None:
@@ -171,15 +174,6 @@ class PipelineModel:
         self.loras = known.lora
         self.use_tier(tier)
 
-    def arguments(self, params: ClipParams) -> dict[str, Any]:
-        """What the pipeline is called with, without the picture and what is no value: generator, output, callback."""
-        values = {field: getattr(params, field) for field in self.family.takes}
-        given = {self.family.takes[field]: value for field, value in values.items() if value is not None}
-        given = {argument: value for argument, value in given.items() if "." not in argument}  # see _set_parts
-        given["num_frames"] = self.family.asked_frames(params.num_frames)
-        chunk = dict([self.family.decode_chunk]) if self.tier == 5 and self.family.decode_chunk else {}
-        return {**given, **self.family.passes, **chunk}
-
     def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         """Make the clip: stages encode, denoise, decode. See `VideoModel.generate`.
 
@@ -218,8 +212,8 @@ class PipelineModel:
             ):
                 torch.manual_seed(params.seed)
                 made = self.pipe(
-                    image=picture, **self.arguments(params), generator=torch.Generator().manual_seed(params.seed), output_type="np",
-                    **watch.callback,
+                    image=picture, **self.family.arguments(params, self.tier), output_type="np",
+                    generator=torch.Generator().manual_seed(params.seed), **watch.callback,
                 )  # fmt: skip
         finally:
             self.pipe.scheduler = self.own_scheduler
@@ -247,22 +241,30 @@ class PipelineModel:
                 )
 
 
-_classes: dict[str, tuple[Family, type[PipelineModel]]] = {}
+_classes: dict[tuple[str, Path | None], tuple[Family, type[PipelineModel]]] = {}
 
 
-def model_class(family: Family) -> type[PipelineModel]:
-    """The class of a family's models; the same each time."""
-    if family.name not in _classes or _classes[family.name][0] is not family:
+def model_class(family: Family, file: Path | None = None) -> type[PipelineModel]:
+    """The class of a family's models; the same each time.
+
+    Args:
+        file: a safetensors file that has the weights of its network, in place of those of the checkpoint.
+    """
+    known = family.name, file
+    if known not in _classes or _classes[known][0] is not family:
         fields = {
-            "family": family, "layout": Layout((family.pipeline, *family.indexed), cuda_dtype=family.cuda_dtype),
+            "family": family, "layout": Layout(
+                (family.pipeline, *family.indexed), cuda_dtype=family.cuda_dtype, file=file, filed=family.denoisers[0]
+            ),
             "licence": f"{family.licence} ({family.hub})" if family.hub else family.licence,
             "schedulers": tuple(family.scheduler_classes), "reads": family.reads,
             **{name: getattr(family, name) for name in SHARED},
         }  # fmt: skip
-        _classes[family.name] = family, type(family.pipeline, (PipelineModel,), fields)
-    return _classes[family.name][1]
+        _classes[known] = family, type(family.pipeline, (PipelineModel,), fields)
+    return _classes[known][1]
 
 
 SHARED = (
-    "name", "about", "native_size", "native_fps", "size_multiple", "sizes", "only_sizes", "frame_rule", "cuda_dtype", "presets",
+    "name", "about", "condition", "size_gb", "native_size", "native_fps", "size_multiple", "sizes", "only_sizes", "frame_rule",
+    "cuda_dtype", "threads", "presets",
 )  # fmt: skip

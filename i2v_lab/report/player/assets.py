@@ -12,6 +12,7 @@ PLAYER = (
     "player_order.js",
     "player_pair.js",
     "player_opinions.js",
+    "player_code.js",
     "player.js",
 )
 

@@ -18,6 +18,7 @@ from i2v_lab.report.player.assets import joined, player_script
 from i2v_lab.report.player.facts import BestIs, axes_data, check_best, number_columns, numbers_of
 from i2v_lab.report.player.grid import Grid, GridCell, Label, arrange, in_words
 from i2v_lab.report.player.media import LIMIT_BYTES, PROXY_SIDE, Media, collect
+from i2v_lab.report.player.scripts import add_scripts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,6 +107,7 @@ def clip_grid(
     for cell, found in zip(data["cells"], media, strict=True):
         if isinstance(found, Media) and found.data is not None:
             cell |= {"mime": found.mime, "base64": base64.b64encode(found.data).decode()}
+    add_scripts(data, grid.cells)
     return ClipGrid(grid, data | {"standalone": True})
 
 

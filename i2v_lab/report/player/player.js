@@ -5,7 +5,8 @@
 // axes: [{ name, values: [text] }] (what differs, in order), fields: [name] (numbers to sort by),
 // best: { column, is: lowest | highest } or null, plain (no tools), cells: [cell] }; label = [[axis, value], ...];
 // cell = { number, row, column, label, status, reason, width, height (px), frames, fps, mime, values: { field: number },
-// base64 | src | lazy (the clip; none of them where there is none), poster (an address), said (a text over the picture) }.
+// base64 | src | lazy (the clip; none of them where there is none), poster (an address), said (a text over the picture),
+// code: [number of a line] (its script; the lines themselves are in data.lines) }.
 // A kernel adds functions: load(key) => Promise<Blob> for lazy cells; rate and note, see player_opinions.js.
 
 class Player extends Clock {
@@ -131,6 +132,7 @@ class Player extends Clock {
     if (cell.said) picture.append(make("span", "i2v-said", cell.said));
     const figure = make("figure", "i2v-cell", picture, caption);
     if (this.data.note && cell.named) figure.append(...noteField(cell, this.data.note));
+    if (cell.code && !this.data.plain) picture.append(codeButton(cell, this));
     if (playable(cell) && !this.data.plain && this.data.cells.length > 1) picture.append(this.chooseButton(cell));
     figure.tabIndex = 0;
     figure.title = "Click, or Enter, to enlarge; shift-click to choose it for a wipe or a difference";
@@ -242,6 +244,22 @@ class Player extends Clock {
     this.root.focus();
   }
 
+  // The script of a clip
+
+  openCode(cell, opener) {
+    this.closeCode();
+    this.code = new Code(this, cell, opener);
+    this.stage.append(this.code.root);
+    this.code.copier.focus();
+  }
+
+  closeCode() {
+    if (!this.code) return;
+    this.code.root.remove();
+    this.code.opener.focus();
+    this.code = null;
+  }
+
   // What the user does
 
   listen() {
@@ -265,7 +283,7 @@ class Player extends Clock {
   }
 
   key(event) {
-    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.altKey || event.ctrlKey || event.metaKey || (this.code && event.key !== "Escape")) return;
     const { target } = event;
     const control = target instanceof Element && target.closest("input, select, textarea, button");
     const acts = {
@@ -274,7 +292,7 @@ class Player extends Clock {
       ArrowRight: () => this.step(1),
       Home: () => this.seek(0),
       End: () => this.seek(this.frames - 1),
-      Escape: () => (this.pair ? this.closePair() : this.zoomed && this.zoom(this.zoomed)),
+      Escape: () => (this.code ? this.closeCode() : this.pair ? this.closePair() : this.zoomed && this.zoom(this.zoomed)),
       Enter: () => target.classList?.contains("i2v-cell") && !target.classList.contains("bare") && this.zoom(target),
     };
     if (!Object.hasOwn(acts, event.key)) return;

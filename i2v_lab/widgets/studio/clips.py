@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -137,6 +138,15 @@ def settings(params: ClipParams, strings: Strings) -> str:
             f'<dt title="{escape(name)}">{escape(strings.label(name))}</dt><dd{changed} data-field="{name}">{escape(shown)}</dd>'
         )
     return f'<dl class="i2vs-settings">{"".join(rows)}</dl>'
+
+
+def script(clip: Path, store: Store) -> str:
+    """The clip as a script of its own; "" where its model has none."""
+    try:
+        module: Any = importlib.import_module("i2v_lab.run.script")
+        return str(module.script_of(clip, store))
+    except (ImportError, I2VLabError):
+        return ""
 
 
 @contextmanager

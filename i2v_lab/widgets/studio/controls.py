@@ -7,14 +7,16 @@ below it. (A slider alone would clamp it silently.)
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
 
 from i2v_lab import models
-from i2v_lab.clip.params import SQUARES, ClipParams
-from i2v_lab.errors import I2VLabError, ParamsError
+from i2v_lab.clip.params import AUTO, OPTIONAL, ClipParams
+from i2v_lab.clip.picture import Picture
+from i2v_lab.errors import I2VLabError, ParamsError, PictureError
+from i2v_lab.models.base import VideoModel
 from i2v_lab.widgets.studio.html import box, button, classed, escape, html_line
 from i2v_lab.widgets.studio.strings import Strings
 
@@ -56,8 +58,9 @@ class Control:
             row.append(html_line("i2vs-unit", value=unit))
         if numeric and "minimum" in limits and limits["maximum"] < SLIDER_MAX:
             self._stops = stops(limits["minimum"], limits["maximum"], about["step"] or 1)
-            options = [(f"{stop:g}", stop) for stop in self._stops]
-            slider = widgets.SelectionSlider(options=options, readout=False, tooltip=strings.label(name), continuous_update=True)
+            slider = widgets.SelectionSlider(
+                options=_named(self._stops), readout=False, tooltip=strings.label(name), continuous_update=True
+            )
             self.slider = classed(slider, "i2vs-slider")
             self.slider.observe(self._slid, "value")
         elif numeric:
@@ -81,6 +84,23 @@ class Control:
             shown = self.entry.options[0]
         self.entry.value = shown
         self._move_slider()
+
+    def offer(self, options: Sequence[str]) -> None:
+        """List other values to choose from; the entry stays where it may."""
+        if tuple(self.entry.options) != tuple(options):
+            self.entry.options = tuple(options)
+
+    def slide_over(self, found: Sequence[float]) -> None:
+        """Let the slider have these values."""
+        if list(found) != self._stops:
+            self._quiet, self._stops = True, list(found)
+            self.slider.options = _named(self._stops)
+            self._quiet = False
+            self._move_slider()
+
+    def show(self, shown: bool) -> None:
+        """Show or hide the field."""
+        self.widget.layout.display = None if shown else "none"
 
     def blame(self, text: str) -> None:
         """Show what is wrong with the entry; "" for nothing."""
@@ -107,6 +127,10 @@ class Control:
             self.entry.value = f"{change['new']:g}"
 
 
+def _named(values: Sequence[float]) -> list[tuple[str, float]]:
+    return [(f"{value:g}", value) for value in values]
+
+
 def _entry(name: str, about: Mapping[str, Any], strings: Strings, *, numeric: bool) -> Any:
     """The labelled entry of a field; continuous where text is typed at length."""
     common: dict[str, Any] = {"description": strings.label(name), "tooltip": strings.help(name, about["description"])}
@@ -116,9 +140,8 @@ def _entry(name: str, about: Mapping[str, Any], strings: Strings, *, numeric: bo
         return widgets.Text(continuous_update=False, **common)
     if "maxLength" in about and "minLength" not in about:  # sentences
         return widgets.Textarea(placeholder=strings.placeholder(name), rows=2, **common)
-    options = {"model": models.LISTED, "resolution": [f"{side}p" for side in SQUARES]}.get(name, ())
-    if options:
-        return widgets.Combobox(options=list(options), ensure_option=False, continuous_update=False, **common)
+    if name in ("model", "resolution"):
+        return widgets.Combobox(options=(), ensure_option=False, continuous_update=False, **common)
     return widgets.Text(continuous_update=False, placeholder=strings.placeholder(name), **common)
 
 
@@ -131,6 +154,7 @@ class Controls:
 
     def __init__(self, strings: Strings, changed: Callable[[], None]) -> None:
         self._changed, self._held = changed, True
+        self.hidden: frozenset[str] = frozenset()  # what the model does not read
         self.about: dict[str, Any] = ClipParams.model_json_schema()["properties"]
         self.fields = {name: Control(name, about, strings, self._one_changed) for name, about in self.about.items()}
         self._held = False
@@ -143,9 +167,27 @@ class Controls:
         return [name for name, about in self.about.items() if about["basic"]]
 
     def values(self) -> dict[str, Any]:
-        """What was entered, as ClipParams takes it."""
-        values = {name: control.value for name, control in self.fields.items()}
+        """What was entered, as ClipParams takes it; without what the model does not read. Seconds win over a number of frames."""
+        values = {name: control.value for name, control in self.fields.items() if name not in self.hidden}
+        if values["seconds"]:
+            del values["num_frames"]
         return {name: value for name, value in values.items() if value or self.about[name].get("default", "") is not None}
+
+    def follow(self, kind: type[VideoModel]) -> None:
+        """Show the fields that a family reads, its sizes, its schedulers, and its numbers of frames."""
+        self._held = True
+        try:
+            self.hidden = frozenset(OPTIONAL) - kind.reads
+            for name in OPTIONAL:
+                self.fields[name].show(name not in self.hidden)
+            self.fields["model"].offer(models.LISTED)
+            self.fields["resolution"].offer([*kind.sizes, AUTO])
+            self.fields["scheduler"].offer(kind.schedulers)
+            rule = kind.frame_rule
+            found = sorted({rule.nearest(stop) for stop in stops(rule.least, rule.most, 1)})
+            self.fields["num_frames"].slide_over([float(frames) for frames in found])
+        finally:
+            self._held = False
 
     def set(self, values: Mapping[str, Any]) -> None:
         """Show some fields."""
@@ -157,9 +199,13 @@ class Controls:
             self._held = False
         self._changed()
 
-    def params(self) -> ClipParams | None:
-        """What was entered, once it is valid and the model can make it; None after each fault was shown at its field."""
-        params, faults = check(self.values())
+    def params(self, look: Callable[[], Picture] | None = None) -> ClipParams | None:
+        """What was entered, once it is valid and the model can make it; None after each fault was shown at its field.
+
+        Args:
+            look: see `models.resolve`.
+        """
+        params, faults = check(self.values(), look)
         for name, control in self.fields.items():
             control.blame(faults.get(name, ""))
         return params
@@ -169,14 +215,16 @@ class Controls:
             self._changed()
 
 
-def check(values: Mapping[str, Any]) -> tuple[ClipParams | None, Mapping[str, str]]:
+def check(values: Mapping[str, Any], look: Callable[[], Picture] | None = None) -> tuple[ClipParams | None, Mapping[str, str]]:
     """(params, {}) or (None, {field: what is wrong with it}), also where this model cannot make the clip."""
     try:
         params = ClipParams(**values)
     except ParamsError as error:
         return None, dict(error.faults)
     try:
-        models.find(params.model)[0].check(params)
+        models.find(params.model)[0].check(models.resolve(params, look))
+    except PictureError as error:  # its shape decides the size
+        return None, {"image": error.message}
     except I2VLabError as error:
         field, _, text = str(error).partition(": ")
         return None, {field: text} if field in values else {"model": str(error)}

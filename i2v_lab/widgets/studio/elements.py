@@ -1,4 +1,4 @@
-"""Elements that ipywidgets lacks: a drop zone for files, a strip of clips, a screen that plays. Their page's side is studio.js."""
+"""Elements that ipywidgets lacks: a drop zone for files, a strip of clips, a screen that plays, a text to copy. Their page's side is studio.js."""
 
 from __future__ import annotations
 
@@ -57,6 +57,19 @@ class Strip(anywidget.AnyWidget):  # type: ignore[misc]
                 call(str(message.get("id")))
 
         self.on_msg(heard)
+
+
+class CodePanel(anywidget.AnyWidget):  # type: ignore[misc]
+    """A button that shows a text, and one that copies it. Without a text there is nothing.
+
+    Attributes:
+        text: what is shown. words: texts of the page's side.
+    """
+
+    _esm = _SCRIPT
+    kind = traitlets.Unicode("code").tag(sync=True)
+    text = traitlets.Unicode("").tag(sync=True)
+    words = traitlets.Dict().tag(sync=True)
 
 
 class Screen(anywidget.AnyWidget):  # type: ignore[misc]

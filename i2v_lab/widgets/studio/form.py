@@ -21,6 +21,7 @@ from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.elements import DropZone
 from i2v_lab.widgets.studio.forecast_line import forecast_line
 from i2v_lab.widgets.studio.html import box, button, classed, escape, html_line
+from i2v_lab.widgets.studio.model_list import choices, kind_of, standard
 from i2v_lab.widgets.studio.strings import Strings
 
 SHOWN_SIDE = 720  # of the picture with its crop
@@ -32,6 +33,7 @@ class ClipForm:
     Attributes:
         controls: one for each field of ClipParams.
         params: what was entered; None while something in it is wrong.
+        whole: the same with nothing left open; see `models.resolve`.
         expected: seconds that the clip is predicted to take, once that is known.
         widget: what is shown.
     """
@@ -52,6 +54,8 @@ class ClipForm:
         """
         self.store, self.settings, self.strings, self._changed = store, settings, strings, changed
         self.params: ClipParams | None = None
+        self.whole: ClipParams | None = None
+        self._followed = ""  # the model whose fields are shown
         self.expected: float | None = None
         self._opened: tuple[tuple[str, float], Picture] | None = None
         self._drawn: tuple[str, float] | None = None
@@ -61,6 +65,8 @@ class ClipForm:
         self._forecast: Debounced[ClipParams | None] = Debounced(self._show_forecast)
         self.drop = DropZone(words={**strings.some("hint", "sending", "slow"), "choose": strings("choose_file")})
         self.controls = Controls(strings, self._entered)
+        self.model = widgets.Dropdown(description=strings.label("model"), tooltip=strings("model_help"))
+        self.model_fault = html_line("i2vs-fault")
         self.preset = widgets.ToggleButtons(options=[("-", "")], value=None, description=strings("preset"))
         self.sample = widgets.Dropdown(
             options=[(strings("sample"), ""), *((strings.named("sample", name), name) for name in SAMPLES)]
@@ -72,11 +78,13 @@ class ClipForm:
         self.stop.disabled = True
         self.message = html_line("i2vs-message")
         self.widget = self._layout()
+        self.model.observe(self._use_model, "value")
         self.preset.observe(self._use_preset, "value")
         self.sample.observe(self._use_sample, "value")
 
     def _layout(self) -> Any:
         classed(self.preset, "i2vs-preset")
+        chosen = box([self.model, self.model_fault], "i2vs-model")
         classed(self.sample, "i2vs-sample")
         fields = {name: control.widget for name, control in self.controls.fields.items()}
         path, prompt = fields.pop("image"), fields.pop("prompt")
@@ -88,11 +96,23 @@ class ClipForm:
         source = box([path, self.sample], "i2vs-source", row=True)
         actions = box([self.generate, self.stop], "i2vs-actions", row=True)
         foot = box([self.forecast, self.message, actions], "i2vs-foot")
-        return box([self.drop, source, prompt, self.preset, shown, fold, self.advice, foot], "i2vs-left")
+        return box([chosen, self.drop, source, prompt, self.preset, shown, fold, self.advice, foot], "i2vs-left")
 
     def set(self, values: dict[str, Any]) -> None:
-        """Show these fields."""
+        """Show these fields. With a model among them, what is not given is the model's own default."""
+        if kind := kind_of(values.get("model", "")):
+            self._followed = values["model"]
+            self.controls.follow(kind)
+            values = {**standard(kind), **values}
         self.controls.set(values)
+
+    def to_make(self) -> ClipParams | None:
+        """The clip that is asked for now, with nothing left open: a seed of -1 is drawn at each call.
+
+        Raises:
+            I2VLabError: the picture is gone.
+        """
+        return models.resolve(self.params, self._look) if self.params else None
 
     def say(self, html: str) -> None:
         """One line above the buttons."""
@@ -106,7 +126,11 @@ class ClipForm:
 
     def update_forecast(self) -> None:
         """Something was measured: the planner knows more now."""
-        self._forecast.ask(self.params)
+        self._forecast.ask(self.whole)
+
+    def _use_model(self, change: Any) -> None:
+        if change["new"] and not self._quiet:
+            self.controls.set({"model": change["new"]})
 
     def _use_preset(self, change: Any) -> None:
         if change["new"] and not self._quiet:
@@ -119,7 +143,15 @@ class ClipForm:
 
     def _entered(self) -> None:
         """After a change: say what is wrong, or what the clip will be."""
-        self.params = self.controls.params()
+        model = self.controls["model"].value
+        if model != self._followed and (kind := kind_of(model)):  # its own standard; prompt, picture and seed stay
+            self._followed = model
+            self.controls.follow(kind)
+            self.controls.set(standard(kind))  # which calls this again
+            return
+        self.params = self.controls.params(self._look)
+        self.whole = self.to_make()
+        self._show_model(model)
         self.message.value = ""
         self.expected = None
         if not self.controls["image"].value.strip():
@@ -127,7 +159,16 @@ class ClipForm:
         self.generate.disabled = self.params is None
         self._show_presets()
         self._changed(self.params)
-        self._preview.ask((self.controls["image"].value.strip(), self.params))
+        self._preview.ask((self.controls["image"].value.strip(), self.whole))
+
+    def _show_model(self, model: str) -> None:
+        self._quiet = True
+        if model not in (known := [value for _, value in self.model.options]):
+            self.model.options = options = choices(model, self.settings, self.strings)
+            known = [value for _, value in options]
+        self.model.value = model if model in known else None
+        self._quiet = False
+        self.model_fault.value = self.controls["model"].fault.value
 
     def _show_presets(self) -> None:
         try:
@@ -157,18 +198,28 @@ class ClipForm:
         if not path:
             return None
         try:
+            return self._look(path)
+        except PictureError as error:
+            self._opened = self._drawn = None
+            self.drop.picture, self.drop.alt = b"", ""
+            self.controls["image"].blame(error.message)
+            return None
+
+    def _look(self, path: str = "") -> Picture:
+        """The picture at a path, or that of the form, opened once.
+
+        Raises:
+            PictureError: it cannot be opened.
+        """
+        path = path or self.controls["image"].value.strip()
+        try:
             changed = 0.0 if path.startswith("sample:") else Path(path).stat().st_mtime
         except (OSError, ValueError):
             changed = 0.0
-        if self._opened is None or self._opened[0] != (path, changed):
-            try:
-                self._opened = ((path, changed), open_picture(path))
-            except PictureError as error:
-                self._opened = self._drawn = None
-                self.drop.picture, self.drop.alt = b"", ""
-                self.controls["image"].blame(error.message)
-                return None
-        return self._opened[1]
+        opened = self._opened
+        if opened is None or opened[0] != (path, changed):
+            self._opened = opened = ((path, changed), open_picture(path))
+        return opened[1]
 
     def _draw(self, picture: Picture, params: ClipParams | None) -> None:
         size = (params.height, params.width) if params else (1, 1)

@@ -14,7 +14,7 @@ from i2v_lab.store.jobs import Job
 from i2v_lab.sweep.file import parse_sweep
 from i2v_lab.widgets.studio import clips
 from i2v_lab.widgets.studio.debounce import Debounced
-from i2v_lab.widgets.studio.elements import Screen, Strip
+from i2v_lab.widgets.studio.elements import CodePanel, Screen, Strip
 from i2v_lab.widgets.studio.forecast_line import job_progress
 from i2v_lab.widgets.studio.html import box, button, escape, html_line
 from i2v_lab.widgets.studio.step_player import StepPlayer
@@ -74,6 +74,7 @@ class ResultPane:
         self.job, self._previews = "", 0  # the running clip whose previews are shown, and how many there were
         self.screen = Screen(empty=strings("nothing_yet"))
         self.message, self.facts = html_line("i2vs-message"), html_line("i2vs-about")
+        self.code = CodePanel(words=strings.some("code", "code_help", "code_copy", "code_copied"))
         self.strip = Strip(
             words=strings.some("choose", "empty", "running", "failed", "out_of_memory", "stopped", "gone", "planned")
         )
@@ -81,7 +82,7 @@ class ResultPane:
         self.strip.observe(self._chose, "chosen")
         self.play = button("", strings("compare_help"), "i2vs-play", act=self._play)
         self._chose(None)
-        shown = box([self.screen, box([self.message, self.facts], "i2vs-side")], "i2vs-shown")
+        shown = box([self.screen, box([self.message, self.code, self.facts], "i2vs-side")], "i2vs-shown")
         self.player = StepPlayer(store, strings, shown)
         text = f"<b>{escape(strings('latest'))}</b> <small>{escape(strings('strip_help'))}</small>"
         head = html_line("i2vs-strip-head", value=text)
@@ -100,7 +101,7 @@ class ResultPane:
         """
         if job.id != self.job:
             self.job, self._previews = job.id, 0
-            self.facts.value = ""
+            self.facts.value = self.code.text = ""
         count = json.loads(job.status or "{}").get("previews", 0)
         if count != self._previews and (data := preview(job.id)):
             self._previews = count
@@ -117,7 +118,7 @@ class ResultPane:
 
     def show(self, record: RunRecord, *, made_before: bool = False) -> None:
         """The run's clip, or why there is none."""
-        self.message.value, copy = "", False
+        self.message.value, self.code.text, copy = "", "", False
         if record.status != "done":
             self.message.value = clips.error_line(f"{self.strings(record.status)}: {self.strings.say(record.reason)}", self.strings)
             self.screen.show(b"", "", (9, 16), "")
@@ -126,6 +127,7 @@ class ResultPane:
                 data, mime, copy = clips.played(clip)
                 size = (record.params.height, record.params.width) if record.params else (9, 16)
                 self.screen.show(data, mime, size, record.params.prompt if record.params else "")
+                self.code.text = clips.script(clip, self.store)
         else:
             self.message.value = clips.error_line(self.strings("clip_gone").format(clip=record.clip), self.strings)
             self.screen.show(b"", "", (9, 16), "")

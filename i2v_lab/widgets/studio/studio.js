@@ -271,4 +271,37 @@ function screen({ model, el }) {
   return () => urlOf(null);
 }
 
-export default { render: (context) => ({ drop, strip, screen })[context.model.get("kind")](context) };
+/** A text behind a button, with a button that copies it. */
+function code({ model, el }) {
+  el.classList.add("i2vs-code");
+  const words = model.get("words");
+  const open = make("button", "jupyter-button", words.code);
+  const copy = make("button", "jupyter-button", words.code_copy);
+  const text = make("pre");
+  [open.title, open.type, copy.type, text.tabIndex] = [words.code_help, "button", "button", 0];
+  el.append(open, copy, text);
+  const show = (shown) => {
+    copy.hidden = text.hidden = !shown;
+    open.setAttribute("aria-expanded", shown);
+  };
+  open.onclick = () => show(text.hidden);
+  copy.onclick = async () => {
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+    } catch { // a page that is not secure has no clipboard: the old way
+      getSelection().selectAllChildren(text);
+      document.execCommand("copy");
+    }
+    copy.textContent = words.code_copied;
+    setTimeout(() => (copy.textContent = words.code_copy), 1500);
+  };
+  const fill = () => {
+    text.textContent = model.get("text");
+    el.hidden = !text.textContent;
+  };
+  model.on("change:text", fill);
+  show(false);
+  fill();
+}
+
+export default { render: (context) => ({ drop, strip, screen, code })[context.model.get("kind")](context) };

@@ -26,6 +26,7 @@ from i2v_lab.widgets.studio import clips
 from i2v_lab.widgets.studio.controls import check
 from i2v_lab.widgets.studio.form import ClipForm
 from i2v_lab.widgets.studio.html import box, classed, escape, html_line
+from i2v_lab.widgets.studio.model_list import KEPT
 from i2v_lab.widgets.studio.results import QueuePane, ResultPane
 from i2v_lab.widgets.studio.strings import Strings
 from i2v_lab.widgets.studio.sweep_tab import SweepTab
@@ -81,7 +82,7 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         right = box([self._queue.widget, pages], "i2vs-right")
         super().__init__([html_line("i2vs-head", value=self._head()), box([self._form.widget, right], "i2vs-columns")])
         classed(self, "i2vs-studio")
-        self._form.set(begin.plain())
+        self._form.set({"model": begin.model, **begin.given()})
         self._runner.listen(self._show_jobs, previews=True)
         self._show_jobs()
 
@@ -107,7 +108,10 @@ class Studio(widgets.VBox):  # type: ignore[misc]
 
     def set(self, **params: Any) -> None:
         """Show these fields of ClipParams in the form."""
-        self._form.set(self.params.replace(**params).plain())
+        before = self.params.given()
+        if params.get("model", before["model"]) != before["model"]:  # all else is the default of the other model
+            before = {name: before[name] for name in KEPT if name in before}
+        self._form.set(ClipParams(**{**before, **params}).given())
 
     def runs(self) -> pd.DataFrame:
         """The table of runs; see Store.runs."""
@@ -152,10 +156,10 @@ class Studio(widgets.VBox):  # type: ignore[misc]
             self._runner.stop(status.job.id, STOPPED_BY_HAND)
 
     def _generate(self) -> None:
-        if (params := self._form.params) is None:
-            return
         self._form.say("")
         with clips.faults_in(self._form.message, self._strings):
+            if (params := self._form.to_make()) is None:
+                return
             self._jobs.add_clip(params, force=self._form.force.value, expected=self._form.expected)
             self._runner.wake()
 

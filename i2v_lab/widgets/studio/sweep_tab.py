@@ -25,6 +25,7 @@ from i2v_lab.widgets.studio import clips
 from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.elements import Strip
 from i2v_lab.widgets.studio.html import box, button, escape, html_line
+from i2v_lab.widgets.studio.model_list import kind_of, standard
 from i2v_lab.widgets.studio.step_player import StepPlayer
 from i2v_lab.widgets.studio.strings import Strings
 
@@ -133,10 +134,13 @@ class SweepTab:
                 if row.field.value in axes:
                     raise I2VLabError(f"{row.field.value}: given twice; remove one of the two axes")
                 axes[row.field.value] = row.values.value
-        kept = self.base.plain() if self.base else {}
+        kept = self.base.given() if self.base else {}
         base = {
             name: value for name, value in kept.items() if name not in axes or name in PROMPTS
         }  # an axis of a prompt replaces a word in it
+        if "model" in axes and (kind := kind_of(kept.get("model", ""))):  # each model has its own defaults for what was not changed
+            own = standard(kind)
+            base = {name: value for name, value in base.items() if name not in own or value != own[name]}
         return {
             "name": re.sub(r"[^\w-]+", "-", self.name.value.strip(), flags=re.ASCII) or "studio",
             "base": base,

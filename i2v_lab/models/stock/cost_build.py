@@ -1,0 +1,127 @@
+"""A stock pipeline out of configs alone: no weights, no tokenizer files. Its tensors are fake where it is built under `pretend`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import inspect
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from i2v_lab.models.checkpoint import DTYPES, quiet_libraries
+from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.stock.cost_fake import outside
+from i2v_lab.models.stock.load import find_class
+from i2v_lab.models.stock.watch import networks
+
+
+def build(spec: Mapping[str, Any], dtype: str) -> Any:
+    """The pipeline.
+
+    Args:
+        spec: see cost_spec.py. dtype: of the networks, but for those in spec["float32"].
+
+    Raises:
+        ModelError, TypeError, ValueError, KeyError, ...: the configs make no pipeline.
+    """
+    import diffusers
+    from transformers.initialization import no_init_weights
+
+    parts = {}
+    with quiet_libraries(), numpy_quiet(), no_init_weights():
+        kind = getattr(diffusers, spec["pipeline"])
+        for name, part in spec["parts"].items():
+            number = torch.float32 if name in spec["float32"] else DTYPES[dtype]
+            parts[name] = _part(name, part["class"], part["config"], number)
+        known = inspect.signature(kind.__init__).parameters
+        pipe = kind(
+            **{name: part for name, part in parts.items() if name in known},
+            **{name: value for name, value in spec["options"].items() if name in known},
+        )
+    pipe.set_progress_bar_config(disable=True)
+    for network in networks(pipe).values():
+        _replace_to(network)
+    for module in spec["needs"]:  # what only cleans prompts need not be installed
+        if importlib.util.find_spec(module) is None:
+            vars(sys.modules[kind.__module__])[module] = types.SimpleNamespace(fix_text=str)
+    return pipe
+
+
+def _part(name: str, where: tuple[str, str], config: Mapping[str, Any], dtype: torch.dtype) -> Any:
+    if name.startswith("tokenizer"):
+        return tokenizer()
+    kind = find_class(Path("model_index.json"), *where)
+    if not issubclass(kind, torch.nn.Module):
+        with outside():  # a scheduler's numbers are real
+            return kind.from_dict(dict(config)) if hasattr(kind, "from_dict") else kind.from_config(config)
+    own = {key: value for key, value in config.items() if not key.startswith("_") and key not in ("dtype", "torch_dtype")}
+    with default_dtype(dtype):
+        made = kind.from_config(own) if hasattr(kind, "from_config") else kind(kind.config_class.from_dict(own))
+    if hasattr(made, "tie_weights"):
+        made.tie_weights()
+    _keep_float32(made, dtype)
+    return made.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """New modules take this dtype: `.to(dtype)` cannot swap the data of a fake parameter."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _keep_float32(network: Any, dtype: torch.dtype) -> None:
+    """What the libraries leave in float32: diffusers for float16 and bfloat16, transformers for float16 alone."""
+    ours = hasattr(network, "register_to_config")
+    kept = set(getattr(network, "_keep_in_fp32_modules_strict", None) or ())
+    if ours or dtype == torch.float16:
+        kept |= set(getattr(network, "_keep_in_fp32_modules", None) or ())
+    if dtype == torch.float32 or not kept:
+        return
+    for name, module in network.named_modules():
+        for own, parameter in list(module._parameters.items()):
+            if parameter is not None and kept.intersection([*name.split("."), own]):
+                _put(module, own, torch.float32)
+
+
+def _put(module: torch.nn.Module, name: str, dtype: torch.dtype) -> None:
+    old = module._parameters[name]
+    assert old is not None  # noqa: S101 - its callers look
+    module._parameters[name] = torch.nn.Parameter(torch.empty(old.shape, dtype=dtype), requires_grad=False)
+
+
+def _replace_to(network: torch.nn.Module) -> None:
+    """`network.to(dtype=...)`, which SVD calls on its VAE, puts in new parameters; a device means nothing here."""
+
+    def to(*args: Any, **options: Any) -> torch.nn.Module:
+        dtype: Any = options.get("dtype") or next((item for item in args if isinstance(item, torch.dtype)), None)
+        for module in network.modules() if dtype is not None else ():
+            for name, old in list(module._parameters.items()):
+                if old is not None and old.is_floating_point() and old.dtype != dtype:
+                    _put(module, name, dtype)
+        return network
+
+    network.__dict__["to"] = to
+
+
+def tokenizer() -> Any:
+    """A stand-in that knows letters. Pipelines fill prompts up to a fixed length, so what it says counts for little."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "</s>", "<unk>", "<s>", *map(chr, range(32, 127))]
+    made = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))  # noqa: S106
+    made.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "bos_token": "<s>"}
+    found = PreTrainedTokenizerFast(tokenizer_object=made, **special)
+    found.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    return found

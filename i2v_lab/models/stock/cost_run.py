@@ -1,0 +1,190 @@
+"""One clip on a pipeline of fake tensors: what each stage holds, on each tier of the memory ladder, and its FLOPs.
+
+The pipeline's own `__call__` runs, with its own scheduler, for three steps at most: that is how many a scheduler remembers. What is
+called again with the same shapes is replayed (cost_replay.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from unittest import mock
+
+import torch
+from PIL import Image
+
+from i2v_lab.models.memory.tiers import block_bytes, bytes_of
+from i2v_lab.models.memory.tracker import Tracker
+from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.stock.cost_fake import outside, real
+from i2v_lab.models.stock.cost_replay import Replay, blocks
+from i2v_lab.models.stock.watch import networks
+
+STAGES = ("encode", "denoise", "decode")
+TIERS = (0, 3, 4)  # those that differ in what is on the device; see offload.py
+
+
+def rehearse(pipe: Any, denoisers: Sequence[str], call: Mapping[str, Any], *, tiling: bool) -> dict[str, int]:
+    """Run a clip; the pipeline is left as it was.
+
+    Args:
+        pipe: of fake tensors, in the mode that they were made in.
+        call: arguments of the pipeline, without the picture.
+        tiling: whether the VAE decodes in tiles.
+
+    Returns:
+        {"encode.flops": of the stage, denoise: of one call of the scheduler's; "encode.weights.3": bytes on the device at the highest
+        point of the stage on tier 3; "encode.activations.3": bytes of all else there; ...}.
+    """
+    picture = Image.new("RGB", (call["width"], call["height"]), (90, 120, 150))
+    known = inspect.signature(type(pipe).__call__).parameters
+    given = {name: value for name, value in call.items() if name in known}
+    if tiling and hasattr(pipe.vae, "enable_tiling"):
+        pipe.vae.enable_tiling()
+    with numpy_quiet(), torch.no_grad(), Rehearsal(pipe, denoisers) as rehearsal:
+        pipe(image=picture, **given, output_type="np")
+    if hasattr(pipe.vae, "disable_tiling"):
+        pipe.vae.disable_tiling()
+    return rehearsal.found()
+
+
+class Rehearsal:
+    """Hooks on a pipeline, for one run; a context manager.
+
+    What runs between two changes of what is on the device is a segment; a stage's highest point is that of its highest segment.
+    """
+
+    def __init__(self, pipe: Any, denoisers: Sequence[str]) -> None:
+        self.pipe, self.denoisers = pipe, denoisers
+        self.networks = networks(pipe)
+        self.bytes = {name: bytes_of(network) for name, network in self.networks.items()}
+        self.blocks = {name: block_bytes(network) for name, network in self.networks.items()}
+        order = [name for name in str(pipe.model_cpu_offload_seq).split("->") if name in self.networks]
+        self._before = dict(zip(order[1:], order, strict=False))  # whose hook takes which network off the device
+        self.tracker = Tracker(
+            tensor for network in self.networks.values() for tensor in (*network.parameters(), *network.buffers())
+        )
+        self.stage, self.steps = "encode", 0
+        self._flops = dict.fromkeys(STAGES, 0)
+        self._highest: dict[tuple[str, int], tuple[int, int]] = {}
+        self.replay = Replay(self.tracker)
+        self._on: set[str] = set()
+        self._running: list[str] = []
+        self._seen = 0
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Rehearsal:
+        from diffusers.video_processor import VideoProcessor
+
+        put = self._stack.enter_context
+        for name, network in self.networks.items():
+            coder = hasattr(network, "decoder") and hasattr(network, "decode")
+            inside: Any = (network.encoder, network.decoder) if coder else (network, *blocks(network))
+            for inner in inside:
+                put(self.replay.of(inner))
+            self._wrap(network, "forward", name, "denoise" if name in self.denoisers else "")
+            if coder:
+                self._wrap(network, "encode", name)
+                self._wrap(network, "decode", name, "decode" if name == "vae" else "")
+            for blend in ("blend_v", "blend_h", "blend_t"):  # in place, a row of pixels at a time
+                if hasattr(network, blend):
+                    put(mock.patch.dict(network.__dict__, {blend: lambda before, after, extent: after}))
+            put(mock.patch.dict(network.__dict__, {"to": self._converted(network)}))
+        kind = type(self.pipe.scheduler)
+        put(mock.patch.object(kind, "step", self._stepped(kind.step)))
+        put(mock.patch.object(kind, "set_timesteps", self._begun(kind.set_timesteps)))
+        put(mock.patch.object(VideoProcessor, "postprocess_video", _postprocess))
+        put(self.tracker)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._cut()
+        self._stack.__exit__(*error)
+
+    def found(self) -> dict[str, int]:
+        """See `rehearse`."""
+        found = {f"{stage}.flops": flops for stage, flops in self._flops.items()}
+        for (stage, tier), (weights, activations) in self._highest.items():
+            found |= {f"{stage}.weights.{tier}": weights, f"{stage}.activations.{tier}": activations}
+        return found
+
+    def _resident(self, tier: int) -> int:
+        """Bytes of weights on the device now, as the hooks of diffusers leave them there."""
+        if tier == 0:
+            return sum(self.bytes.values())
+        if tier == 3:
+            return sum(self.bytes[name] for name in self._on)
+        vae = self.bytes.get("vae", 0)
+        running = self._running[-1] if self._running else "vae"
+        return vae if running == "vae" else vae + self.blocks[running]
+
+    def _cut(self) -> None:
+        """End a segment."""
+        for tier in TIERS:
+            now = self._resident(tier), self.tracker.peak
+            self._highest[self.stage, tier] = max(self._highest.get((self.stage, tier), (0, 0)), now, key=sum)
+        self.tracker.peak = self.tracker.held
+        if self.stage != "denoise" or self.steps == 0:
+            self._flops[self.stage] += self.tracker.flops - self._seen
+        self._seen = self.tracker.flops
+
+    def _wrap(self, owner: Any, method: str, name: str, stage: str = "") -> None:
+        """A call of a network, or of its encode or decode: a segment of its own."""
+        work = getattr(owner, method)
+
+        @functools.wraps(work)
+        def call(*args: Any, **options: Any) -> Any:
+            self._cut()
+            self.stage = stage or self.stage
+            self._on.discard(self._before.get(name, ""))
+            self._on.add(name)
+            self._running.append(name)
+            try:
+                return work(*args, **options)
+            finally:
+                self._cut()
+                self._running.pop()
+
+        self._stack.enter_context(mock.patch.dict(owner.__dict__, {method: call}))
+
+    def _converted(self, network: torch.nn.Module) -> Callable[..., Any]:
+        """A network's `to`: what it replaces is gone from the device."""
+        true = network.to
+
+        def call(*args: Any, **options: Any) -> Any:
+            before = list(network.parameters())
+            out = true(*args, **options)
+            after = set(map(id, network.parameters()))
+            self.tracker.drop(old for old in before if id(old) not in after)
+            return out
+
+        return call
+
+    def _stepped(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(step)
+        def call(*args: Any, **options: Any) -> Any:
+            self._cut()
+            self.steps += 1
+            return step(*args, **options)
+
+        return call
+
+    def _begun(self, set_timesteps: Callable[..., Any]) -> Callable[..., Any]:
+        """Schedulers work out their timesteps in real numbers."""
+
+        @functools.wraps(set_timesteps)
+        def call(*args: Any, **options: Any) -> Any:
+            self._cut()
+            self.steps = 0
+            with outside():
+                return set_timesteps(*map(real, args), **{name: real(value) for name, value in options.items()})
+
+        return call
+
+
+def _postprocess(self: Any, video: Any, output_type: str = "np", **options: Any) -> list[Any]:
+    """As VideoProcessor.postprocess_video, without the copy that NumPy makes in the end."""
+    return [self.postprocess(item.permute(1, 0, 2, 3), output_type, **options) for item in video]

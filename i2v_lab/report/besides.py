@@ -1,0 +1,83 @@
+"""One line that says what differs between the models of a sweep besides the model: sizes, lengths, rates, steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from i2v_lab import models
+from i2v_lab.clip.params import OPTIONAL, ClipParams, resolution_size
+from i2v_lab.report.player.grid import plain_values, text_of, value_order, value_texts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_WORDS = {
+    "resolution": "size", "num_frames": "frames", "fps": "fps", "num_inference_steps": "steps", "guidance_scale": "guidance",
+    "scheduler": "scheduler", "actual_dtype": "number format", "actual_tier": "tier",
+}  # fmt: skip
+_LONG = ("prompt", "negative_prompt", "lora")  # too long for a line
+_ASIDE = ("model", "image", "dtype", "seconds")  # what came of dtype and seconds is in other columns
+_NOT_READ = "–"
+
+
+def besides_model(table: pd.DataFrame, axes: Sequence[str]) -> str:
+    """What differs between the models besides the model, in one line; "" where no models are compared.
+
+    Each field has one text a model, in the order of the models. An option that one model alone reads is left out.
+    """
+    if len(names := _models(table, axes)) < 2:
+        return ""
+    parts = []
+    for field, texts in differences(table, axes).items():
+        shown = [text if field not in _LONG or text == _NOT_READ else "own" for text in texts]
+        parts.append(f"{_WORDS.get(field, field.replace('_', ' '))} {' / '.join(shown)}")
+    listed = " / ".join(value_texts("model", names))
+    line = f"Besides the model ({listed}): {', '.join(parts) or 'nothing differs'}."
+    return line + (f" {_NOT_READ}: the model does not read it." if _NOT_READ in line else "")
+
+
+def differences(table: pd.DataFrame, axes: Sequence[str]) -> dict[str, list[str]]:
+    """{field: its text in each model}, of the fields that differ between the models.
+
+    What is an axis itself is left out: it is varied alike for all models.
+    """
+    names = _models(table, axes)
+    done = table[table["status"] == "done"] if "status" in table else table
+    rows = {name: found if len(found := done[done["model"] == name]) else table[table["model"] == name] for name in names}
+    reads = {name: _reads(name, found) for name, found in rows.items()}
+    fields = dict.fromkeys([*_WORDS, *ClipParams.model_fields])
+    known = [field for field in fields if field in table and field not in (*axes, *_ASIDE)]
+    texts = {
+        field: [_text(field, rows[name], reads=field not in OPTIONAL or field in reads[name]) for name in names] for field in known
+    }
+    return {field: own for field, own in texts.items() if len(set(own)) > 1 and (field == "prompt" or _readers(own) > 1)}
+
+
+def _readers(texts: Sequence[str]) -> int:
+    """How many models read a field: an option of a single one is a part of that model."""
+    return sum(text != _NOT_READ for text in texts)
+
+
+def _models(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
+    return value_order("model", plain_values(table, "model")) if "model" in axes else []
+
+
+def _reads(model: str, rows: pd.DataFrame) -> frozenset[str]:
+    """The optional fields that a model reads; all where its family is not known."""
+    known = [text_of(name) for name in rows["model_name"]] if "model_name" in rows else []
+    name = next(filter(None, known), model)
+    return models.family(name).reads if models.is_family(name) else frozenset(OPTIONAL)
+
+
+def _text(field: str, rows: pd.DataFrame, *, reads: bool) -> str:
+    """The values of a field in the cells of one model."""
+    values = value_order(field, plain_values(rows, field)) if reads else []
+    texts = [_value(field, value) for value in values if value not in (None, "")]
+    return " or ".join(dict.fromkeys(texts)) or _NOT_READ
+
+
+def _value(field: str, value: Any) -> str:
+    if field == "resolution":
+        return "x".join(map(str, resolution_size(value)))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,103 @@
+"""The script of a clip that a pipeline of diffusers makes as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.stock.families import Family
+from i2v_lab.models.stock.schedulers import make_scheduler
+from i2v_lab.run.script.facts import call, index_of, threads, variant_of
+
+PROCESSORS = ("feature_extractor", "image_processor")
+OFFLOAD = {
+    3: "pipe.enable_model_cpu_offload()",
+    4: 'pipe.enable_group_offload(onload_device=torch.device("cuda"), offload_type="block_level", num_blocks_per_group=1)',
+}
+
+
+def stock_fields(
+    family: Family, params: ClipParams, record: Mapping[str, Any], folder: Path, dtype: str, tier: int
+) -> dict[str, str]:
+    """What the template stock.py.txt needs beside what every script needs.
+
+    Args:
+        params: with nothing left open. folder: of the checkpoint. dtype, tier: as the clip was made.
+    """
+    index = index_of(folder)
+    processor = next((name for name in PROCESSORS if index.get(name, ("", ""))[1].startswith("CLIPImageProcessor")), "")
+    scheduler = _scheduler(family, params, folder, index["scheduler"][1])
+    classes = {family.pipeline, *([scheduler.partition("(")[0]] if scheduler else [])}
+    arguments = family.arguments(params, tier)
+    return {
+        "classes": ", ".join(sorted(classes)),
+        "processor_import": "from transformers import CLIPImageProcessorPil\n" if processor else "",
+        "pipeline": family.pipeline,
+        "loading": _lines(_loading(family, folder, index, dtype, processor)),
+        "scheduler": f"pipe.scheduler = {scheduler}" if scheduler else "# The scheduler is the checkpoint's own.",
+        "device": "\n".join([*_loras(params), *_device(family, str(record.get("device")), tier)]) + "\n",
+        "arguments": _lines({name: repr(value) for name, value in arguments.items()}),
+        "threads": threads(record, family.threads),
+    }
+
+
+def _lines(arguments: Mapping[str, str]) -> str:
+    return "\n".join(f"    {name}={value}," for name, value in arguments.items())
+
+
+def _loading(family: Family, folder: Path, index: Mapping[str, Any], dtype: str, processor: str) -> dict[str, str]:
+    """Arguments of from_pretrained: number formats, variant, and the picture processor that needs no torchvision."""
+    kept = [name for name in family.float32 if name in index] if dtype != "float32" else []
+    formats = {"default": dtype, **dict.fromkeys(kept, "float32")}
+    several = ", ".join(f'"{name}": torch.{number}' for name, number in formats.items())
+    published = "fp16" if family.cuda_dtype == "float16" else None  # the repositories of these families have both
+    halves = [variant_of(folder, part, published) for part in index if (folder / part / "config.json").is_file()]
+    return {
+        "dtype": f"{{{several}}}" if kept else f"torch.{dtype}",
+        "use_safetensors": "True",
+        **({"variant": '"fp16"'} if "fp16" in halves else {}),
+        **({processor: f'CLIPImageProcessorPil.from_pretrained(MODEL, subfolder="{processor}")'} if processor else {}),
+    }
+
+
+def _scheduler(family: Family, params: ClipParams, folder: Path, class_name: str) -> str:
+    """The expression that makes the clip's scheduler; "" where it is the checkpoint's own."""
+    import diffusers
+
+    with numpy_quiet():
+        own = getattr(diffusers, class_name).from_pretrained(folder / "scheduler", local_files_only=True)
+    made = call(make_scheduler(family.scheduler_classes[params.scheduler], own, params.flow_shift))
+    return "" if made == call(own) else made
+
+
+def _loras(params: ClipParams) -> list[str]:
+    """LoRAs with their weights, such as style.safetensors:0.8; commas between several."""
+    lines, names, weights = [], [], []
+    for number, given in enumerate(filter(None, map(str.strip, (params.lora or "").split(",")))):
+        place, _, weight = given.rpartition(":")
+        try:
+            weights.append(float(weight))
+        except ValueError:
+            weights.append(1.0)
+            place = given
+        names.append(f"lora_{number}")
+        lines.append(f"pipe.load_lora_weights({place or given!r}, adapter_name={names[-1]!r})")
+    return [*lines, f"pipe.set_adapters({names!r}, {weights!r})"] if names else []
+
+
+def _device(family: Family, device: str, tier: int) -> list[str]:
+    """Where the pipeline runs, with what saves memory: as a remark where pixels stay as they are."""
+    if not device.startswith("cuda"):
+        lines = ['pipe.to("cpu")']
+    else:
+        lines = ['pipe.to("cuda")']
+        made = " (the clip was made so)" if tier in (3, 5) else ""
+        lines.append(f"# Short of memory? In place of the line above{made}: {OFFLOAD[3]}")
+        if tier in (4, 5):
+            lines.append(f"# Still less, one block at a time (the clip was made so): {OFFLOAD[4]}")
+    if tier == 5 and not family.decode_chunk:
+        lines.append("pipe.vae.enable_tiling()  # as the clip was made; it changes pixels a little")
+    return lines
