@@ -60,7 +60,9 @@ TILED = ("tiled", "xl-tiled")
 @pytest.fixture(scope="module", autouse=True)
 def _small_cogvideox() -> Iterator[None]:
     whole = FAMILIES["cogvideox-5b-i2v"]
-    FAMILIES["cogvideox-5b-i2v"] = dataclasses.replace(whole, native_size=(64, 96), sizes={"480p": (64, 96)}, only_sizes=((64, 96),))
+    FAMILIES["cogvideox-5b-i2v"] = dataclasses.replace(
+        whole, native_size=(64, 96), sizes={"480p": (64, 96)}, only_sizes=((64, 96),)
+    )
     yield
     FAMILIES["cogvideox-5b-i2v"] = whole
 
