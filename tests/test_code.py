@@ -260,8 +260,8 @@ def test_a_script_says_how_the_clip_was_made(carried, expected, made):
 def test_loras_are_loaded_with_their_weights(made):
     record, _ = made("wan2.1-i2v-480p")
     text = script_for(record.params.replace(lora="a's.safetensors:0.8, owner/name"), {}, name="clip.mp4").text
-    assert """pipe.load_lora_weights("a's.safetensors", adapter_name='lora_0')""" in text
-    assert "pipe.set_adapters(['lora_0', 'lora_1'], [0.8, 1.0])" in text
+    assert """pipe.load_lora_weights("a's.safetensors", adapter_name='i2v_0')""" in text
+    assert "pipe.transformer.set_adapters(['i2v_0', 'i2v_1'], [0.8, 1.0])" in text
 
 
 def test_another_checkpoint_than_the_clips_is_remarked(made, folders, tmp_path):

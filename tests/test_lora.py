@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import warnings
 from pathlib import Path
@@ -22,7 +23,7 @@ from i2v_lab.errors import ModelError, ParamsError, UnsupportedParams
 from i2v_lab.models.stock.families import FAMILIES
 from i2v_lab.models.stock.lora import Lora, parse, portable
 from i2v_lab.models.stock.offload import put_on
-from i2v_lab.run import run_clip
+from i2v_lab.run import restore, run_clip
 from i2v_lab.run.make import portable as carried
 from i2v_lab.settings import load_settings
 from i2v_lab.store import Store
@@ -158,23 +159,38 @@ def test_a_lora_is_kept_while_the_next_clip_has_it_too_and_works_on_every_tier(r
     assert calls == ["load"]
 
 
-def test_a_clips_key_knows_the_files_by_their_content(root, tmp_path, picture):
+def test_a_clips_key_knows_the_files_by_their_content(root, tmp_path):
+    file = tmp_path / "style.safetensors"
+    shutil.copy(lora(FIVE, root), file)
+    moved = shutil.copy(file, tmp_path / "other.safetensors")
+    params = ClipParams(image="sample:coffee", lora=f"{file}:0.5")
+    first = models.by_content(params)
+    assert first == models.by_content(params.replace(lora=f"{moved}:0.5"))
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in first.lora
+    assert models.by_content(params.replace(lora=f"{file}:0.4")) != first
+    shutil.copy(lora(FIVE, root, seed=1), file)
+    assert models.by_content(params) != first
+    assert str(tmp_path) not in carried(params)["lora"]
+
+
+@pytest.mark.slow
+def test_a_run_with_a_lora_is_found_again_by_its_content_and_made_again_from_the_clip(root, tmp_path):
     file = tmp_path / "style.safetensors"
     shutil.copy(lora(FIVE, root), file)
     params = params_for(FIVE, checkpoint(FIVE, root), num_inference_steps=1, lora=f"{file}:0.5")
     store, settings = Store(tmp_path / "results"), load_settings(device="cpu")
     first = run_clip(params, store=store, settings=settings)
     assert first.status == "done", first.reason
-    assert str(tmp_path) not in carried(params)["lora"]
+    clip = store.directory / first.clip
+    assert restore(clip, store)[0].lora == params.lora
+    with pytest.raises(ModelError, match="no run of this output folder used them"):
+        restore(clip, None, model=params.model)
     moved = shutil.copy(file, tmp_path / "other.safetensors")
-    again = run_clip(params.replace(lora=f"{moved}:0.5"), store=store, settings=settings)
-    assert again.id == first.id
+    assert run_clip(params.replace(lora=f"{moved}:0.5"), store=store, settings=settings).id == first.id
     shutil.copy(lora(FIVE, root, seed=1), file)
     edited = run_clip(params, store=store, settings=settings)
     assert (edited.status, edited.key != first.key) == ("done", True), edited.reason
     assert edited.frames_sha256 != first.frames_sha256
-    weaker = run_clip(params.replace(lora=f"{file}:0.4"), store=store, settings=settings)
-    assert weaker.key not in (first.key, edited.key)
     models.unload()
 
 

@@ -104,4 +104,5 @@ def test_a_run_says_what_became_of_the_sound(format, fps, said, with_audio, tmp_
         assert slower.retimed_from == record.id
         assert slower.frames_sha256 == record.frames_sha256
         assert any("its sound is left out" in note for note in slower.notes)
-        assert not any("with sound" in note for note in slower.notes)
+        inside = video.read_settings(store.directory / slower.clip)["record"]["notes"]
+        assert not any("with sound" in note for note in (*slower.notes, *inside))

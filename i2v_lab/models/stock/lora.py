@@ -19,7 +19,7 @@ from i2v_lab.models.stock.families import Family
 EXPERTS = ("high", "low")  # the networks of a family that has two, in their order
 WEIGHT_MAX = 10.0
 _ONE = re.compile(r"(?:(high|low)=)?([^:]+?)(?::\s*([+-]?(?:\d+\.?\d*|\.\d+)))?")
-_HUB = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:/(.+\.safetensors))?")
+HUB = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:/(.+\.safetensors))?")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def portable(text: str) -> str:
 
 def _is_file(source: str) -> bool:
     path = Path(source).expanduser()
-    return path.exists() or path.is_absolute() or not _HUB.fullmatch(source)
+    return path.exists() or path.is_absolute() or not HUB.fullmatch(source)
 
 
 def find(source: str, *, fetch: bool = True) -> Path | None:
@@ -97,7 +97,7 @@ def find(source: str, *, fetch: bool = True) -> Path | None:
         if path.suffix != ".safetensors":
             raise ModelError(f"lora: expected a safetensors file, got {source}: other formats may run code when they are opened")
         return path
-    match = _HUB.fullmatch(source)
+    match = HUB.fullmatch(source)
     if path.exists() or match is None:
         what = "is a folder; name the file in it" if path.exists() else "there is no such file"
         raise ModelError(f"lora: expected a .safetensors file, or a hub id such as owner/name, got {source}: {what}")
@@ -168,7 +168,7 @@ def put_into(pipe: Any, family: Family, loras: Sequence[Lora]) -> None:
         assert file is not None  # noqa: S101 - it is fetched where it is not here
         try:
             with quiet_libraries(), warnings.catch_warnings(action="ignore", category=UserWarning):  # peft's, of a second one
-                for network in _networks(family, lora):
+                for network in networks(family, lora):
                     second = {"load_into_transformer_2": True} if network == "transformer_2" else {}
                     pipe.load_lora_weights(
                         str(file.parent), weight_name=file.name, adapter_name=f"i2v_{number}", use_safetensors=True, **second
@@ -182,12 +182,13 @@ def put_into(pipe: Any, family: Family, loras: Sequence[Lora]) -> None:
                 f"lora: {file}: not a LoRA for {family.name} ({one_line(error, 200)}); choose one made for it"
             ) from None
     for network in family.denoisers:
-        mine = {f"i2v_{number}": lora.weight for number, lora in enumerate(loras) if network in _networks(family, lora)}
+        mine = {f"i2v_{number}": lora.weight for number, lora in enumerate(loras) if network in networks(family, lora)}
         if mine:
             getattr(pipe, network).set_adapters(list(mine), list(mine.values()))
 
 
-def _networks(family: Family, lora: Lora) -> tuple[str, ...]:
+def networks(family: Family, lora: Lora) -> tuple[str, ...]:
+    """The components of a pipeline that a LoRA goes into."""
     return (family.denoisers[EXPERTS.index(lora.expert)],) if lora.expert else family.denoisers
 
 
