@@ -28,9 +28,16 @@ from i2v_lab.settings import load_settings
 from i2v_lab.store import Store
 from i2v_lab.sweep.axes import expand
 
-LAYERS = {"cogvideox": ["to_q", "to_v"], "wan": ["to_q", "ffn.net.2"], "ltx": ["to_q", "to_v"], "hunyuan": ["to_q", "to_v"]}
+LAYERS = {
+    "cogvideox": ["to_q", "to_v"],
+    "wan": ["to_q", "ffn.net.2"],
+    "ltx": ["to_q", "to_v"],
+    "hunyuan": ["to_q", "to_v"],
+    "framepack": ["to_q"],
+}
 A14B, FIVE = "wan2.2-i2v-a14b", "wan2.2-ti2v-5b"
-NAMES = ("wan2.2-ti2v-5b", "wan2.1-i2v-480p", "ltx-video", "cogvideox1.5-5b-i2v")
+NAMES = ("wan2.2-ti2v-5b", "wan2.1-i2v-480p", "ltx-video", "cogvideox1.5-5b-i2v", "ltx-2",
+         *(pytest.param(name, marks=pytest.mark.slow) for name in ("hunyuanvideo-i2v", "framepack")))  # fmt: skip
 
 
 def make_lora(name: str, checkpoint: Path, folder: Path, seed: int = 0) -> Path:

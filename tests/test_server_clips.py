@@ -185,7 +185,7 @@ def test_a_plan_is_told_before_anything_is_made(server):
     shown = server.get("/api/models").json()["models"][0]
     assert shown["frames"] == {"step": 1, "first": 0, "least": 2, "most": 257}
     assert shown["reads"] == ["condition_fps", "negative_prompt", "prompt"]
-    assert shown["sizes"]["256p"] == [256, 256] and "ddim" in shown["schedulers"] and not shown["fixed_size"]
+    assert shown["sizes"]["256p"] == [256, 256] and "ddim" in shown["schedulers"] and shown["only_sizes"] == []
 
 
 def test_many_clients_at_once_each_get_their_own_clip(tmp_path, own_server):

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from i2v_lab.settings import Settings
     from i2v_lab.store import Store
 
-TABLE_GB = (8, 12, 16, 24, 80)  # the cards of the table of presets
-PUBLISHED_GB = {"quick": 12.1, "standard": 13.8, "high": 17.6, "extreme": 21.3}  # of I2VGen-XL in fp16 on an RTX 4090
+TABLE_GB = (8, 12, 16, 24, 80)  # the cards of the table of models
 ANY_PICTURE = "sample:coffee"
 SHOWN_RUNS = 20  # of --accuracy
 
@@ -38,9 +37,10 @@ def plan(
     as_json: AsJson = False,
     **fields: Any,
 ) -> None:
-    """Predict the memory and time of a clip, of a sweep's cells, or (with neither) of the presets of I2VGen-XL.
+    """Predict the memory and time of a clip, of a sweep's cells, or (with neither) of all models and presets.
 
-    Nothing is loaded and nothing is run. For I2VGen-XL a new shape takes some seconds, the second time milliseconds.
+    Nothing is loaded and nothing is run. A new shape takes some seconds, of a large model half a minute; the second time milliseconds.
+    Without --image, a resolution that follows the picture is the model's native size.
     """
     from i2v_lab.store import Store
 
@@ -55,10 +55,10 @@ def plan(
             raise ParamsError(f"expected a sweep file or a clip's options, got both: {file} and {', '.join(given) or '--preset'}")
         clips = _of_sweep(file, settings)
     elif given or preset:
-        clips = [("", clip_params({"image": ANY_PICTURE, **given}, preset, settings))]
+        clips = [("", _clip(given, preset, settings))]
     else:
-        clips = _presets()
-        budgets = budgets or _budgets([str(size) for size in TABLE_GB], [])
+        _show_models(budgets or _budgets([str(size) for size in TABLE_GB], []), settings, store, tier, as_json)
+        return
     _answer(clips, budgets, settings, store, tier, as_json)
 
 
@@ -71,15 +71,53 @@ def _budgets(vram: list[str], cards: list[str]) -> list[Budget]:
             found.append(Budget.vram(float(text.strip().lower().removesuffix("gb"))))
         except ValueError:
             raise ParamsError(f"--vram: expected GB such as 12 or 8,12,24, got {text!r}") from None
-    return found + [Budget.card(name) for name in cards]
+    return found + [budget for name in cards for budget in Budget.cards(name)]
 
 
-def _presets() -> list[tuple[str, ClipParams]]:
-    from i2v_lab import models
-    from i2v_lab.clip.params import ClipParams
+def _clip(given: dict[str, Any], preset: str | None, settings: Settings) -> ClipParams:
+    from i2v_lab.cost import native
 
-    presets = models.family("i2vgen-xl").presets
-    return [(name, ClipParams(image=ANY_PICTURE, model="i2vgen-xl", dtype="float16", **presets[name])) for name in PUBLISHED_GB]
+    params = clip_params({"image": ANY_PICTURE, **given}, preset, settings)
+    if "image" in given:
+        return params
+    found = native(params)
+    if found.resolution != params.resolution:
+        remark(f"no picture is given, so this is for the native size, {found.resolution}")
+    return found
+
+
+def _show_models(budgets: list[Budget], settings: Settings, store: Store | None, tier: int | None, as_json: bool) -> None:
+    """Every model and preset, a line each as soon as it is known."""
+    from i2v_lab.cli import plan_models
+    from i2v_lab.cost import Budget, Forecaster
+    from i2v_lab.errors import I2VLabError
+
+    unlimited, time = Forecaster(device="cuda", budget=Budget(2**62, "no limit")), plan_models.known_times(store, settings.device)
+    forecasters = [Forecaster(device="cuda", budget=budget) for budget in budgets]
+    model = ""
+    if not as_json:
+        tell(plan_models.heads(budgets), "bold")
+    for name, preset, params in plan_models.clips():
+        if name != model and not as_json:
+            plan_models.title(name)
+        model = name
+        try:
+            whole = unlimited.plan(params, tier=tier, advise=False)
+            plans = [forecaster.plan(params, tier=tier, advise=False) for forecaster in forecasters]
+        except I2VLabError as error:  # its configs are not known, or it has no such tier
+            if as_json:
+                tell_json({"model": name, "preset": preset, "error": str(error)})
+            else:
+                tell(f"  {preset:<9} {error}")
+            continue
+        if as_json:
+            tell_json(
+                {"preset": preset, "published": plan_models.PUBLISHED.get(name, ""), **_plain(whole, plans), "time": time(params)}
+            )
+        else:
+            tell(plan_models.row(preset, whole, plans, time(params)))
+    if not as_json:
+        plan_models.explain(budgets)
 
 
 def _of_sweep(file: Path, settings: Settings) -> list[tuple[str, ClipParams]]:
@@ -117,7 +155,7 @@ def _answer(
         plans = [forecaster.plan(params, tier=tier, advise=one or as_json) for forecaster in forecasters]
         rows.append((label, unlimited.plan(params, tier=tier) if budgets else plans[0], plans))
         if as_json:
-            tell_json(_plain(*rows[-1]))
+            tell_json({"cells": label, **_plain(*rows[-1][1:])})
     if as_json:
         return
     _table(rows, budgets)
@@ -127,7 +165,7 @@ def _answer(
     _explain(rows, bool(budgets))
 
 
-def _plain(label: str, whole: Forecast, plans: list[Forecast]) -> dict[str, Any]:
+def _plain(whole: Forecast, plans: list[Forecast]) -> dict[str, Any]:
     stages = [
         {"stage": stage.stage, "weights_bytes": stage.weights, "activations_bytes": stage.activations, "flops": stage.flops}
         for stage in whole.stages
@@ -136,26 +174,22 @@ def _plain(label: str, whole: Forecast, plans: list[Forecast]) -> dict[str, Any]
         {"budget": item.budget.name, "free_gib": item.free_gib, "tier": item.tier, "fits": item.fits, "peak_gib": item.peak_gib,
          "nearest": [near.plain() for near in item.nearest], "sentence": item.sentence()} for item in plans
     ]  # fmt: skip
-    found = {"params": whole.params.plain(), "model": whole.model, "device": whole.device, "dtype": whole.dtype, "stages": stages,
+    return {"params": whole.params.plain(), "model": whole.model, "device": whole.device, "dtype": whole.dtype, "stages": stages,
              "tier": whole.last_tier, "process_bytes": whole.base, "peak_gib": whole.peak_gib, "flops": whole.flops,
              "seconds": whole.seconds, "seconds_range": whole.time and whole.time[1:], "runs": whole.runs, "budgets": fits}  # fmt: skip
-    return {"preset": label, "published_gb": PUBLISHED_GB[label], **found} if label in PUBLISHED_GB else {"cells": label, **found}
 
 
 def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budget]) -> None:
     from i2v_lab.cost.budget import GB
     from i2v_lab.devices.hardware import GIB
 
-    published = rows[0][0] in PUBLISHED_GB
-    columns = ["clip", "encode", "denoise", "decode", "peak GiB", "= GB", *(["published GB"] if published else []), "TFLOP"]
+    columns = ["clip", "encode", "denoise", "decode", "peak GiB", "= GB", "TFLOP"]
     columns += [budget.name.removesuffix(" of VRAM") for budget in budgets] or ["fits", "time"]
     table = []
     for label, whole, plans in rows:
         params, peak = whole.params, whole.peak_gib
         name = " ".join(part for part in (label, f"{params.resolution}·{params.num_frames}") if part)
         cells = [name, *(f"{stage.total / GIB:.2f}" for stage in whole.stages), f"{peak:.2f}", f"{peak * GIB / GB:.2f}"]
-        if published:
-            cells.append(f"{PUBLISHED_GB[label]}")
         cells.append(f"{whole.flops / 1e12:.3g}" if whole.flops < 1e15 else f"{whole.flops / 1e12:,.0f}")
         cells += ["no" if item.tier is None else f"tier {item.tier}" if item.tier else "fits" for item in plans]
         if not budgets:
@@ -177,8 +211,6 @@ def _explain(rows: list[tuple[str, Forecast, list[Forecast]]], elsewhere: bool) 
     used = sorted({item.tier for _, _, plans in rows for item in plans if item.tier})
     if used:
         remark("; ".join(f"tier {number}: {tier_name(number)}" for number in used))
-    if rows[0][0] in PUBLISHED_GB:
-        remark("published: figures in circulation for an RTX 4090 in fp16; how they were measured is not known")
 
 
 def _show_accuracy(store: Store | None, as_json: bool) -> None:

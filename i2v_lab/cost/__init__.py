@@ -3,9 +3,10 @@
 from i2v_lab.cost import Budget, plan
 print(plan(params).sentence())
 plan(params, device="cuda", budget=Budget.vram(12)).tier
+fits_on("wan2.2-ti2v-5b", Budget.vram(12), device="cuda")
 """
 
 from i2v_lab.cost.budget import CARDS, Budget
-from i2v_lab.cost.forecast import Forecast, Forecaster, plan
+from i2v_lab.cost.forecast import Forecast, Forecaster, fits_on, native, plan
 
-__all__ = ["CARDS", "Budget", "Forecast", "Forecaster", "plan"]
+__all__ = ["CARDS", "Budget", "Forecast", "Forecaster", "fits_on", "native", "plan"]

@@ -24,7 +24,7 @@ RAM_MARGIN = GIB // 2
 VRAM_MARGIN, VRAM_SHARE = 3 * GIB // 4, 0.03
 
 CARDS: Mapping[str, int] = MappingProxyType({
-    "GTX 1660 6 GB": 6, "RTX 3060 12 GB": 12, "RTX 3080 10 GB": 10, "RTX 3090 24 GB": 24, "RTX 4060 8 GB": 8,
+    "GTX 1660 6 GB": 6, "RTX 3060 8 GB": 8, "RTX 3060 12 GB": 12, "RTX 3080 10 GB": 10, "RTX 3090 24 GB": 24, "RTX 4060 8 GB": 8,
     "RTX 4060 Ti 16 GB": 16, "RTX 4070 12 GB": 12, "RTX 4080 16 GB": 16, "RTX 4090 24 GB": 24, "RTX 5090 32 GB": 32,
     "T4 16 GB": 16, "V100 16 GB": 16, "V100 32 GB": 32, "L4 24 GB": 24, "A10 24 GB": 24, "L40S 48 GB": 48, "A6000 48 GB": 48,
     "A100 40 GB": 40, "A100 80 GB": 80, "H100 80 GB": 80, "H200 141 GB": 141,
@@ -72,14 +72,32 @@ class Budget:
     @classmethod
     def card(cls, name: str) -> Budget:
         """That of a known card, by its name or a part of it: "RTX 4090". ParamsError where it is unknown or names several."""
-        asked = name.casefold().replace(" ", "")
-        found = [card for card in CARDS if asked and asked in card.casefold().replace(" ", "")]
-        exact = [card for card in found if card.rpartition(" ")[0].rpartition(" ")[0].casefold().replace(" ", "") == asked]
-        found = exact if len(exact) == 1 else found
-        if len(found) != 1:
+        found = cls.cards(name)
+        if len(found) > 1:
+            raise ParamsError(
+                f"card: expected one of {', '.join(budget.name for budget in found)}; got {name!r}; or give --vram in GB"
+            )
+        return found[0]
+
+    @classmethod
+    def cards(cls, name: str) -> list[Budget]:
+        """Those of a known card in all sizes that it is sold in. ParamsError where it is unknown, or names several cards."""
+        asked = _bare(name)
+        found = [card for card in CARDS if asked and asked in _bare(card)]
+        found = [card for card in found if _bare(_model(card)) == asked] or found
+        if len({_model(card) for card in found}) != 1:
             listed = ", ".join(found or CARDS)
             raise ParamsError(f"card: expected {'one of ' if found else ''}{listed}; got {name!r}; or give --vram in GB")
-        return cls(_less_margin(CARDS[found[0]] * GB), found[0])
+        return [cls(_less_margin(CARDS[card] * GB), card) for card in found]
+
+
+def _bare(name: str) -> str:
+    return name.casefold().replace(" ", "")
+
+
+def _model(card: str) -> str:
+    """The name of a card without its size: RTX 3060 of RTX 3060 12 GB."""
+    return card.rsplit(" ", 2)[0]
 
 
 def _less_margin(size: int) -> int:

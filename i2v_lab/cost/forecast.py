@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -153,6 +154,28 @@ def plan(
         ModelError: no such model, or it cannot be predicted. UnsupportedParams: it cannot make this clip.
     """
     return Forecaster(device=device, budget=budget, store=store).plan(params, model, dtype=dtype, tier=tier)
+
+
+def native(params: ClipParams) -> ClipParams:
+    """Params resolved without a picture: where its shape would decide the resolution, the native size of the family counts."""
+    kind = models.find(params.model)[0]
+    shape: Any = SimpleNamespace(height=kind.native_size[0], width=kind.native_size[1])
+    return models.resolve(params, lambda: shape, kind)
+
+
+def fits_on(model: str, budget: Budget | None = None, *, device: str | None = None, preset: str = "standard") -> int | None:
+    """The first tier on which a clip of a preset of a model fits, in the family's native size; None: on none.
+
+    The first time it takes some seconds a model, or half a minute for the largest; after that milliseconds. Nothing is loaded.
+
+    Args:
+        model: as in ClipParams. budget, device: as `plan`.
+
+    Raises:
+        ModelError: no such model, or it cannot be predicted. ParamsError: no such preset.
+    """
+    params = native(ClipParams(image="sample:coffee", model=model, **models.preset(model, preset)))
+    return Forecaster(device=device, budget=budget).plan(params, advise=False, timed=False).tier
 
 
 class Forecaster:

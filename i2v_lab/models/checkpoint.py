@@ -57,7 +57,8 @@ class Layout:
         if self.weights:
             return self
         parts = components(index)
-        small = {"scheduler": "scheduler_config.json", "feature_extractor": PROCESSOR_FILE, "image_processor": PROCESSOR_FILE}
+        small = {"scheduler": "scheduler_config.json", "feature_extractor": PROCESSOR_FILE, "image_processor": PROCESSOR_FILE,
+                 "guider": "guider_config.json"}  # fmt: skip
         return replace(
             self,
             weights=tuple(name for name in parts if name not in small and not name.startswith("tokenizer")),

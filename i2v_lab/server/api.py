@@ -296,7 +296,7 @@ def _add_models(calls: APIRouter, state: ApiState) -> None:
             kind = models.find(value)[0]
             found.append(schemas.ModelAnswer(
                 name=name, about=kind.about, licence=kind.licence, native_size=kind.native_size, native_fps=kind.native_fps,
-                size_multiple=kind.size_multiple, sizes=dict(kind.sizes), fixed_size=kind.fixed_size,
+                size_multiple=kind.size_multiple, sizes=dict(kind.sizes), only_sizes=list(kind.only_sizes),
                 frames=schemas.FrameAnswer(**asdict(kind.frame_rule)), reads=sorted(kind.reads & set(OPTIONAL)),
                 schedulers=list(kind.schedulers),
                 presets={preset: dict(fields) for preset, fields in kind.presets.items()},

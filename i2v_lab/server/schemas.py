@@ -245,7 +245,9 @@ class ModelAnswer(BaseModel):
     native_fps: int
     size_multiple: int
     sizes: Annotated[dict[str, tuple[int, int]], Field(description="what 480p and the like mean, {name: [height, width]}")]
-    fixed_size: Annotated[bool, Field(description="whether it makes its native size alone")]
+    only_sizes: Annotated[
+        list[tuple[int, int]], Field(description="the sizes that it makes, where they are few; empty: any in multiples")
+    ]
     frames: Annotated[FrameAnswer, Field(description="the numbers of frames that it makes")]
     reads: Annotated[list[str], Field(description="of the parameters that not every model has, those that it reads")]
     schedulers: list[str]

@@ -16,7 +16,7 @@ It is written against the hooks of diffusers and accelerate, and was run with a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -105,18 +105,24 @@ def resident(model: Any, stage: str, number: int, device: str) -> int:
     return max(found)
 
 
-def block_bytes(network: torch.nn.Module) -> int:
-    """Bytes of a network on the device while it works in groups of one block: the largest block, and what is in none."""
-    blocks = list(map(bytes_of, _blocks(network)))
+def block_bytes(network: torch.nn.Module, through: Collection[str] = ()) -> int:
+    """Bytes of a network on the device while it works in groups of one block: the largest block, and what is in none.
+
+    Args:
+        through: names of parts that have blocks of their own; see diffusers' apply_group_offloading(block_modules=...).
+    """
+    blocks = list(map(bytes_of, _blocks(network, through)))
     return bytes_of(network) - sum(blocks) + max(blocks, default=0)
 
 
-def _blocks(network: torch.nn.Module) -> Iterable[torch.nn.Module]:
+def _blocks(network: torch.nn.Module, through: Collection[str] = ()) -> Iterable[torch.nn.Module]:
     """The blocks that diffusers' group offloading moves one at a time; the rest of the network stays while it works."""
     import torch
 
-    for child in network.children():
-        if isinstance(child, (torch.nn.ModuleList, torch.nn.Sequential)):
+    for name, child in network.named_children():
+        if name in through:
+            yield from _blocks(child, through)
+        elif isinstance(child, (torch.nn.ModuleList, torch.nn.Sequential)):
             yield from child.children()
 
 

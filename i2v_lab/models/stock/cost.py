@@ -25,7 +25,16 @@ STEPS = 3  # as many as a scheduler remembers
 TWICE = ("heun",)  # schedulers that call the network twice a step, except the last
 FRAME_COPIES = 13  # bytes a value of the clip at the end, on a CPU: three times in float32 and once as a byte
 TILED = 5  # the tier that decodes in tiles, or with decode_chunk frames at a time
-CODE = ("cost.py", "cost_build.py", "cost_fake.py", "cost_process.py", "cost_replay.py", "cost_run.py", "schedulers.py")
+CODE = (
+    "cost.py",
+    "cost_build.py",
+    "cost_fake.py",
+    "cost_process.py",
+    "cost_replay.py",
+    "cost_run.py",
+    "offload.py",
+    "schedulers.py",
+)
 
 
 def cost(

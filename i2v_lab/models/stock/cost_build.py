@@ -80,8 +80,15 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def _keep_float32(network: Any, dtype: torch.dtype) -> None:
-    """What the libraries leave in float32: diffusers for float16 and bfloat16, transformers for float16 alone."""
+    """What the libraries leave in float32: diffusers for float16 and bfloat16, transformers for float16 alone.
+
+    Buffers that are in the file have the dtype that it is loaded in, whatever their class makes them in.
+    """
     ours = hasattr(network, "register_to_config")
+    for module in network.modules() if ours else ():
+        for own, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_floating_point() and own not in module._non_persistent_buffers_set:
+                module._buffers[own] = torch.empty(buffer.shape, dtype=dtype)
     kept = set(getattr(network, "_keep_in_fp32_modules_strict", None) or ())
     if ours or dtype == torch.float16:
         kept |= set(getattr(network, "_keep_in_fp32_modules", None) or ())

@@ -21,6 +21,7 @@ from i2v_lab.models.memory.tracker import Tracker
 from i2v_lab.models.sampling import numpy_quiet
 from i2v_lab.models.stock.cost_fake import outside, real
 from i2v_lab.models.stock.cost_replay import Replay, blocks
+from i2v_lab.models.stock.offload import inner_lists
 from i2v_lab.models.stock.watch import networks
 
 STAGES = ("encode", "denoise", "decode")
@@ -41,7 +42,12 @@ def rehearse(pipe: Any, denoisers: Sequence[str], call: Mapping[str, Any], *, ti
     """
     picture = Image.new("RGB", (call["width"], call["height"]), (90, 120, 150))
     known = inspect.signature(type(pipe).__call__).parameters
-    given = {name: value for name, value in call.items() if name in known}
+    callback = {"callback_on_step_end": lambda pipe, index, timestep, tensors: tensors}  # a pipeline holds what it gives to it
+    given = {name: value for name, value in {**call, **callback}.items() if name in known}
+    for argument, value in call.items():  # of a part of the pipeline, which makes another of itself: its guider
+        part, dot, name = argument.partition(".")
+        if dot:
+            setattr(pipe, part, getattr(pipe, part).new(**{name: value}))
     if tiling and hasattr(pipe.vae, "enable_tiling"):
         pipe.vae.enable_tiling()
     with numpy_quiet(), torch.no_grad(), Rehearsal(pipe, denoisers) as rehearsal:
@@ -49,6 +55,11 @@ def rehearse(pipe: Any, denoisers: Sequence[str], call: Mapping[str, Any], *, ti
     if hasattr(pipe.vae, "disable_tiling"):
         pipe.vae.disable_tiling()
     return rehearsal.found()
+
+
+def is_whole(name: str) -> bool:
+    """Whether a network stays on the device whole where the others move block by block; see offload.py."""
+    return "vae" in name or name == "vocoder"
 
 
 class Rehearsal:
@@ -61,7 +72,7 @@ class Rehearsal:
         self.pipe, self.denoisers = pipe, denoisers
         self.networks = networks(pipe)
         self.bytes = {name: bytes_of(network) for name, network in self.networks.items()}
-        self.blocks = {name: block_bytes(network) for name, network in self.networks.items()}
+        self.blocks = {name: block_bytes(network, inner_lists(network)) for name, network in self.networks.items()}
         order = [name for name in str(pipe.model_cpu_offload_seq).split("->") if name in self.networks]
         self._before = dict(zip(order[1:], order, strict=False))  # whose hook takes which network off the device
         self.tracker = Tracker(
@@ -97,6 +108,7 @@ class Rehearsal:
         put(mock.patch.object(kind, "step", self._stepped(kind.step)))
         put(mock.patch.object(kind, "set_timesteps", self._begun(kind.set_timesteps)))
         put(mock.patch.object(VideoProcessor, "postprocess_video", _postprocess))
+        self._add_tables()
         put(self.tracker)
         return self
 
@@ -117,9 +129,8 @@ class Rehearsal:
             return sum(self.bytes.values())
         if tier == 3:
             return sum(self.bytes[name] for name in self._on)
-        vae = self.bytes.get("vae", 0)
-        running = self._running[-1] if self._running else "vae"
-        return vae if running == "vae" else vae + self.blocks[running]
+        whole = sum(self.bytes[name] for name in self.networks if is_whole(name))
+        return whole + sum(self.blocks[name] for name in self._running[-1:] if not is_whole(name))
 
     def _cut(self) -> None:
         """End a segment."""
@@ -163,6 +174,9 @@ class Rehearsal:
 
         return call
 
+    def _add_tables(self) -> None:
+        self.tracker.add(*(item for item in vars(self.pipe.scheduler).values() if isinstance(item, torch.Tensor)))
+
     def _stepped(self, step: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(step)
         def call(*args: Any, **options: Any) -> Any:
@@ -180,7 +194,9 @@ class Rehearsal:
             self._cut()
             self.steps = 0
             with outside():
-                return set_timesteps(*map(real, args), **{name: real(value) for name, value in options.items()})
+                out = set_timesteps(*map(real, args), **{name: real(value) for name, value in options.items()})
+            self._add_tables()
+            return out
 
         return call
 

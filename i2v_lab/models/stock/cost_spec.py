@@ -21,7 +21,12 @@ from i2v_lab.models.stock.families import Family
 
 CONFIGS = Path(__file__).with_name("configs")
 PROCESSOR = "preprocessor_config.json"
-SMALL = {"scheduler": "scheduler_config.json", "feature_extractor": PROCESSOR, "image_processor": PROCESSOR}
+SMALL = {
+    "scheduler": "scheduler_config.json",
+    "guider": "guider_config.json",
+    "feature_extractor": PROCESSOR,
+    "image_processor": PROCESSOR,
+}
 
 Spec = Mapping[str, Any]
 

@@ -30,11 +30,11 @@ def put_on(pipe: Any, tier: int, device: torch.device, *, offloads: bool) -> Non
 
 
 def _offload_blocks(pipe: Any, device: torch.device) -> None:
-    """One block of each network on the device at a time. The VAE goes there whole: it is small, and calls its parts out of order."""
+    """One block of each network on the device at a time. VAEs and vocoders go there whole: they are small, and call parts out of order."""
     from diffusers.hooks import apply_group_offloading
 
     for name, network in networks(pipe).items():
-        if name == "vae":
+        if "vae" in name or name == "vocoder":
             network.to(device)
         else:
             apply_group_offloading(
@@ -43,7 +43,29 @@ def _offload_blocks(pipe: Any, device: torch.device) -> None:
                 offload_device=torch.device("cpu"),
                 offload_type="block_level",
                 num_blocks_per_group=1,
+                block_modules=inner_lists(network) or None,
             )
+
+
+def inner_lists(network: torch.nn.Module) -> list[str]:
+    """The names of the parts of a text or picture encoder in which its blocks are: diffusers looks for them at the top alone.
+
+    Without them an encoder of 11 GB would be on the device whole.
+    """
+    found: list[str] = []
+    while not hasattr(network, "register_to_config"):
+        inside = [(name, child) for name, child in network.named_children() if any(map(_is_list, child.modules()))]
+        if not inside or any(_is_list(child) for _, child in inside):
+            break
+        (name, network), *others = inside
+        if others:  # several towers, which may be called in any order
+            break
+        found.append(name)
+    return found
+
+
+def _is_list(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.ModuleList)
 
 
 def undo(pipe: Any) -> None:
