@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from i2v_lab import models
 from i2v_lab.clip.params import AUTO, SQUARES, ClipParams, parse_fps, resolution_size
 from i2v_lab.clip.picture import SAMPLES
+from i2v_lab.models.stock.families import FAMILIES as STOCK
 from i2v_lab.settings import Settings
 from i2v_lab.store.jobs import JobState
 
@@ -25,7 +26,7 @@ ID_PATTERN = r"^[0-9]{8}T[0-9]{6}\.[0-9]{6}-[0-9a-f]{8}$"
 
 def known_models(settings: Settings) -> dict[str, str]:
     """{name of a model: what run_clip gets}, the default first, with the checkpoints that are on this machine now."""
-    known = {name: name for name in models.LISTED if name not in models.CHECKPOINTS}
+    known = {name: name for name in models.LISTED if name not in models.CHECKPOINTS and name not in STOCK}  # without weights
     here = models.local_checkpoints()
     known.update({Path(place).name if Path(place).is_dir() else place: place for place in here})
     # Not a family whose only checkpoint here has another name: its own would be fetched.
