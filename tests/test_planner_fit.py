@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -17,9 +18,11 @@ from i2v_lab.clip.record import RunRecord, new_id
 from i2v_lab.cost import Budget, Forecaster, plan
 from i2v_lab.cost.timing import fit, span
 from i2v_lab.devices.hardware import GIB, machine
-from i2v_lab.errors import ParamsError
+from i2v_lab.errors import ModelError, ParamsError
+from i2v_lab.models.base import StageCost
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
 from i2v_lab.models.memory.tiers import TIERS
+from i2v_lab.models.stock.families import FAMILIES, Family
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
@@ -252,6 +255,8 @@ def test_the_command_answers_for_cards_that_are_not_here(inside, folder: Path, t
     assert [item["budget"] for item in answer["budgets"]] == ["1.5 GB of VRAM", "12 GB of VRAM", "H100 80 GB"]
     assert (answer["device"], answer["dtype"]) == ("cuda", "float16")
     assert [item["tier"] for item in answer["budgets"]] == [0, 0, 0]
+    sizes = inside("plan", "--model", folder, "--resolution", "128x128", "--num-frames", 4, "--card", "RTX 3060", "--json")
+    assert [item["budget"] for item in json.loads(sizes.stdout)["budgets"]] == ["RTX 3060 8 GB", "RTX 3060 12 GB"]
     shown = inside("plan", "--resolution", "256p")
     assert shown.returncode == 0, shown.stderr
     assert "free RAM" in shown.stdout
@@ -263,13 +268,37 @@ def test_the_command_answers_for_cards_that_are_not_here(inside, folder: Path, t
     assert [item["cells"] for item in listed] == ["cells 1, 2, 3", "cells 4, 5, 6"]
     for words in (
         ["--vram", "much"],
-        ["--card", "A100"],
+        ["--card", "RTX"],
         ["sweep.yaml", "--preset", "quick"],
         ["--resolution", "256p", "--tier", "3"],
     ):
         wrong = inside("plan", *words)
         assert wrong.returncode == 2
         assert "expected" in wrong.stderr
+
+
+def test_every_model_and_preset_is_listed_whether_or_not_it_fits(inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = tuple(StageCost(stage, 9 * GIB, GIB, 10**15) for stage in ("encode", "denoise", "decode"))
+    tiered = {0: 9, 3: 8, 4: 2, 5: 1}
+
+    def cost(family: Family, params: ClipParams, *, tier: int, **_: object) -> tuple[StageCost, ...]:
+        if family.name == "svd":
+            raise ModelError("svd: odd")
+        return tuple(dataclasses.replace(stage, weights=tiered[tier] * GIB) for stage in stages)
+
+    monkeypatch.setattr("i2v_lab.models.stock.cost.cost", cost)
+    monkeypatch.setattr("i2v_lab.models.registry.LISTED", ("closed-form", *FAMILIES))
+    shown = inside("plan", "--vram", "8", env={"COLUMNS": "80"}).stdout
+    assert all(len(line) <= 80 for line in shown.splitlines() if "published" not in line)
+    for name, family in FAMILIES.items():
+        part = shown[shown.index(f"\n{name}") :].splitlines()[2 : 2 + len(family.presets)]
+        assert [line.split()[0] for line in part] == list(family.presets)
+        assert all("svd: odd" in line if name == "svd" else "tier 4" in line for line in part), part
+    assert "704x1280·121" in shown  # the native size, of no picture
+    listed = [json.loads(line) for line in inside("plan", "--vram", "8,24", "--json").stdout.splitlines()]
+    assert len(listed) == 4 + sum(len(family.presets) for family in FAMILIES.values())
+    one = next(item for item in listed if item.get("model") == "wan2.2-ti2v-5b" and item["preset"] == "standard")
+    assert ([fit["tier"] for fit in one["budgets"]], one["published"]) == ([4, 0], "24 GB with offloading")
 
 
 def test_accuracy_shows_what_was_predicted_beside_what_was_measured(inside, tmp_path: Path) -> None:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from forecasts import empty_cost_cache
 from tiny_families import PIPELINES, make_checkpoint, small
+from torch._subclasses import fake_tensor
 
 from i2v_lab import models
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Progress
+from i2v_lab.devices.hardware import GIB
+from i2v_lab.errors import ModelError
 from i2v_lab.models.base import StageCost
+from i2v_lab.models.memory import cost_cache
 from i2v_lab.models.memory.tiers import bytes_of
 from i2v_lab.models.memory.tracker import Tracker
+from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.stock import cost as stock_cost
+from i2v_lab.models.stock import cost_fake, cost_spec
 from i2v_lab.models.stock.families import FAMILIES
 from i2v_lab.models.stock.model import PipelineModel, model_class
 from i2v_lab.models.stock.watch import networks
@@ -114,3 +125,97 @@ def test_each_stage_takes_what_was_predicted(name: str, number: int, folders: An
         assert cost.flops == flops, stage
         assert cost.activations == pytest.approx(peak, rel=0.05), stage
         assert cost.weights == sum(map(bytes_of, networks(model.pipe).values()))
+
+
+def test_every_call_of_the_network_counts_and_guidance_doubles_them(folders: Any) -> None:
+    name = "wan2.2-ti2v-5b"
+    params = models.resolve(ClipParams(model=str(folders[name]), image="sample:coffee", **small(name)))
+    one = predicted(name, folders[name], params.replace(num_inference_steps=1))["denoise"].flops
+    for steps in (1, 4, 7):
+        assert predicted(name, folders[name], params.replace(num_inference_steps=steps))["denoise"].flops == steps * one
+    heun = predicted(name, folders[name], params.replace(num_inference_steps=7, scheduler="heun"))["denoise"].flops
+    assert heun == 13 * one
+    assert predicted(name, folders[name], params.replace(num_inference_steps=1, guidance_scale=1))["denoise"].flops * 2 == one
+
+
+def test_schedulers_call_the_network_as_often_as_is_counted() -> None:
+    import diffusers
+
+    for family in FAMILIES.values():
+        for name, kind in family.scheduler_classes.items():
+            flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"} if name in ("unipc", "dpm++-2m", "deis") else {}
+            with numpy_quiet():
+                scheduler = getattr(diffusers, kind)(**flow)
+                scheduler.set_timesteps(7)
+            assert len(scheduler.timesteps) == (13 if name in stock_cost.TWICE else 7), (family.name, name)
+
+
+def test_what_was_run_once_is_read_from_disk_and_offloading_leaves_less_on_the_device(
+    folders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "svd"
+    params = models.resolve(ClipParams(model=str(folders[name]), image="sample:coffee", **small(name)))
+    first = predicted(name, folders[name], params)
+    monkeypatch.setattr(stock_cost, "ask", None)
+    cost_cache.forget()
+    assert predicted(name, folders[name], params) == first
+    on = [predicted(name, folders[name], params, device="cuda", tier=tier)["denoise"].weights for tier in (0, 3, 4)]
+    assert on[0] == first["denoise"].weights
+    assert on[0] > on[1] > on[2] > 0
+
+
+def test_configs_that_make_no_pipeline_are_one_line(folders: Any, tmp_path: Path) -> None:
+    name = "svd"
+    folder = shutil.copytree(folders[name], tmp_path / name)
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    (folder / "unet" / "config.json").write_text(json.dumps({**config, "down_block_types": ["Odd"]}))
+    params = models.resolve(ClipParams(model=str(folder), image="sample:coffee", **small(name)))
+    with pytest.raises(ModelError, match="cannot be predicted") as found:
+        predicted(name, folder, params)
+    assert "\n" not in str(found.value)
+
+
+def test_the_private_names_of_torch_that_are_patched_are_there() -> None:
+    assert isinstance(fake_tensor.CONSTANT_NUMEL_LIMIT, int)
+    assert "make_constant" in inspect.signature(fake_tensor.FakeTensorConverter.from_real_tensor).parameters
+    assert hasattr(torch, "_check_tensor_all_with")
+    with cost_fake.pretend():
+        values = torch.tensor([3, 0, 5])
+        assert int(values.sum().item()) == 8
+        assert values.nonzero().shape == (2, 1)
+        assert torch.zeros(4, 5)[torch.tensor([True, False, True, False])].shape == (2, 5)
+        assert values.numpy().tolist() == [3, 0, 5]
+        wide = torch.empty(1 << 40, dtype=torch.bfloat16)  # no memory is behind it
+        assert (wide + 1).shape == wide.shape
+        assert cost_fake.real(wide) is wide
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_has_published_configs_with_their_source(name: str) -> None:
+    found = cost_spec.published(name)
+    assert found["source"]
+    assert {"vae", "scheduler", *FAMILIES[name].denoisers} <= set(found["parts"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size", "frames", "expected"),
+    [  # of the whole pipeline run with all its tensors, without replays: weights and activations of a stage in GiB, TFLOP of a step
+        ("wan2.2-ti2v-5b", "704x1280", 121, (22.5, 19.4, 1041)),
+        ("cogvideox-5b-i2v", "480x720", 49, (20.05, 14.8, 664)),
+        ("svd-xt", "576x1024", 25, (4.2, 9.1, 160)),
+    ],
+)
+def test_the_published_sizes(
+    name: str, size: str, frames: int, expected: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = FAMILIES[name]
+    monkeypatch.setitem(FAMILIES, name, dataclasses.replace(family, native_size=(480, 720)) if family.fixed_size else family)
+    params = models.resolve(
+        ClipParams(model=name, image="sample:coffee", resolution=size, num_frames=frames, num_inference_steps=1)
+    )
+    found = predicted(name, Path(), params, checkpoint="", device="cuda", dtype=family.cuda_dtype)
+    weights, decode, step = expected
+    assert found["decode"].weights / GIB == pytest.approx(weights, rel=0.01)
+    assert found["decode"].activations / GIB == pytest.approx(decode, rel=0.02)
+    assert found["denoise"].flops / 1e12 == pytest.approx(step, rel=0.01)
