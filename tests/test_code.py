@@ -60,7 +60,9 @@ TILED = ("tiled", "xl-tiled")
 @pytest.fixture(scope="module", autouse=True)
 def _small_cogvideox() -> Iterator[None]:
     whole = FAMILIES["cogvideox-5b-i2v"]
-    FAMILIES["cogvideox-5b-i2v"] = dataclasses.replace(whole, native_size=(64, 96), sizes={"480p": (64, 96)})
+    FAMILIES["cogvideox-5b-i2v"] = dataclasses.replace(
+        whole, native_size=(64, 96), sizes={"480p": (64, 96)}, only_sizes=((64, 96),)
+    )
     yield
     FAMILIES["cogvideox-5b-i2v"] = whole
 
@@ -200,6 +202,21 @@ def test_every_scheduler_of_the_stock_families(folders, tmp_path):
     assert {printed[-1] for printed, _ in run_scripts(tmp_path, scripts).values()} == {"equal to those of the clip"}
 
 
+@pytest.mark.slow
+def test_weights_of_the_network_from_a_file(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folders("ltx-video"), tmp_path / "checkpoints" / "ltx-video")
+    weights = next((tmp_path / "checkpoints" / "ltx-video" / "transformer").glob("*.safetensors"))
+    weights.rename(tmp_path / "it's mine.safetensors")
+    store = Store(tmp_path / "results")
+    params = ClipParams(model="ltx-video:it's mine.safetensors", image="sample:cat", **small("ltx"))
+    record = run_clip(params, None, store, settings=Settings())
+    assert record.status == "done", record.reason
+    script = script_of(store.directory / record.clip, store)
+    assert "# Note" not in script
+    assert run_scripts(tmp_path, {"script": script})["script"][0][-1] == "equal to those of the clip"
+
+
 def test_what_comes_from_a_clip_is_text_in_the_script_and_nothing_else(made):
     for name in ("hostile", "xl-lcm"):
         record, script = made(name)
@@ -216,8 +233,8 @@ def test_what_comes_from_a_clip_is_text_in_the_script_and_nothing_else(made):
 def test_a_record_that_lies_reaches_no_line_of_code(made, tmp_path):
     record, _ = made("svd")
     evil = "x'\nimport os; os.system('touch pwned')\n'"
-    carried = {"frames_sha256": evil, "versions": {"torch": evil, evil: "1"}, "device": evil, "dtype": evil, "actual_tier": evil,
-               "cpu_threads": evil, "cpu_capability": evil, "model_fingerprint": evil}  # fmt: skip
+    carried = {"frames_sha256": evil, "versions": {"torch": evil, evil: "1", "CPU threads": evil}, "device": evil, "dtype": evil, "actual_tier": evil,
+               "cpu_capability": evil, "model_fingerprint": evil}  # fmt: skip
     text = script_for(record.params, carried, name=f"{evil}.mp4").text
     assert "os" not in {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
     assert "dtype=torch.float32," in text
@@ -230,7 +247,7 @@ def test_a_record_that_lies_reaches_no_line_of_code(made, tmp_path):
                                                                       "(the clip was made so): pipe.enable_model_cpu_offload()"]),
         ({"device": "cuda:0", "dtype": "bfloat16", "actual_tier": 4}, ["(the clip was made so): pipe.enable_group_offload("]),
         ({"device": "cuda:0", "dtype": "bfloat16", "actual_tier": 5}, ["\npipe.vae.enable_tiling()"]),
-        ({"device": "cpu", "dtype": "float32", "cpu_threads": 4}, ["\ntorch.set_num_threads(4)\n", "dtype=torch.float32,"]),
+        ({"device": "cpu", "dtype": "float32", "versions": {"CPU threads": "4"}}, ["\ntorch.set_num_threads(4)  #", "dtype=torch.float32,"]),
     ],
 )  # fmt: skip
 def test_a_script_says_how_the_clip_was_made(carried, expected, made):
@@ -243,8 +260,8 @@ def test_a_script_says_how_the_clip_was_made(carried, expected, made):
 def test_loras_are_loaded_with_their_weights(made):
     record, _ = made("wan2.1-i2v-480p")
     text = script_for(record.params.replace(lora="a's.safetensors:0.8, owner/name"), {}, name="clip.mp4").text
-    assert """pipe.load_lora_weights("a's.safetensors", adapter_name='lora_0')""" in text
-    assert "pipe.set_adapters(['lora_0', 'lora_1'], [0.8, 1.0])" in text
+    assert """pipe.load_lora_weights("a's.safetensors", adapter_name='i2v_0')""" in text
+    assert "pipe.transformer.set_adapters(['i2v_0', 'i2v_1'], [0.8, 1.0])" in text
 
 
 def test_another_checkpoint_than_the_clips_is_remarked(made, folders, tmp_path):
@@ -259,6 +276,19 @@ def test_another_checkpoint_than_the_clips_is_remarked(made, folders, tmp_path):
     assert "not on this machine" in script.notes[0]
     with pytest.raises(ModelError, match=r"hf download .* --include '\*.json'"):
         script_for(record.params.replace(model="svd"), dict(record), name="clip.mp4")
+
+
+def test_a_damaged_scheduler_is_one_line(made, folders, tmp_path):
+    folder = tmp_path / "svd"
+    shutil.copytree(folders("svd"), folder)
+    index = (folder / "model_index.json").read_text()
+    params = made("svd")[0].params.replace(model=str(folder))
+    (folder / "model_index.json").write_text(index.replace("EulerDiscreteScheduler", "NoScheduler"))
+    with pytest.raises(ModelError, match="svd/scheduler: cannot be read"):
+        script_for(params, {}, name="clip.mp4")
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    with pytest.raises(ModelError, match=r"scheduler_config\.json: missing"):
+        script_for(params, {}, name="clip.mp4")
 
 
 def jpeg(mode: str, **options: Any) -> bytes:

@@ -182,6 +182,10 @@ def test_a_plan_is_told_before_anything_is_made(server):
     assert server.get("/api/plan", params={"num_frames": 0}).json()["error"]["field"] == "num_frames"
     named = {model["name"] for model in server.get("/api/models").json()["models"]}
     assert named == {"closed-form", "fake"}
+    shown = server.get("/api/models").json()["models"][0]
+    assert shown["frames"] == {"step": 1, "first": 0, "least": 2, "most": 257}
+    assert shown["reads"] == ["condition_fps", "negative_prompt", "prompt"]
+    assert shown["sizes"]["256p"] == [256, 256] and "ddim" in shown["schedulers"] and shown["only_sizes"] == []
 
 
 def test_many_clients_at_once_each_get_their_own_clip(tmp_path, own_server):

@@ -7,8 +7,9 @@ import json
 import pytest
 from servers import BODY_MIB, data_url, picture
 
-from i2v_lab.server.body import ApiError, read, without_paths
-from i2v_lab.server.schemas import clip_request
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.server.body import ApiError, read, to_params, without_paths
+from i2v_lab.server.schemas import asked, clip_request, known_models
 from i2v_lab.settings import Server as ServerSettings
 from i2v_lab.settings import Settings
 
@@ -24,6 +25,60 @@ def test_the_limits_of_a_server_hold_for_every_request():
         with pytest.raises(ApiError) as refused:
             read(model, json.dumps({**small, field: value}).encode())
         assert (refused.value.status_code, refused.value.field) == (422, field)
+
+
+@pytest.fixture
+def own_ltx(tmp_path, monkeypatch):
+    """A folder checkpoints/mine that is recognised as LTX-Video, without weights."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints" / "mine").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "mine" / "model_index.json").write_text(json.dumps({"_class_name": "LTXConditionPipeline"}))
+
+
+def ask(settings, **fields):
+    return asked(read(clip_request(settings), json.dumps({"image": "sample:coffee", **fields}).encode()))
+
+
+def test_a_request_leaves_to_the_family_what_it_does_not_name(own_ltx):
+    settings = Settings(model="closed-form")
+    params = to_params(ask(settings, model="mine", prompt="zoom in", seconds=3), settings.server)
+    plain = params.plain()
+    assert params.given().keys() == plain.keys()  # nothing is open
+    known = {
+        "num_frames": 73,
+        "fps": 25,
+        "num_inference_steps": 40,
+        "guidance_scale": 3.0,
+        "scheduler": "euler",
+        "resolution": "512x768",
+    }
+    assert {name: plain[name] for name in known} == known
+    assert plain["negative_prompt"].startswith("worst quality")
+    assert to_params(ask(settings, seed=-1), settings.server).seed >= 0
+    assert to_params(ask(settings), settings.server) == ClipParams(image="sample:coffee")
+    with pytest.raises(ApiError) as refused:
+        to_params(ask(settings, seconds=3, num_frames=16), settings.server)
+    assert (refused.value.status_code, refused.value.field) == (422, "seconds")
+    with pytest.raises(ApiError) as refused:
+        to_params(ask(settings, model="mine", num_frames=10), settings.server)
+    assert (refused.value.status_code, refused.value.field) == (409, "num_frames")
+
+
+def test_the_limits_hold_for_the_defaults_of_a_family_too(own_ltx):
+    small = Settings(model="closed-form", server=ServerSettings(max_num_frames=8, max_side=256))
+    assert to_params(ask(small), small.server) == ClipParams(image="sample:coffee", resolution="256p", num_frames=8)
+    for fields, field in (({"resolution": "auto", "model": "mine"}, "resolution"), ({"seconds": 3}, "num_frames")):
+        with pytest.raises(ApiError) as refused:
+            to_params(ask(small, **fields), small.server)
+        assert (refused.value.status_code, refused.value.field) == (422, field)
+        assert "on this server" in refused.value.detail
+
+
+def test_a_family_is_known_only_where_its_own_checkpoint_is_here(own_ltx, tmp_path):
+    settings = Settings(model="closed-form")
+    assert list(known_models(settings)) == ["closed-form", "mine"]  # ltx-video would be fetched
+    (tmp_path / "checkpoints" / "mine").rename(tmp_path / "checkpoints" / "ltx-video")
+    assert known_models(settings)["ltx-video"] in ("ltx-video", "checkpoints/ltx-video")
 
 
 def test_a_reason_tells_no_folder_of_this_machine():

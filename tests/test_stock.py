@@ -19,31 +19,47 @@ import torch
 from checkpoints import Ears
 from PIL import Image
 from safetensors.torch import save_file
-from tiny_families import PIPELINES, make_checkpoint, small
+from tiny_families import PIPELINES, by_hand, loaded, make_checkpoint, params_for, small
+from tiny_hunyuan import TARGET
 
 from i2v_lab import models
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Progress
+from i2v_lab.clip.sound import sound_of
 from i2v_lab.errors import ModelError, ParamsError, Stop, UnsupportedParams
-from i2v_lab.models.sampling import numpy_quiet
-from i2v_lab.models.stock.families import FAMILIES, Family
-from i2v_lab.models.stock.model import PipelineModel, model_class
+from i2v_lab.models.stock.families import FAMILIES, crop_sizes
 from i2v_lab.models.stock.offload import put_on
 from i2v_lab.models.stock.watch import networks
 from i2v_lab.run import run_clip
 from i2v_lab.store import Store
 
 NAMES = tuple(FAMILIES)
+TWINS = ("wan2.1-i2v-720p", "ltx-video-13b", "svd", "hunyuanvideo-1.5-i2v-720p")  # another one runs the same code
+ONE_OF_EACH = [pytest.param(name, marks=pytest.mark.slow) if name in TWINS else name for name in NAMES]
+LONG = (*TWINS, "svd-xt", "framepack", "hunyuanvideo-1.5-i2v-480p")  # seven clips of these take over 5 s
+QUICK_ONES = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in NAMES]
+WHOLE = dict(FAMILIES)
+
+
+SMALLER: dict[str, dict[str, Any]] = {
+    "cogvideox-5b-i2v": {"native_size": (64, 96), "sizes": {"480p": (64, 96)}, "only_sizes": ((64, 96),)},
+    **{
+        f"hunyuanvideo-1.5-i2v-{size}": {
+            "native_size": (64, 96), "sizes": {size: (64, 96)}, "only_sizes": crop_sizes(TARGET),
+            "signs": {"transformer.target_size": TARGET},
+        }
+        for size in ("480p", "720p")
+    },
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _small_cogvideox() -> Iterator[None]:
-    """CogVideoX 1.0 in the size that its tiny network is made for; its own, 480x720, takes 8 s a clip (the slow test has that)."""
-    whole = FAMILIES["cogvideox-5b-i2v"]
-    FAMILIES["cogvideox-5b-i2v"] = dataclasses.replace(whole, native_size=(64, 96), sizes={"480p": (64, 96)})
+def _small_sizes() -> Iterator[None]:
+    """Families of few sizes, in those that their tiny networks are made for; CogVideoX's own takes 8 s a clip."""
+    FAMILIES.update({name: dataclasses.replace(WHOLE[name], **fields) for name, fields in SMALLER.items()})
     yield
-    FAMILIES["cogvideox-5b-i2v"] = whole
+    FAMILIES.update(WHOLE)
 
 
 @pytest.fixture(scope="module")
@@ -56,29 +72,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def picture() -> Picture:
     return open_picture("sample:coffee")
-
-
-def params_for(name: str, folder: Path, **fields: Any) -> ClipParams:
-    return models.resolve(ClipParams(model=str(folder), image="sample:coffee", **small(name, **fields)))
-
-
-def loaded(name: str, folder: Path, **options: Any) -> PipelineModel:
-    return model_class(FAMILIES[name]).load(folder, **options)
-
-
-def by_hand(folder: Path, family: Family, params: ClipParams, picture: Picture, **more: Any) -> Any:
-    """The clip as somebody makes it with diffusers alone."""
-    with numpy_quiet():
-        pipe = getattr(diffusers, family.pipeline).from_pretrained(folder)
-    pipe.set_progress_bar_config(disable=True)
-    plain = params.plain()
-    given = {argument: plain[field] for field, argument in family.takes.items() if field in plain}
-    given |= {"height": params.height, "width": params.width, **family.passes, **more}
-    torch.manual_seed(params.seed)
-    crop = Image.fromarray(picture.crop(params.height, params.width))
-    with numpy_quiet():
-        made = pipe(image=crop, **given, generator=torch.Generator().manual_seed(params.seed), output_type="np")
-    return (made.frames[0] * 255).round().astype(np.uint8)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -110,7 +103,7 @@ class StopInside(Progress):
             raise Stop("enough")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", QUICK_ONES)
 def test_a_stop_inside_a_forward_pass_leaves_the_next_clip_as_it_was(name, folders, picture):
     params, model = params_for(name, folders[name]), loaded(name, folders[name])
     counting = StopInside()
@@ -124,7 +117,7 @@ def test_a_stop_inside_a_forward_pass_leaves_the_next_clip_as_it_was(name, folde
     assert not any(network._forward_pre_hooks for network in networks(model.pipe).values())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", QUICK_ONES)
 def test_every_tier_gives_the_same_frames_with_a_cpu_in_the_place_of_the_gpu(name, folders, picture):
     params, model = params_for(name, folders[name]), loaded(name, folders[name])
     for network in networks(model.pipe).values():
@@ -141,7 +134,7 @@ def test_every_tier_gives_the_same_frames_with_a_cpu_in_the_place_of_the_gpu(nam
             assert frames.shape == first.shape
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_the_schedulers_of_a_family_make_a_clip(name, folders, picture):
     """That they solve the family's equation was measured on an exact denoiser; here: each takes the family's config."""
     model = loaded(name, folders[name])
@@ -214,14 +207,16 @@ def test_what_is_not_given_is_the_default_of_the_family(model, fields, expected)
 
 
 @pytest.mark.parametrize("model", ["closed-form", "i2vgen-xl", *NAMES])
-def test_auto_and_named_sizes_follow_the_picture(model, tmp_path):
+def test_auto_and_named_sizes_follow_the_picture(model, tmp_path, monkeypatch):
+    if model in SMALLER:
+        monkeypatch.setitem(FAMILIES, model, WHOLE[model])
     kind = models.family(model)
     for width, height in ((900, 1600), (1600, 900), (1000, 1000), (300, 2000)):
         path = tmp_path / f"{width}.png"
         Image.new("RGB", (width, height)).save(path)
         params = models.resolve(ClipParams(model=model, image=str(path), resolution="auto"))
         kind.check(params)
-        if not kind.fixed_size:
+        if len(kind.only_sizes) != 1:
             assert params.height * params.width == pytest.approx(np.prod(kind.native_size), rel=0.2)
             assert (params.height > params.width) == (height > width) or width == height
             seen = min(max(height / width, 1 / 3), 3)
@@ -230,6 +225,14 @@ def test_auto_and_named_sizes_follow_the_picture(model, tmp_path):
                 named = models.resolve(ClipParams(model=model, image=str(path), resolution=name))
                 kind.check(named)
                 assert named.height >= named.width or width >= height
+
+
+@pytest.mark.parametrize("area", [640, 960, TARGET])
+def test_the_sizes_of_hunyuanvideo_1_5_are_those_that_its_pipeline_keeps(area):
+    from diffusers.pipelines.hunyuan_video1_5.image_processor import HunyuanVideo15ImageProcessor, generate_crop_size_list
+
+    made = HunyuanVideo15ImageProcessor().calculate_default_height_width
+    assert list(crop_sizes(area)) == [size for size in generate_crop_size_list(area, 16) if made(*size, area) == size]
 
 
 def test_a_drawn_seed_is_recorded(tmp_path):
@@ -261,6 +264,33 @@ def test_a_family_is_added_by_an_entry_alone(monkeypatch, tmp_path, picture):
     np.testing.assert_array_equal(
         model.generate(picture, params, Progress()), by_hand(tmp_path / "skyreels", entry, params, picture)
     )
+
+
+def test_the_sound_of_ltx_2_is_that_of_the_stock_pipeline(folders, picture):
+    params = params_for("ltx-2", folders["ltx-2"])
+    frames = models.open(params.model).load().generate(picture, params, Progress())
+    heard: list[Any] = []
+
+    def listen(pipe: Any) -> None:
+        pipe.vocoder.register_forward_hook(lambda module, given, made: heard.append(made[0].numpy()))
+
+    np.testing.assert_array_equal(frames, by_hand(folders["ltx-2"], FAMILIES["ltx-2"], params, picture, listen))
+    sound = sound_of(frames)
+    assert sound is not None
+    assert (sound.rate, sound.fps, sound.samples.shape) == (16000, 24, (2, 9 * 16000 // 24))
+    count = min(heard[0].shape[1], 6000)
+    np.testing.assert_array_equal(sound.samples[:, :count], heard[0][:, :count])
+    assert sound.samples[:, :count].std() > 0.01
+
+
+@pytest.mark.slow
+def test_framepack_makes_two_sections(folders, picture):
+    params, ears = params_for("framepack", folders["framepack"], num_frames=73), Ears()
+    frames = models.open(params.model).load().generate(picture, params, ears)
+    assert frames.shape == (73, 64, 64, 3)
+    stages = [stage for stage, _ in (event for event in ears.events if event != "step")]
+    assert stages == ["encode", *["denoise", "decode"] * 2]
+    assert len(ears.previews) == 2 * params.num_inference_steps
 
 
 def cut(path: Path) -> None:

@@ -110,7 +110,7 @@ def test_each_stage_takes_what_was_predicted(name: str, number: int, folders: An
         own |= {"resolution": "128x96" if family.size_multiple <= 32 else "128x64"}
     if fields.pop("frames", 0):
         own |= {"num_frames": own["num_frames"] + family.frame_rule.step}
-    if family.fixed_size:
+    if family.only_sizes:
         own.pop("resolution", None)
     if "scheduler" not in fields and number:
         fields["scheduler"] = list(family.scheduler_classes)[number % len(family.scheduler_classes)]

@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import diffusers as df
+import numpy as np
+import tiny_hunyuan
 import torch
 import transformers as tf
+from PIL import Image
 
+from i2v_lab import models
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.picture import Picture
 from i2v_lab.models.checkpoint import quiet_libraries
-from i2v_lab.models.stock.families import FAMILIES
+from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.stock.families import FAMILIES, Family
+from i2v_lab.models.stock.model import PipelineModel, model_class
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz.,"
 
@@ -177,6 +185,11 @@ PIPELINES: Mapping[str, Callable[[], Any]] = {
     "ltx-video-13b": lambda: ltx(layers=48),
     "cogvideox-5b-i2v": cogvideox,
     "cogvideox1.5-5b-i2v": lambda: cogvideox(newer=True),
+    "hunyuanvideo-i2v": tiny_hunyuan.hunyuan,
+    "framepack": tiny_hunyuan.framepack,
+    "hunyuanvideo-1.5-i2v-480p": tiny_hunyuan.hunyuan_15,
+    "hunyuanvideo-1.5-i2v-720p": tiny_hunyuan.hunyuan_15,
+    "ltx-2": tiny_hunyuan.ltx_2,
     "svd": lambda: svd(14),
     "svd-xt": lambda: svd(25),
 }
@@ -186,6 +199,15 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "ltx": {"prompt": "a boat sails by", "negative_prompt": "blurred", "resolution": "64x96", "num_frames": 9},
     "cogvideox-5b-i2v": {"prompt": "a boat sails by", "num_frames": 9},
     "cogvideox1.5-5b-i2v": {"prompt": "a boat sails by", "resolution": "64x96", "num_frames": 17},
+    "hunyuanvideo-i2v": {
+        "prompt": "a boat sails by",
+        "negative_prompt": "blurred",
+        "resolution": "64x96",
+        "num_frames": 9,
+        "true_cfg_scale": 2.0,
+    },
+    "framepack": {"prompt": "a boat sails by", "resolution": "64x64", "num_frames": 37},
+    "hunyuanvideo-1.5": {"prompt": "a boat sails by", "negative_prompt": "blurred", "resolution": "64x96", "num_frames": 5},
     "svd": {"resolution": "64x64", "num_frames": 3},
 }
 """Fields of the smallest clip that is worth a test, by the beginning of the family's name."""
@@ -203,3 +225,33 @@ def make_checkpoint(name: str, folder: Path) -> Path:
         pipe = PIPELINES[name]()
         pipe.save_pretrained(folder)
     return folder
+
+
+def params_for(name: str, folder: Path, **fields: Any) -> ClipParams:
+    return models.resolve(ClipParams(model=str(folder), image="sample:coffee", **small(name, **fields)))
+
+
+def loaded(name: str, folder: Path, **options: Any) -> PipelineModel:
+    return model_class(FAMILIES[name]).load(folder, **options)
+
+
+def by_hand(
+    folder: Path, family: Family, params: ClipParams, picture: Picture, prepare: Callable[[Any], None] = lambda pipe: None
+) -> Any:
+    """The clip as somebody makes it with diffusers alone; `prepare` changes the pipeline first."""
+    with numpy_quiet(), quiet_libraries():
+        pipe = getattr(df, family.pipeline).from_pretrained(folder)
+        prepare(pipe)
+    pipe.set_progress_bar_config(disable=True)
+    plain = params.plain()
+    given = {argument: plain[field] for field, argument in family.takes.items() if field in plain}
+    for argument in [name for name in given if "." in name]:
+        part, _, name = argument.partition(".")
+        setattr(pipe, part, type(getattr(pipe, part))(**{name: given.pop(argument)}))
+    given |= {**{side: getattr(params, side) for side in ("height", "width") if side in family.takes}, **family.passes}
+    given["num_frames"] = family.asked_frames(params.num_frames)
+    torch.manual_seed(params.seed)
+    crop = Image.fromarray(picture.crop(params.height, params.width))
+    with numpy_quiet():
+        made = pipe(image=crop, **given, generator=torch.Generator().manual_seed(params.seed), output_type="np")
+    return (made.frames[0] * 255).round().astype(np.uint8)

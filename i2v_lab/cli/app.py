@@ -264,7 +264,12 @@ def models(as_json: AsJson = False) -> None:
         return
     for row in rows:
         tell(row["model"], "bold")
-        fetch = f"none here; hf download {row['hub_id']} fetches it, about {row['size_gb']:g} GB" if row["hub_id"] else "needs none"
+        fetch = "needs none"
+        if row["size_gb"]:
+            how = (
+                f"hf download {row['hub_id']} fetches it" if row["hub_id"] else "docs/models.md says how to put its parts together"
+            )
+            fetch = f"none here; {how}, about {row['size_gb']:g} GB"
         height, width = row["native_size"]
         tell(f"  what: {row['about']}")
         tell(f"  makes: {height}x{width} or {', '.join(row['sizes'])}; {row['frames']}; {row['native_fps']} a second")

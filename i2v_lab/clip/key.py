@@ -30,6 +30,7 @@ def clip_key(params: ClipParams, image_sha256: str, model: KnownModel, changes: 
     """Identity of a clip's frames: a hash of everything that decides their pixels, wherever picture and checkpoint are.
 
     Args:
+        params: with LoRAs named by their content (`models.by_content`).
         image_sha256: hex digest of the picture's bytes.
         changes: what else changes pixels, such as decoding in tiles (`models.memory.tiers.pixel_changes`). A clip that is
             made so has a key of its own: a user who did not ask for it never gets it.

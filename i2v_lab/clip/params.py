@@ -171,8 +171,9 @@ class ClipParams(BaseModel):
     ] = None
     image_cond_noise_scale: Annotated[float | None, _field("noise added to the picture at each step", step=0.05, ge=0, le=1)] = None
     lora: Annotated[
-        str | None,
-        _field("LoRA files or hub ids with weights, such as style.safetensors:0.8; commas between several", max_length=2000),
+        Annotated[str, Field(max_length=2000)] | None,
+        BeforeValidator(lambda text: text or None),  # "" is "without" in a sweep, where an axis has no empty values
+        _field("LoRA files or hub ids with weights, such as style.safetensors:0.8; commas between several"),
     ] = None
 
     def __init__(self, /, **fields: Any) -> None:

@@ -42,7 +42,7 @@ def partial_file(directory: Path, stem: str, format: str) -> Iterator[Path]:
     try:
         yield partial
     finally:
-        for left in (partial, partial.with_suffix(".txt")):
+        for left in (partial, partial.with_suffix(".txt"), partial.with_suffix(".wav")):
             with suppress(OSError):
                 left.unlink()
 

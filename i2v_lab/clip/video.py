@@ -10,6 +10,7 @@ import json
 import os
 import re
 import subprocess
+import wave
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,12 +23,10 @@ import numpy.typing as npt
 from i2v_lab.clip import gif_comment
 from i2v_lab.clip.ffmpeg import READ, FFmpeg, ask, must_be_file, url
 from i2v_lab.clip.publish import disk_full, partial_file, publish, writing
+from i2v_lab.clip.sound import CODECS, Frames, Sound
 from i2v_lab.errors import ClipError, WriteError, printable
 
 __all__ = ["FORMATS", "Frames", "VideoInfo", "check_format", "probe", "read", "read_settings", "retime", "write"]
-
-Frames = npt.NDArray[np.uint8]
-"""A clip in memory: uint8 RGB, (F, H, W, 3)."""
 
 FORMATS = ("mp4", "webm", "gif")
 SETTINGS_LIMIT = 8_000_000  # bytes of JSON inside a clip
@@ -45,6 +44,7 @@ _ENCODE = {
     "webm": ["-vf", _YUV420, *"-c:v libvpx-vp9 -deadline good -cpu-used 4 -crf 16 -b:v 0 -row-mt 1".split()],
     "gif": ["-filter_complex", "[0:v]split[a][b];[a]palettegen[p];[b][p]paletteuse"],
 }
+_SOUND = {"AAC": "-c:a aac -b:a 192k".split(), "Opus": "-c:a libopus -b:a 128k".split()}
 _MUX = {"mp4": ["-movflags", "+faststart"], "webm": [], "gif": ["-loop", "0"]}
 _CODEC = {"mp4": "h264", "webm": "vp9", "gif": "gif"}  # as FFmpeg calls what _ENCODE makes
 _ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in "=;#\\\n"})  # as FFmpeg's metadata files want
@@ -96,6 +96,7 @@ def write(
     fps: Fraction,
     format: str = "mp4",
     settings: Mapping[str, Any] | None = None,
+    sound: Sound | None = None,
 ) -> VideoInfo:
     """Write a clip, read it back and give it its name: `stem.format`, or `stem_1.format`, ... where that is taken.
 
@@ -109,6 +110,7 @@ def write(
         fps: playback rate in frames a second; exact (24000/1001).
         format: mp4 (H.264), webm (VP9) or gif (at most 50 frames a second).
         settings: what JSON can hold, up to 8 MB; kept inside as one JSON text, for `read_settings`.
+        sound: what is heard (AAC in MP4, Opus in WebM; a GIF has none). It lasts as long as the frames do.
 
     Raises:
         WriteError: nothing was left behind; the text says why and what to do. What `frames` raises passes through.
@@ -119,7 +121,7 @@ def write(
     _check_stem(stem)
     comment = None if settings is None else _dump(settings)
     with partial_file(directory, stem, format) as partial:
-        return _finish(_encode(frames, partial, fps, comment), directory, stem, comment)
+        return _finish(_encode(frames, partial, fps, comment, sound), directory, stem, comment)
 
 
 def retime(source: Path, directory: Path, *, stem: str, fps: Fraction, settings: Mapping[str, Any]) -> tuple[VideoInfo, bool]:
@@ -264,14 +266,23 @@ def _check_stem(stem: str) -> None:
         raise WriteError(f"a clip's name must be one plain file name, got {stem!r}")
 
 
-def _comment_input(partial: Path, comment: str | None) -> list[str]:
-    """Arguments that put the comment into the file that FFmpeg writes, as its second input. A GIF gets it afterwards."""
+def _comment_input(partial: Path, comment: str | None, place: int = 1) -> list[str]:
+    """Arguments that put the comment into the file that FFmpeg writes, as the input with this number. A GIF gets it afterwards."""
     if comment is None or partial.suffix == ".gif":
         return []
     metadata = partial.with_suffix(".txt")  # a file: as an argument, long settings fail (E2BIG)
     with writing(partial.parent):
         metadata.write_text(";FFMETADATA1\ncomment=" + comment.translate(_ESCAPES) + "\n", encoding="utf-8")
-    return ["-f", "ffmetadata", "-i", url(metadata), "-map_metadata", "1"]
+    return ["-f", "ffmetadata", "-i", url(metadata), "-map_metadata", str(place)]
+
+
+def _sound_input(partial: Path, sound: Sound) -> list[str]:
+    """Arguments that put the sound into the file that FFmpeg writes, as its last input."""
+    heard = partial.with_suffix(".wav")
+    with writing(partial.parent), wave.open(str(heard), "wb") as file:
+        file.setparams((len(sound.samples), 2, sound.rate, 0, "NONE", ""))
+        file.writeframes((sound.samples.clip(-1, 1).T * 32767).round().astype("<i2").tobytes())
+    return ["-f", "wav", "-i", url(heard)]
 
 
 def _failure(ffmpeg: FFmpeg, directory: Path) -> WriteError:
@@ -279,7 +290,9 @@ def _failure(ffmpeg: FFmpeg, directory: Path) -> WriteError:
     return WriteError(disk_full(directory) if ffmpeg.disk_full else f"no clip was written: {failure}")
 
 
-def _encode(frames: Iterable[npt.NDArray[np.uint8]], partial: Path, fps: Fraction, comment: str | None) -> VideoInfo:
+def _encode(
+    frames: Iterable[npt.NDArray[np.uint8]], partial: Path, fps: Fraction, comment: str | None, sound: Sound | None
+) -> VideoInfo:
     """Send the frames through FFmpeg into `partial` and read it back."""
     format = partial.suffix[1:]
     iterator = iter(frames)
@@ -291,7 +304,15 @@ def _encode(frames: Iterable[npt.NDArray[np.uint8]], partial: Path, fps: Fractio
     height, width = shape[0] + rows, shape[1] + columns
     # -r and not -framerate: of a rate above 101 FFmpeg would take the nearest usual one.
     arguments = ["-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0"]
-    arguments += [*_comment_input(partial, comment), *_ENCODE[format], *_MUX[format], "-f", format, url(partial)]
+    spoken = sound if format in CODECS else None
+    if spoken:
+        arguments += _sound_input(partial, spoken)
+    arguments += [
+        *_comment_input(partial, comment, 2 if spoken else 1),
+        *_ENCODE[format],
+        *(_SOUND[CODECS[format]] if spoken else []),
+    ]
+    arguments += [*_MUX[format], "-f", format, url(partial)]
     count = 0
     with FFmpeg(arguments, WriteError, stdin=subprocess.PIPE) as ffmpeg:
         for frame in itertools.chain([first], iterator):

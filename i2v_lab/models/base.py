@@ -6,6 +6,7 @@ A family is a class; its attributes say what it is before anything is loaded (`n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
@@ -54,7 +55,7 @@ class VideoModel(Protocol):
         native_fps: frames a second that it is made for.
         size_multiple: height and width must be multiples of this, in pixels.
         sizes: what its users mean by "480p" and the like, {name: (height, width)}, wider than high.
-        fixed_size: whether it makes its native size alone.
+        only_sizes: the sizes that it makes, (height, width), where they are few; (): any in multiples.
         frame_rule: which numbers of frames it makes.
         reads: which fields of OPTIONAL it reads; the others must stay at their defaults.
         schedulers: those that it works with.
@@ -78,7 +79,7 @@ class VideoModel(Protocol):
     native_fps: ClassVar[int]
     size_multiple: ClassVar[int]
     sizes: ClassVar[Mapping[str, tuple[int, int]]]
-    fixed_size: ClassVar[bool]
+    only_sizes: ClassVar[tuple[tuple[int, int], ...]]
     frame_rule: ClassVar[FrameRule]
     reads: ClassVar[frozenset[str]]
     schedulers: ClassVar[tuple[str, ...]]
@@ -145,7 +146,7 @@ class Own:
     size_gb: ClassVar[float] = 0.0
     native_fps: ClassVar[int] = 8
     sizes: ClassVar[Mapping[str, tuple[int, int]]] = {f"{side}p": (side, side) for side in SQUARES}
-    fixed_size: ClassVar[bool] = False
+    only_sizes: ClassVar[tuple[tuple[int, int], ...]] = ()
     frame_rule: ClassVar[FrameRule] = FrameRule()
     reads: ClassVar[frozenset[str]] = frozenset(("prompt", "negative_prompt", "condition_fps"))
     schedulers: ClassVar[tuple[str, ...]] = get_args(Scheduler)
@@ -179,9 +180,13 @@ class Weightless(Own):
 def check_common(kind: type[VideoModel], params: ClipParams) -> None:
     """Raise UnsupportedParams, with the nearest that works: size, frames, scheduler, or a field that the family does not read."""
     multiple, name, (height, width) = kind.size_multiple, kind.name, (params.height, params.width)
-    if kind.fixed_size and (height, width) != kind.native_size:
-        only = "x".join(map(str, kind.native_size))
-        raise UnsupportedParams(f"resolution: {name} makes {only} alone, got {height}x{width}; nearest: {only}")
+    if kind.only_sizes and (height, width) not in kind.only_sizes:
+        near = "x".join(map(str, kind.only_sizes[0]))
+        what = f"makes {near} alone"
+        if len(kind.only_sizes) > 1:
+            near = "x".join(map(str, nearest_size(kind, height, width)))
+            what = f"makes one size for each shape, {len(kind.only_sizes)} in all (auto takes the picture's)"
+        raise UnsupportedParams(f"resolution: {name} {what}, got {height}x{width}; nearest: {near}")
     if height % multiple or width % multiple:
         near = "x".join(str(max(multiple, round(side / multiple) * multiple)) for side in (height, width))
         raise UnsupportedParams(
@@ -196,6 +201,11 @@ def check_common(kind: type[VideoModel], params: ClipParams) -> None:
     for field in OPTIONAL:
         if field not in kind.reads and (value := getattr(params, field)) != ClipParams.model_fields[field].default:
             raise UnsupportedParams(f"{field}: {name} does not read it, got {value!r}; leave it out, or choose {_readers(field)}")
+
+
+def nearest_size(kind: type[VideoModel], height: int, width: int) -> tuple[int, int]:
+    """Of a family's `only_sizes` the one nearest to a size."""
+    return min(kind.only_sizes, key=lambda size: abs(math.log(size[0] / height)) + abs(math.log(size[1] / width)))
 
 
 def _readers(field: str) -> str:

@@ -57,7 +57,8 @@ class Layout:
         if self.weights:
             return self
         parts = components(index)
-        small = {"scheduler": "scheduler_config.json", "feature_extractor": PROCESSOR_FILE, "image_processor": PROCESSOR_FILE}
+        small = {"scheduler": "scheduler_config.json", "feature_extractor": PROCESSOR_FILE, "image_processor": PROCESSOR_FILE,
+                 "guider": "guider_config.json"}  # fmt: skip
         return replace(
             self,
             weights=tuple(name for name in parts if name not in small and not name.startswith("tokenizer")),
@@ -100,8 +101,8 @@ class Checkpoint:
         for path in self.configs:
             _feed(digest, self._name(path), path.read_bytes())
         for path in self.weights:
-            header = _header(path)
-            _feed(digest, self._name(path), path.stat().st_size.to_bytes(8, "little"), header, *_sample(path))
+            start = header(path)
+            _feed(digest, self._name(path), path.stat().st_size.to_bytes(8, "little"), start, *_sample(path))
         return digest.hexdigest()
 
     def _name(self, path: Path) -> bytes:
@@ -181,7 +182,7 @@ def inspect_folder(folder: Path, layout: Layout) -> Checkpoint:
         variants[part], files = (None, [outside]) if outside else _weights(folder / part)
         weights += files
     for path in weights:
-        _header(path)
+        header(path)
     configs = {folder / "model_index.json", *(folder / file for file in layout.files)}
     configs |= {folder / part / "config.json" for part in layout.weights}
     kept = (".json", ".txt", ".model")
@@ -236,7 +237,7 @@ def _weights(folder: Path) -> tuple[str | None, list[Path]]:
     return variant, [folder / name for name in shards]
 
 
-def _header(path: Path) -> bytes:
+def header(path: Path) -> bytes:
     """The JSON header of a safetensors file; ModelError unless the file is whole."""
     try:
         with safe_open(path, "pt"):  # it holds the header and the file's length against each other, and reads no weights

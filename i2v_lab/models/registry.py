@@ -32,7 +32,7 @@ FAMILIES = {
 }
 """Families with a sampling loop of their own, {name: module:class}; the others are in stock/families.py."""
 LISTED = ("closed-form", "i2vgen-xl", *STOCK)
-CHECKPOINTS = {"i2vgen-xl": "ali-vilab/i2vgen-xl", **{family.name: family.hub for family in STOCK.values()}}
+CHECKPOINTS = {"i2vgen-xl": "ali-vilab/i2vgen-xl", **{family.name: family.hub for family in STOCK.values() if family.hub}}
 """The hub id that a family's name means."""
 I2VGEN_XL = "I2VGenXLPipeline"  # `_class_name` in its model_index.json
 CHECKPOINT_FOLDER = Path("checkpoints")  # looked into first, so that a machine without network needs no hub cache
@@ -163,6 +163,9 @@ class Handle:
             ModelError: it cannot be found or fetched.
         """
         if (found := self._identify()) is None:
+            if not self.checkpoint:
+                raise ModelError(f"{self.family.name}: no repository of the hub holds all its parts; put them into "
+                                 f"{CHECKPOINT_FOLDER / self.family.name} as docs/models.md says, or give their folder")  # fmt: skip
             from i2v_lab.models.checkpoint import open_checkpoint
 
             open_checkpoint(self.checkpoint, self._layout)
@@ -179,6 +182,8 @@ class Handle:
     def _identify(self) -> Identity | None:
         if self._given or not self.checkpoint:
             known = self._given or self.family
+            if known is self.family and known.name in STOCK:
+                return None
             return Identity(known.name, known.fingerprint, known.device, known.dtype)
         from i2v_lab.models.checkpoint import identify
 

@@ -10,7 +10,7 @@ from typing import Any
 from i2v_lab.clip.params import AUTO, SIDE_MAX, SIDE_MIN, ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.errors import Message, ParamsError
-from i2v_lab.models.base import VideoModel
+from i2v_lab.models.base import VideoModel, nearest_size
 from i2v_lab.models.registry import find
 
 DRAWN = -1  # the seed that asks for one
@@ -53,7 +53,7 @@ def resolve(params: ClipParams, look: Callable[[], Picture] | None = None, kind:
 def _size(kind: type[VideoModel], resolution: str, look: Callable[[], Picture]) -> str:
     """The resolution as HEIGHTxWIDTH, or as a square's name."""
     if resolution == AUTO:
-        if kind.fixed_size:
+        if len(kind.only_sizes) == 1:
             return _text(kind.native_size)
         seen = look()
         return _text(_legal(kind, seen.height / seen.width))
@@ -63,10 +63,11 @@ def _size(kind: type[VideoModel], resolution: str, look: Callable[[], Picture]) 
         text = f"resolution: {kind.name} has {', '.join(kind.sizes)}, auto and HEIGHTxWIDTH, got {resolution}"
         raise ParamsError(Message(text, "resolution", input=repr(resolution)))
     height, width = kind.sizes[resolution]
-    if height == width or kind.fixed_size:
+    if height == width or len(kind.only_sizes) == 1:
         return _text((height, width))
     seen = look()
-    return _text((width, height) if seen.height > seen.width else (height, width))
+    turned = (width, height) if seen.height > seen.width else (height, width)
+    return _text(nearest_size(kind, *turned) if kind.only_sizes else turned)
 
 
 def _legal(kind: type[VideoModel], shape: float) -> tuple[int, int]:
@@ -74,8 +75,12 @@ def _legal(kind: type[VideoModel], shape: float) -> tuple[int, int]:
     step, pixels = max(kind.size_multiple, 8), math.prod(kind.native_size)  # closed-form takes any size; an odd one would be padded
     shape = min(max(shape, 1 / 3), 3)  # no family was trained on narrower ones
     heights = range(-(-SIDE_MIN // step) * step, SIDE_MAX + 1, step)
-    candidates = [(height, max(round(height / shape / step), 1) * step) for height in heights]
-    legal = [(height, width) for height, width in candidates if SIDE_MIN <= width <= SIDE_MAX and height * width <= 1.05 * pixels]
+    candidates = kind.only_sizes or [(height, max(round(height / shape / step), 1) * step) for height in heights]
+    legal = [
+        (height, width)
+        for height, width in candidates
+        if min(height, width) >= SIDE_MIN and max(height, width) <= SIDE_MAX and height * width <= 1.05 * pixels
+    ]
     # Both count: what of the picture is cut off is lost, and so is the sharpness of a smaller clip.
     return min(legal, key=lambda size: 2 * abs(math.log(size[0] / size[1] / shape)) + abs(math.log(size[0] * size[1] / pixels)))
 

@@ -103,7 +103,11 @@ def _retimed(record: RunRecord, source: RunRecord, store: Store, settings: Setti
     """The frames of a clip made before, at the fps of `record`: (its record, the file)."""
     assert record.params  # noqa: S101 - a run has them
     began = time.perf_counter()
-    carried = {"params": portable(record.params), "record": carried_record(source.model_copy(update={"id": record.id}))}
+    kept = _without_sound(source.notes)
+    carried = {
+        "params": portable(record.params),
+        "record": carried_record(source.model_copy(update={"id": record.id, "notes": kept})),
+    }
     info, same = video.retime(
         store.directory / source.clip, store.clips, stem=clip_stem(settings), fps=record.params.fps, settings=carried
     )  # fmt: skip
@@ -114,9 +118,15 @@ def _retimed(record: RunRecord, source: RunRecord, store: Store, settings: Setti
         "host": record.host, "pid": record.pid, "retimed_from": source.retimed_from or source.id, "clip": "", "metrics": {},
         "file_bytes": info.file_bytes, "seconds": {"write": seconds, "total": seconds}, "seconds_per_step": None,
         "first_of_shape": None, "ram_rise_gib": None,
-        "notes": (*source.notes, f"the coded pictures of run {source.id}, {how}"),
+        "notes": (*kept, f"the coded pictures of run {source.id}, {how}"),
     }  # fmt: skip
     return source.model_copy(update=fields), info.path
+
+
+def _without_sound(notes: tuple[str, ...]) -> tuple[str, ...]:
+    """The notes of a clip for its pictures at another rate, which are written without its sound."""
+    left = "its sound is left out: it was made for another frame rate"
+    return tuple(left if note.startswith("with sound") else note for note in notes)
 
 
 def runs(store: Store | None = None, **only: Any) -> pd.DataFrame:

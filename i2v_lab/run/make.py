@@ -20,6 +20,7 @@ from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Listeners, Progress
 from i2v_lab.clip.publish import disk_full, is_full
 from i2v_lab.clip.record import RunRecord, Status, new_id
+from i2v_lab.clip.sound import CODECS, Sound, sound_of
 from i2v_lab.clip.video import Frames
 from i2v_lab.cost import Forecaster
 from i2v_lab.devices.hardware import cpu_capability, gpu, machine, versions
@@ -29,6 +30,7 @@ from i2v_lab.errors import BadFrames, I2VLabError, ModelError, OutOfMemory, Para
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.memory.ladder import climb, is_out_of_memory
 from i2v_lab.models.memory.tiers import TIERS
+from i2v_lab.models.stock import lora
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 
@@ -189,8 +191,10 @@ class _Run:
         self.meter.device = model.device
         tier = self.record.requested_tier if self.record.actual_tier is None else self.record.actual_tier
         changes = self.handle.family.pixel_changes(tier or 0, self.params)
+        params = models.by_content(self.params)
+        assert params  # noqa: S101 - files that are not here are fetched
         self._update(
-            key=clip_key(self.params, self.picture.sha256, model, changes),
+            key=clip_key(params, self.picture.sha256, model, changes),
             model_name=model.name,
             model_fingerprint=model.fingerprint,
             device=model.device,
@@ -243,6 +247,7 @@ class _Run:
     def write(self, frames: Frames, folder: Path) -> None:
         """Write the clip, with its settings and its record inside."""
         self.progress.stage("write", len(frames))
+        sound = self._sound(frames)
         seconds = {name: round(value, 4) for name, value in self.meter.seconds.items()}
         info = video.write(
             _ticked(frames, self.progress),
@@ -251,6 +256,7 @@ class _Run:
             fps=self.params.fps,
             format=self.settings.output.format,
             settings={"params": portable(self.params), "record": {**carried_record(self.record), "seconds": seconds}},
+            sound=sound,
         )
         rows, columns = info.padded
         if rows or columns:
@@ -259,6 +265,21 @@ class _Run:
         self._update(
             status="done", finished=datetime.now(UTC), file_bytes=info.file_bytes, padded_rows=rows, padded_columns=columns
         )
+
+    def _sound(self, frames: Frames) -> Sound | None:
+        """The sound that goes into the clip; a note says what became of it."""
+        sound, format = sound_of(frames), self.settings.output.format
+        if sound is None:
+            return None
+        if format not in CODECS:
+            self._note(f"its sound is left out: a {format.upper()} has none; choose mp4 or webm")
+        elif sound.fps != self.params.fps:
+            self._note(f"its sound is left out: it was made for {sound.fps} frames/s (condition_fps), and the clip plays at "
+                       f"{self.params.fps}; for a clip with sound give both the same value, and --force")  # fmt: skip
+        else:
+            self._note(f"with sound: {sound}, {CODECS[format]}")
+            return sound
+        return None
 
     def end(self, error: I2VLabError) -> None:
         """The run ends without a clip."""
@@ -286,7 +307,7 @@ def clip_stem(settings: Settings) -> str:
 
 
 def portable(params: ClipParams) -> dict[str, Any]:
-    """The params as a clip carries them: of the picture's path, and of a checkpoint's folder, the last part alone."""
+    """The params as a clip carries them: of the path of a picture, checkpoint or LoRA, the last part alone."""
     plain = params.plain()
     if not params.image.startswith("sample:"):
         plain["image"] = Path(params.image).name
@@ -295,6 +316,8 @@ def portable(params: ClipParams) -> dict[str, Any]:
         plain["model"] = f"{family}:{Path(file).name}"
     elif Path(params.model).is_absolute() or ".." in Path(params.model).parts:
         plain["model"] = Path(params.model).name
+    if params.lora:
+        plain["lora"] = lora.portable(params.lora)
     return plain
 
 

@@ -44,7 +44,10 @@ def restore(
     assert isinstance(record, dict)  # noqa: S101 - it had the hash
     made = store.find_done(str(record.get("key"))) if store else None
     here = model or _model_here(params.model, made.params.model if made and made.params else "")
-    return params.replace(model=here, image=_picture_here(clip, params.image, sha256, store, image)), record
+    changes = {"model": here, "image": _picture_here(clip, params.image, sha256, store, image)}
+    if params.lora:
+        changes["lora"] = _loras_here(params.lora, (made.params.lora if made and made.params else None) or "")
+    return params.replace(**changes), record
 
 
 def _picture_here(clip: Path, carried: str, sha256: str, store: Store | None, image: str | None) -> str:
@@ -63,6 +66,14 @@ def _picture_here(clip: Path, carried: str, sha256: str, store: Store | None, im
                 return str(candidate)
     raise PictureError(f"expected the picture with sha256 {sha256[:16]}… that the clip was made from; {name!r} was not found in "
                        "the output folder, beside the clip or in the current folder: name it with --image")  # fmt: skip
+
+
+def _loras_here(carried: str, made_with: str) -> str:
+    """The LoRAs of a clip; `made_with` is what the store says. No other file is opened or fetched because a clip names it."""
+    if made_with:
+        return made_with
+    raise ModelError(f"expected the LoRAs that the clip was made with, {carried!r}; no run of this output folder used them: take its "
+                     "other settings (i2v-lab show), and make it with i2v-lab generate --lora FILE")  # fmt: skip
 
 
 def _model_here(carried: str, made_with: str) -> str:

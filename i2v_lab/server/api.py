@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +30,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.staticfiles import StaticFiles
 
 from i2v_lab import models
-from i2v_lab.clip.params import ClipParams
+from i2v_lab.clip.params import OPTIONAL
 from i2v_lab.errors import I2VLabError, StoreError
 from i2v_lab.jobs import DIED, JobStatus
 from i2v_lab.server import schemas
@@ -148,7 +149,7 @@ def _add_predict(calls: APIRouter, state: ApiState) -> type[BaseModel]:
         picture, *rest = sent.data  # type: ignore[attr-defined]
         values = {"model": state.settings.model, **dict(zip(schemas.PREDICT_NAMES[1:], rest, strict=True))}
         values["image"] = await state.with_picture(partial(keep_image, picture.data, "data.0.data", state.store))
-        job = await run_in_threadpool(lambda: state.submit(to_params(values)))
+        job = await state.ask_for(values)
         async for status in state.follow(job.id):
             last = status
         found = _answer(last, request)
@@ -181,14 +182,14 @@ def _add_clips(calls: APIRouter, state: ApiState) -> None:
             raise ApiError(415, "Content-Type", f"expected {_JSON} or {_FORM}")
         file = sent.get("image") if isinstance(sent, dict) else None
         if isinstance(file, UploadFile):  # checked before the picture is decoded, with a sample in its place
-            values = dict(read(model, {**sent, "image": "sample:coffee"}))
+            values = schemas.asked(read(model, {**sent, "image": "sample:coffee"}))
             kind = Path(file.filename or "").suffix.lower().removeprefix(".")
             keep = partial(keep_bytes, await file.read(), kind, "image", state.store)
         else:
-            values = dict(await run_in_threadpool(read, model, sent))
+            values = schemas.asked(await run_in_threadpool(read, model, sent))
             keep = partial(keep_image, values["image"], "image", state.store)
         values["image"] = await state.with_picture(keep)
-        job = await run_in_threadpool(lambda: state.submit(to_params(values)))
+        job = await state.ask_for(values)
         response.headers["Location"] = f"{request.scope['root_path']}/api/clips/{job.id}"
         return _answer(await run_in_threadpool(state.find, job.id), request)
 
@@ -277,8 +278,8 @@ def _add_plan(calls: APIRouter, state: ApiState) -> type[BaseModel]:
 
     @calls.get("/api/plan", summary="Say what a clip would take")
     async def plan_clip(asked: Annotated[model, Query()]) -> schemas.PlanAnswer:  # type: ignore[valid-type]
-        values = {**dict(asked), "image": "sample:coffee"}
-        params: ClipParams = await run_in_threadpool(to_params, values, check=False)
+        values = {**schemas.asked(asked), "image": "sample:coffee"}
+        params = await run_in_threadpool(to_params, values, state.settings.server, check=False)
         try:
             return schemas.PlanAnswer(**await state.plan(params))
         except I2VLabError as error:
@@ -294,7 +295,10 @@ def _add_models(calls: APIRouter, state: ApiState) -> None:
         for name, value in known.items():
             kind = models.find(value)[0]
             found.append(schemas.ModelAnswer(
-                name=name, about=kind.about, licence=kind.licence, native_size=kind.native_size, size_multiple=kind.size_multiple,
+                name=name, about=kind.about, licence=kind.licence, native_size=kind.native_size, native_fps=kind.native_fps,
+                size_multiple=kind.size_multiple, sizes=dict(kind.sizes), only_sizes=list(kind.only_sizes),
+                frames=schemas.FrameAnswer(**asdict(kind.frame_rule)), reads=sorted(kind.reads & set(OPTIONAL)),
+                schedulers=list(kind.schedulers),
                 presets={preset: dict(fields) for preset, fields in kind.presets.items()},
             ))  # fmt: skip
         return schemas.ModelsAnswer(default=next(iter(known)), models=found)

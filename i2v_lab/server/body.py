@@ -27,6 +27,7 @@ from i2v_lab.errors import ModelError, ParamsError, PictureError, UnsupportedPar
 from i2v_lab.rights import make_file, make_folder
 from i2v_lab.run import portable
 from i2v_lab.server.schemas import PREDICT_NAMES
+from i2v_lab.settings import Server
 from i2v_lab.store import Store
 
 M = TypeVar("M", bound=BaseModel)
@@ -126,14 +127,27 @@ def keep_bytes(data: bytes, kind: str, field: str, store: Store) -> str:
             part.unlink(missing_ok=True)
 
 
-def to_params(values: Mapping[str, Any], *, check: bool = True) -> ClipParams:
-    """ClipParams of a checked request, checked again by ClipParams and (`check`) by the model's family.
+def to_params(values: Mapping[str, Any], limits: Server, *, check: bool = True) -> ClipParams:
+    """ClipParams of a checked request with nothing left open, checked again by ClipParams and (`check`) by the model's family.
+
+    Args:
+        values: what was asked for; see `schemas.asked`. The picture is looked at where its shape decides the size.
+        limits: of this server; a family's own defaults may be above them.
 
     Raises:
         ApiError: 422; 409 where the model cannot make this clip.
     """
     try:
-        params = ClipParams(**values)
+        params = models.resolve(ClipParams(**values))
+        if max(params.height, params.width) > limits.max_side:
+            came = f"{params.height}x{params.width}"
+            raise ParamsError(
+                f"resolution: expected sides of at most {limits.max_side} pixels on this server, got {came}; name a smaller one"
+            )
+        if params.num_frames > limits.max_num_frames:
+            raise ParamsError(
+                f"num_frames: expected at most {limits.max_num_frames} on this server, got {params.num_frames}; name fewer"
+            )
         if check:
             models.find(params.model)[0].check(params)
     except (ParamsError, UnsupportedParams) as error:

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
 
 from i2v_lab import models
-from i2v_lab.clip.params import SQUARES, ClipParams, parse_fps, resolution_size
+from i2v_lab.clip.params import AUTO, SQUARES, ClipParams, parse_fps, resolution_size
 from i2v_lab.clip.picture import SAMPLES
+from i2v_lab.models.stock.families import FAMILIES as STOCK
 from i2v_lab.settings import Settings
 from i2v_lab.store.jobs import JobState
 
@@ -25,10 +26,11 @@ ID_PATTERN = r"^[0-9]{8}T[0-9]{6}\.[0-9]{6}-[0-9a-f]{8}$"
 
 def known_models(settings: Settings) -> dict[str, str]:
     """{name of a model: what run_clip gets}, the default first, with the checkpoints that are on this machine now."""
-    known = {name: name for name in models.LISTED if name not in models.CHECKPOINTS}
+    known = {name: name for name in models.LISTED if name not in models.CHECKPOINTS and name not in STOCK}  # without weights
     here = models.local_checkpoints()
     known.update({Path(place).name if Path(place).is_dir() else place: place for place in here})
-    known.update({family: family for family in here.values()})
+    # Not a family whose only checkpoint here has another name: its own would be fetched.
+    known.update({family: family for family in here.values() if models.find(family)[1] in here})
     names = {value: name for name, value in known.items()}
     default = names.get(settings.model, settings.model)  # the operator's own choice, whatever it is
     return {default: settings.model, **known}
@@ -84,7 +86,7 @@ def _fields(settings: Settings) -> dict[str, tuple[Any, Any]]:
         return found[model]
 
     def fits(resolution: str) -> str:
-        if max(resolution_size(resolution)) > side:
+        if resolution != AUTO and max(resolution_size(resolution)) > side:  # auto: once the picture is known
             raise ValueError(f"expected sides of at most {side} pixels, got {resolution!r}")
         return resolution
 
@@ -103,6 +105,21 @@ def _fields(settings: Settings) -> dict[str, tuple[Any, Any]]:
         "num_frames": (of("num_frames", Field(le=longest)), min(16, longest)),
         "fps": (ApiFps, 8),
     }
+
+
+def asked(sent: BaseModel) -> dict[str, Any]:
+    """{field: value} of what a request gave, with its model; all else is left to the defaults of the model's family.
+
+    A server whose limits are below the usual clip names the size and the length itself.
+    """
+    lower = {name for name in ("resolution", "num_frames") if _default(type(sent), name) != _default(ClipParams, name)}
+    if getattr(sent, "seconds", None) is not None:
+        lower.discard("num_frames")
+    return {name: value for name, value in sent if name in {*sent.model_fields_set, "model", *lower}}
+
+
+def _default(model: type[BaseModel], name: str) -> Any:
+    return model.model_fields[name].default
 
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -210,6 +227,15 @@ class PredictAnswer(BaseModel):
     duration: Annotated[float, Field(description="seconds from the request to the clip")]
 
 
+class FrameAnswer(BaseModel):
+    """step * k + first frames, from least to most."""
+
+    step: int
+    first: int
+    least: int
+    most: int
+
+
 class ModelAnswer(BaseModel):
     """One model that clips can be made with."""
 
@@ -217,7 +243,15 @@ class ModelAnswer(BaseModel):
     about: str
     licence: str
     native_size: tuple[int, int]
+    native_fps: int
     size_multiple: int
+    sizes: Annotated[dict[str, tuple[int, int]], Field(description="what 480p and the like mean, {name: [height, width]}")]
+    only_sizes: Annotated[
+        list[tuple[int, int]], Field(description="the sizes that it makes, where they are few; empty: any in multiples")
+    ]
+    frames: Annotated[FrameAnswer, Field(description="the numbers of frames that it makes")]
+    reads: Annotated[list[str], Field(description="of the parameters that not every model has, those that it reads")]
+    schedulers: list[str]
     presets: dict[str, dict[str, Any]]
 
 

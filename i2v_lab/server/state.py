@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.jobs import JobRunner, JobStatus
-from i2v_lab.server.body import ApiError, shown_params, without_paths
+from i2v_lab.server.body import ApiError, shown_params, to_params, without_paths
 from i2v_lab.server.plans import work_out
 from i2v_lab.server.schemas import ID_PATTERN, JobAnswer
 from i2v_lab.settings import Settings
@@ -47,6 +47,11 @@ class ApiState:
         limit = self.settings.server.queue_limit
         if self.runner.waiting >= limit and await run_in_threadpool(self.runner.refresh) and self.runner.waiting >= limit:
             raise self._full()
+
+    async def ask_for(self, values: Mapping[str, Any]) -> Job:
+        """Put the clip of a checked request into the queue, with nothing left open; see `to_params` and `submit`."""
+        params = await self.with_picture(lambda: to_params(values, self.settings.server))
+        return await run_in_threadpool(self.submit, params)
 
     def submit(self, params: ClipParams) -> Job:
         """Put a clip into the queue, or answer 429."""

@@ -295,8 +295,8 @@ class _Look:
         sha256 = self._once(("picture", params.image), lambda: open_picture(params.image).sha256)  # its pixels are not kept
         kind = self.family(params)
         kind.check(params)
-        identity = self.identity(params)
-        return clip_key(params, sha256, identity, kind.pixel_changes(tier, params)) if identity else ""
+        identity, known = self.identity(params), models.by_content(params, fetch=False)
+        return clip_key(known, sha256, identity, kind.pixel_changes(tier, params)) if identity and known else ""
 
     def family(self, params: ClipParams) -> type[VideoModel]:
         """The family of a cell."""

@@ -53,7 +53,7 @@ def compare(name: str, runs: int, folder: Path) -> None:
                                        **small(name, num_inference_steps=8, **SIZES.get(name, {}))))  # fmt: skip
     picture, model = open_picture(params.image), models.open(params.model).load()
     pipe: Any = model.pipe  # type: ignore[attr-defined]
-    arguments: dict[str, Any] = model.arguments(params)  # type: ignore[attr-defined]
+    arguments: dict[str, Any] = model.family.arguments(params, 0)  # type: ignore[attr-defined]
     crop = Image.fromarray(picture.crop(params.height, params.width))
 
     def bare() -> Any:

@@ -82,6 +82,32 @@ def test_a_clip_from_a_photograph(front, jupyter, place, page, open_page, photog
 
 
 @pytest.mark.slow
+def test_another_model_shows_its_own_fields_and_a_clip_its_code(voila, place, page):
+    fake = (
+        "import sys, types; sys.modules['i2v_lab.run.script'] = types.SimpleNamespace(script_of=lambda *_: 'import torch  # <b>')\n"
+    )
+    path = voila.write(f"{place.name}/studio.ipynb", [fake + cell(place, resolution="64x96", num_frames=4, num_inference_steps=2)])
+    studio = in_voila(voila, page, path)
+    studio.enter("prompt", "zoom in")
+    choose = page.locator(".i2vs-model select")
+    choose.select_option(label="svd-xt")
+    expect(page.locator(".i2vs-field-resolution .i2vs-meaning")).to_have_text("= 640x960", timeout=WAIT)
+    expect(studio.entry("prompt")).to_be_hidden()
+    expect(studio.entry("num_frames")).to_have_value("25")
+    choose.select_option(label="closed-form")
+    expect(studio.entry("prompt")).to_have_value("zoom in", timeout=WAIT)
+    for field, value in (("resolution", "64x96"), ("num_frames", 4), ("num_inference_steps", 2)):
+        studio.enter(field, value)
+    studio.generate()
+    studio.plays()
+    expect(page.locator(".i2vs-code pre")).to_be_hidden()
+    studio.button("Code").click()
+    expect(page.locator(".i2vs-code pre")).to_have_text("import torch  # <b>")
+    studio.button("Copy").click()
+    expect(studio.button("Copied")).to_be_visible()
+
+
+@pytest.mark.slow
 def test_a_killed_kernel_and_worker_leave_a_record(lab, place, page):
     path = write(lab, place, resolution="64x96", num_frames=4, num_inference_steps=2, prompt="zoom in")
     studio, run = in_lab(lab, page, path)

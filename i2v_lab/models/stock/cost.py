@@ -77,8 +77,9 @@ def _call(family: Family, spec: Spec, params: ClipParams, tier: int) -> dict[str
             value = min(value, STEPS)
         elif field not in ("height", "width", "num_frames") and value and standard.get(field):
             value = standard[field]
-        if value is not None:
+        if value is not None and "." not in argument:
             found[argument] = value
+    found["num_frames"] = family.asked_frames(params.num_frames)
     chunk = dict([family.decode_chunk]) if tier == TILED and family.decode_chunk else {}
     return {**found, **family.passes, **chunk, **spec["arguments"]}
 

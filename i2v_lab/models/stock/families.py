@@ -26,10 +26,12 @@ class Family:
         indexed: what model_index.json may say instead.
         signs: what tells its checkpoints from others of the same class, {"folder.key" of a config.json, or a key of
             model_index.json: value}; True and False there mean "is there" and "is not".
-        native_size, native_fps, size_multiple, sizes, fixed_size, frame_rule, cuda_dtype, presets: as VideoModel.
+        native_size, native_fps, size_multiple, sizes, only_sizes, frame_rule, cuda_dtype, presets: as VideoModel.
         scheduler_classes: {scheduler: class in diffusers}, for those that solve this family's equation; the default first.
-        takes: {field of ClipParams: argument of the pipeline}.
+        takes: {field of ClipParams: argument of the pipeline, or "component.argument" of one that is made again with it}.
         passes: other arguments of the pipeline, with their values.
+        section: (frames that it adds at a time, frames that the pipeline has to be asked for to add them), where they differ; it makes
+            the first one's frames and one more.
         float32: components that stay in float32 whatever the dtype is.
         denoisers: the components that run once or more a step.
         channels: the dimension of the latents that holds channels, in the step callback; -1: they are packed into tokens.
@@ -53,13 +55,14 @@ class Family:
     native_fps: int
     size_multiple: int
     sizes: Mapping[str, tuple[int, int]]
-    fixed_size: bool = False
+    only_sizes: tuple[tuple[int, int], ...] = ()
     frame_rule: FrameRule
     cuda_dtype: str = "bfloat16"
     scheduler_classes: Mapping[str, str]
     presets: Mapping[str, Mapping[str, Any]]
     takes: Mapping[str, str]
     passes: Mapping[str, Any] = field(default_factory=dict)
+    section: tuple[int, int] | None = None
     float32: tuple[str, ...] = ()
     denoisers: tuple[str, ...] = ("transformer",)
     channels: int = 1
@@ -68,6 +71,10 @@ class Family:
     threads: bool = False
     needs: tuple[str, ...] = ()
     lora: bool = True
+
+    def asked_frames(self, frames: int) -> int:
+        """What the pipeline has to be asked for, so that it makes so many frames."""
+        return frames if self.section is None else (frames - 1) // self.section[0] * self.section[1]
 
     @property
     def reads(self) -> frozenset[str]:
@@ -78,7 +85,8 @@ class Family:
     def arguments(self, params: ClipParams, tier: int) -> dict[str, Any]:
         """What the pipeline is called with on a tier, without the picture and what is no value: generator, output, callback."""
         values = {field: getattr(params, field) for field in self.takes}
-        given = {self.takes[field]: value for field, value in values.items() if value is not None}
+        given = {self.takes[field]: value for field, value in values.items() if value is not None and "." not in self.takes[field]}
+        given["num_frames"] = self.asked_frames(params.num_frames)
         chunk = dict([self.decode_chunk]) if tier == 5 and self.decode_chunk else {}
         return {**given, **self.passes, **chunk}
 
@@ -143,6 +151,68 @@ SVD: dict[str, Any] = {
     "licence": "Stability AI Community License",
     "condition": "free for research, and for companies below 1 million US dollars of yearly revenue",
 }  # fmt: skip
+
+HUNYUAN: dict[str, Any] = {
+    "native_fps": 24, "licence": "Tencent Hunyuan Community License",
+    "condition": "not for use in the European Union, the United Kingdom and South Korea; above 100 million monthly users it asks for "
+    "a licence of its own",
+}  # fmt: skip
+LTX_2: dict[str, Any] = {
+    "pipeline": "LTX2ImageToVideoPipeline", "indexed": ("LTX2Pipeline",), "native_size": (512, 768), "native_fps": 24,
+    "size_multiple": 32, "frame_rule": FrameRule(8, 1, 9, 257), "scheduler_classes": {"euler": FLOW["euler"]}, "channels": -1,
+    "sizes": {"480p": (480, 704), "512p": (512, 768), "704p": (704, 1216), "720p": (704, 1280)},
+    "takes": _takes(*TEXT, condition_fps="frame_rate"),
+    # As the pipeline runs LTX-2.0: without the guidance of later versions, which takes two more passes a step. The picture is not
+    # compressed as a video first, which needs PyAV.
+    "passes": {
+        "stg_scale": 0.0, "audio_stg_scale": 0.0, "modality_scale": 1.0, "audio_modality_scale": 1.0, "guidance_rescale": 0.0,
+        "audio_guidance_rescale": 0.0, "audio_guidance_scale": None, "spatio_temporal_guidance_blocks": None,
+        "use_cross_timestep": False, "image_crf": 0, "max_sequence_length": 1024,
+    },
+    "licence": "LTX-2 Community License",
+    "condition": "free below 10 million US dollars of yearly revenue",
+}  # fmt: skip
+
+
+def crop_sizes(area: int, step: int = 16, most: float = 4.0) -> tuple[tuple[int, int], ...]:
+    """The sizes, (height, width), that HunyuanVideo 1.5 makes: for each shape up to `most` the largest of about area x area pixels.
+
+    It takes the size from the picture, by ratios that it rounds to five digits: a picture of some sizes gives another one, so that
+    nothing makes those. A test compares this with the pipeline.
+    """
+    cells, high, wide, found = round((area / step) ** 2), round((area / step) ** 2), 1, []
+    while high > 0:
+        if max(high, wide) / min(high, wide) <= most:
+            found.append((high * step, wide * step))
+        if high * (wide + 1) <= cells:
+            wide += 1
+        else:
+            high -= 1
+    ratios = [round(height / width, 5) for height, width in found]
+
+    def made(height: int, width: int) -> tuple[int, int]:
+        shape = height / width
+        apart = [(abs(ratio - shape), n) for n, ratio in enumerate(ratios) if (ratio <= shape if shape >= 1 else ratio >= shape)]
+        return found[min(apart)[1]]
+
+    return tuple(size for size in found if made(*size) == size)
+
+
+def _hunyuan_15(name: str, area: int, size: tuple[int, int], **more: Any) -> Family:
+    standard = {
+        "resolution": "auto", "num_frames": 121, "fps": 24, "num_inference_steps": 50, "guidance_scale": 6.0, "scheduler": "euler",
+    }  # fmt: skip
+    label = f"{min(size)}p"
+    return Family(**{
+        **HUNYUAN, "name": name, "pipeline": "HunyuanVideo15ImageToVideoPipeline", "signs": {"transformer.target_size": area},
+        "native_size": size, "sizes": {label: size}, "only_sizes": crop_sizes(area), "size_multiple": 16, "lora": False,
+        "frame_rule": FrameRule(4, 1, 5, 121), "scheduler_classes": {"euler": FLOW["euler"]},
+        "takes": {
+            "prompt": "prompt", "negative_prompt": "negative_prompt", "num_frames": "num_frames",
+            "num_inference_steps": "num_inference_steps", "guidance_scale": "guider.guidance_scale",
+        },
+        "presets": _presets(standard, quick={"num_frames": 49, "num_inference_steps": 25}), **more,
+    })  # fmt: skip
 
 
 def _svd(name: str, frames: int, hub: str, **more: Any) -> Family:
@@ -214,13 +284,47 @@ _ALL = (
     _cog(
         "cogvideox-5b-i2v", "THUDM/CogVideoX-5b-I2V", {"num_frames": 49, "fps": 8}, {"num_inference_steps": 25, "num_frames": 25},
         about="CogVideoX, 5 billion parameters: 6 seconds at 8 frames a second, in one size.", size_gb=21.0, native_size=(480, 720),
-        native_fps=8, sizes={"480p": (480, 720)}, fixed_size=True, frame_rule=FrameRule(8, 1, 9, 49),
+        native_fps=8, sizes={"480p": (480, 720)}, only_sizes=((480, 720),), frame_rule=FrameRule(8, 1, 9, 49),
     ),
     _cog(
         "cogvideox1.5-5b-i2v", "THUDM/CogVideoX1.5-5B-I2V", {"num_frames": 81, "fps": 16}, {"num_inference_steps": 25, "num_frames": 49},
         about="CogVideoX 1.5, 5 billion parameters: any shape, 5 or 10 seconds at 16 frames a second.", size_gb=21.0,
         signs={"transformer.patch_size_t": 2},
         native_size=(768, 1360), native_fps=16, sizes={"480p": (480, 720), "768p": (768, 1360)}, frame_rule=FrameRule(16, 1, 17, 161),
+    ),
+    Family(**HUNYUAN, name="hunyuanvideo-i2v", hub="hunyuanvideo-community/HunyuanVideo-I2V", size_gb=43.0,
+        about="HunyuanVideo, 13 billion parameters: 5 seconds; guidance is an input of the network, true_cfg_scale a second pass.",
+        pipeline="HunyuanVideoImageToVideoPipeline", signs={"transformer.image_condition_type": "token_replace"},
+        native_size=(720, 1280), size_multiple=16, sizes={"540p": (544, 960), "720p": (720, 1280)}, frame_rule=FrameRule(4, 1, 5, 129),
+        scheduler_classes={name: FLOW[name] for name in ("euler", "unipc")}, takes=_takes(*TEXT, "true_cfg_scale"),
+        passes={"max_sequence_length": 256}, presets=_presets(
+            {"resolution": "auto", "num_frames": 129, "fps": 24, "num_inference_steps": 50, "guidance_scale": 6.0, "true_cfg_scale": 1.0,
+             "flow_shift": 7.0, "scheduler": "euler"},
+            quick={"resolution": "540p", "num_frames": 61, "num_inference_steps": 30},
+        ),
+    ),
+    Family(**HUNYUAN, name="framepack", hub="", size_gb=42.0,
+        about="FramePack on HunyuanVideo: a section of 36 frames at a time, the end first; memory does not grow with the length.",
+        pipeline="HunyuanVideoFramepackPipeline", indexed=("HunyuanVideoPipeline",), signs={"transformer.has_clean_x_embedder": True},
+        native_size=(640, 640), size_multiple=16, sizes={"480p": (480, 832), "540p": (544, 720)}, frame_rule=FrameRule(36, 1, 37, 253),
+        section=(36, 33), scheduler_classes={"euler": FLOW["euler"]}, takes=_takes(*TEXT, "true_cfg_scale"),
+        passes={"max_sequence_length": 256, "latent_window_size": 9}, presets=_presets(
+            {"resolution": "auto", "num_frames": 109, "fps": 30, "num_inference_steps": 30, "guidance_scale": 9.0, "true_cfg_scale": 1.0,
+             "scheduler": "euler"},
+            quick={"num_frames": 37, "num_inference_steps": 15},
+        ),
+    ),
+    _hunyuan_15("hunyuanvideo-1.5-i2v-480p", 640, (480, 848), hub="hunyuanvideo-community/HunyuanVideo-1.5-480p_i2v", size_gb=35.0,
+        about="HunyuanVideo 1.5, 8 billion parameters, trained for 480p: 5 seconds at 24 frames a second."),
+    _hunyuan_15("hunyuanvideo-1.5-i2v-720p", 960, (720, 1280), hub="hunyuanvideo-community/HunyuanVideo-1.5-720p_i2v", size_gb=35.0,
+        about="HunyuanVideo 1.5, 8 billion parameters, trained for 720p: 5 seconds at 24 frames a second."),
+    Family(**LTX_2, name="ltx-2", hub="Lightricks/LTX-2", size_gb=68.0,
+        about="LTX-2, 19 billion parameters: picture and sound together, which goes into the clip.",
+        presets=_presets(
+            {"resolution": "auto", "num_frames": 121, "fps": 24, "condition_fps": 24, "num_inference_steps": 40, "guidance_scale": 4.0,
+             "scheduler": "euler", "negative_prompt": LTX_NEGATIVE},
+            quick={"num_frames": 49, "num_inference_steps": 20}, high={"resolution": "704p"},
+        ),
     ),
     _svd("svd", 14, "stabilityai/stable-video-diffusion-img2vid", signs={"unet.num_frames": 14}, size_gb=4.5,
          about="Stable Video Diffusion: 14 frames from a picture; it reads no prompt."),

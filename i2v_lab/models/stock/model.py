@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from PIL import Image
 from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
+from i2v_lab.clip.sound import with_sound
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import BadFrames, Message, OutOfMemory, UnsupportedParams
 from i2v_lab.models.base import StageCost, VideoModel, check_common
@@ -21,9 +23,10 @@ from i2v_lab.models.frame_rule import FrameRule
 from i2v_lab.models.memory.ladder import is_out_of_memory, one_line
 from i2v_lab.models.memory.tiers import TIERS
 from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.stock import lora
 from i2v_lab.models.stock.families import Family
 from i2v_lab.models.stock.load import load_pipeline
-from i2v_lab.models.stock.offload import put_on
+from i2v_lab.models.stock.offload import put_on, undo
 from i2v_lab.models.stock.schedulers import make_scheduler
 from i2v_lab.models.stock.watch import Watch, networks
 
@@ -46,7 +49,7 @@ class PipelineModel:
     native_fps: ClassVar[int]
     size_multiple: ClassVar[int]
     sizes: ClassVar[Mapping[str, tuple[int, int]]]
-    fixed_size: ClassVar[bool]
+    only_sizes: ClassVar[tuple[tuple[int, int], ...]]
     frame_rule: ClassVar[FrameRule]
     reads: ClassVar[frozenset[str]]
     schedulers: ClassVar[tuple[str, ...]]
@@ -59,6 +62,7 @@ class PipelineModel:
         self.device, self.dtype = str(device), str(dtype).removeprefix("torch.")
         self.tier: int = -1
         self.own_scheduler = pipe.scheduler
+        self.loras: str | None = None  # those that are in it, by content
         for network in networks(pipe).values():
             network.eval()  # a pipeline made by hand is in training mode: dropout would draw from the global generator
 
@@ -102,6 +106,7 @@ class PipelineModel:
     @classmethod
     def check(cls, params: ClipParams) -> None:
         check_common(cls, params)
+        lora.check(cls.family, params.lora)
 
     @classmethod
     def advice(cls, params: ClipParams) -> list[Advice]:
@@ -118,7 +123,7 @@ class PipelineModel:
         if (
             params.guidance_scale <= 1
             and params.negative_prompt
-            and params.negative_prompt != cls.presets["standard"]["negative_prompt"]
+            and params.negative_prompt != cls.presets["standard"].get("negative_prompt", "")
         ):
             found.append(Advice("negative_prompt", "there is no guidance", "it is not read then", "use a guidance_scale above 1"))
         return found
@@ -154,6 +159,21 @@ class PipelineModel:
             put_on(self.pipe, number, self.torch_device, offloads=self.torch_device.type != "cpu")
             self.tier = number
 
+    def use_loras(self, params: ClipParams) -> None:
+        """Have the LoRAs of these params in the networks, and no others. Those of the clip before stay, where they are the same.
+
+        Raises:
+            ModelError: a file is missing, damaged or of another family; peft is missing.
+        """
+        known = lora.by_content(params)
+        if known is None or known.lora == self.loras:
+            return
+        tier, self.tier, self.loras = self.tier, -1, None  # hooks know the networks as they were without
+        undo(self.pipe)
+        lora.put_into(self.pipe, self.family, lora.parse(params.lora))
+        self.loras = known.lora
+        self.use_tier(tier)
+
     def generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         """Make the clip: stages encode, denoise, decode. See `VideoModel.generate`.
 
@@ -165,6 +185,7 @@ class PipelineModel:
             raise UnsupportedParams(f"dtype: this model was loaded as {self.dtype}, got {params.dtype}; nearest: {self.dtype}")
         # The error of a failed try keeps its frames, and they all that it computed: a new one is raised outside `except`.
         try:
+            self.use_loras(params)
             return self._generate(image, params, progress)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -180,6 +201,7 @@ class PipelineModel:
     def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
         self.pipe.scheduler = make_scheduler(self.family.scheduler_classes[params.scheduler], self.own_scheduler, params.flow_shift)
         picture = Image.fromarray(image.crop(params.height, params.width))
+        self._set_parts(params)
         try:
             with (
                 Watch(self.pipe, self.family, params, progress) as watch,
@@ -191,14 +213,32 @@ class PipelineModel:
                 torch.manual_seed(params.seed)
                 made = self.pipe(
                     image=picture, **self.family.arguments(params, self.tier), output_type="np",
-                    generator=torch.Generator().manual_seed(params.seed), callback_on_step_end=watch.step,
+                    generator=torch.Generator().manual_seed(params.seed), **watch.callback,
                 )  # fmt: skip
         finally:
             self.pipe.scheduler = self.own_scheduler
         frames = made.frames[0]  # (F, H, W, 3), 0 to 1
         if not np.isfinite(frames).all():
             raise BadFrames("decode: expected finite numbers, got others in the frames; use dtype bfloat16 or float32")
-        return np.asarray((frames * 255).round(), np.uint8)
+        shown: Frames = np.asarray((frames * 255).round(), np.uint8)
+        if (heard := getattr(made, "audio", None)) is None:
+            return shown
+        rate = int(self.pipe.vocoder.config.output_sampling_rate)
+        return with_sound(shown, heard[0].float().cpu().numpy(), rate, Fraction(params.condition_fps))
+
+    def _set_parts(self, params: ClipParams) -> None:
+        """Give components the values that the pipeline takes from them, and hold the size against the one that it would make."""
+        for field, argument in self.family.takes.items():
+            part, dot, name = argument.partition(".")
+            if dot:
+                setattr(self.pipe, part, getattr(self.pipe, part).new(**{name: getattr(params, field)}))
+        if (area := getattr(self.pipe, "target_size", None)) is not None:  # it makes its own size of the picture's
+            made = self.pipe.video_processor.calculate_default_height_width(params.height, params.width, area)
+            if made != (params.height, params.width):
+                near = "x".join(map(str, made))
+                raise UnsupportedParams(
+                    f"resolution: this checkpoint makes {near} of such a picture, got {params.resolution}; nearest: {near}"
+                )
 
 
 _classes: dict[tuple[str, Path | None], tuple[Family, type[PipelineModel]]] = {}
@@ -216,7 +256,8 @@ def model_class(family: Family, file: Path | None = None) -> type[PipelineModel]
             "family": family, "layout": Layout(
                 (family.pipeline, *family.indexed), cuda_dtype=family.cuda_dtype, file=file, filed=family.denoisers[0]
             ),
-            "licence": f"{family.licence} ({family.hub})", "schedulers": tuple(family.scheduler_classes), "reads": family.reads,
+            "licence": f"{family.licence} ({family.hub})" if family.hub else family.licence,
+            "schedulers": tuple(family.scheduler_classes), "reads": family.reads,
             **{name: getattr(family, name) for name in SHARED},
         }  # fmt: skip
         _classes[known] = family, type(family.pipeline, (PipelineModel,), fields)
@@ -224,6 +265,6 @@ def model_class(family: Family, file: Path | None = None) -> type[PipelineModel]
 
 
 SHARED = (
-    "name", "about", "condition", "size_gb", "native_size", "native_fps", "size_multiple", "sizes", "fixed_size", "frame_rule",
+    "name", "about", "condition", "size_gb", "native_size", "native_fps", "size_multiple", "sizes", "only_sizes", "frame_rule",
     "cuda_dtype", "threads", "presets",
 )  # fmt: skip

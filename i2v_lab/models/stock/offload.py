@@ -30,11 +30,11 @@ def put_on(pipe: Any, tier: int, device: torch.device, *, offloads: bool) -> Non
 
 
 def _offload_blocks(pipe: Any, device: torch.device) -> None:
-    """One block of each network on the device at a time. The VAE goes there whole: it is small, and calls its parts out of order."""
+    """One block of each network on the device at a time. VAEs and vocoders go there whole: they are small, and call parts out of order."""
     from diffusers.hooks import apply_group_offloading
 
     for name, network in networks(pipe).items():
-        if name == "vae":
+        if "vae" in name or name == "vocoder":
             network.to(device)
         else:
             apply_group_offloading(

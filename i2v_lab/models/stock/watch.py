@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,8 @@ class Watch:
             if name in self.family.denoisers:
                 self._handles.append(network.register_forward_pre_hook(self._denoises))
         self._wrap(self.pipe.vae, "decode", lambda: self._enter("decode"))
+        if not self.callback:
+            self._wrap(self.pipe.scheduler, "step", after=lambda made: self._shown(made[0]))
         if isinstance(decoder := getattr(self.pipe.vae, "decoder", None), torch.nn.Module):  # frame by frame, or in chunks
             self._handles.append(decoder.register_forward_pre_hook(self._decodes))
         return self
@@ -56,11 +59,20 @@ class Watch:
             del owner.__dict__[name]
         self.pipe.maybe_free_model_hooks()  # diffusers does it at the end of a whole run alone
 
+    @property
+    def callback(self) -> dict[str, Any]:
+        """The argument that has the pipeline call `step`; nothing where it has none: then the scheduler's step counts."""
+        known = inspect.signature(type(self.pipe).__call__).parameters
+        return {"callback_on_step_end": self.step} if "callback_on_step_end" in known else {}
+
     def step(self, pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         """The pipeline's `callback_on_step_end`. It must return what it was given: pipelines take tensors out of it."""
-        latents = tensors["latents"].detach()
-        self.progress.step(lambda: preview(self._unpacked(latents), max(self.family.channels, 1)))
+        self._shown(tensors["latents"])
         return tensors
+
+    def _shown(self, latents: torch.Tensor) -> None:
+        kept = latents.detach()
+        self.progress.step(lambda: preview(self._unpacked(kept), max(self.family.channels, 1)))
 
     def _unpacked(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents with a dimension for channels, frames, height and width; packed ones are (1, F*h*w, C) in that order."""
@@ -86,13 +98,17 @@ class Watch:
         if self._stage == "decode":
             self.progress.step()
 
-    def _wrap(self, owner: Any, name: str, before: Callable[[], None]) -> None:
+    def _wrap(
+        self, owner: Any, name: str, before: Callable[[], None] = lambda: None, after: Callable[[Any], None] = lambda made: None
+    ) -> None:
         real = getattr(owner, name)
 
         @functools.wraps(real)
         def call(*args: Any, **options: Any) -> Any:
             before()
-            return real(*args, **options)
+            made = real(*args, **options)
+            after(made)
+            return made
 
         owner.__dict__[name] = call
         self._wrapped.append((owner, name))

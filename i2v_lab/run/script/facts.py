@@ -12,7 +12,7 @@ from i2v_lab.errors import ModelError, printable
 from i2v_lab.models.checkpoint import choose_weights, components, read_json
 
 WORD = re.compile(r"[\w.+:-]{1,40}", re.ASCII)
-DISTRIBUTIONS = {"torch": "torch", "diffusers": "diffusers", "transformers": "transformers", "numpy": "numpy"}
+PACKAGES = ("torch", "diffusers", "transformers", "numpy")  # that the frames depend on
 
 
 def word(value: Any, default: str = "") -> str:
@@ -22,9 +22,13 @@ def word(value: Any, default: str = "") -> str:
 
 def versions_of(record: Mapping[str, Any]) -> dict[str, str]:
     """{package: version} that the clip was made with, of what its frames depend on."""
+    known = _versions(record)
+    return {name: word(known[name]) for name in PACKAGES if word(known.get(name))}
+
+
+def _versions(record: Mapping[str, Any]) -> Mapping[str, Any]:
     found = record.get("versions")
-    known: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
-    return {name: word(known[name]) for name in DISTRIBUTIONS if word(known.get(name))}
+    return found if isinstance(found, Mapping) else {}
 
 
 def header(name: str, family: Any, record: Mapping[str, Any], needs: Iterable[str], notes: Iterable[str]) -> str:
@@ -98,11 +102,10 @@ def threads(record: Mapping[str, Any], matters: bool) -> str:
     Args:
         matters: whether the number changes pixels of this family.
     """
-    number = record.get("cpu_threads")
     if record.get("device") != "cpu":
         return ""
-    if isinstance(number, int) and 1 <= number <= 1024:
-        return f"torch.set_num_threads({number})\n"
+    if re.fullmatch("[1-9][0-9]{0,3}", number := word(_versions(record).get("CPU threads"))):
+        return f"torch.set_num_threads({number})  # as the clip had it: the number changes the last bits here\n"
     text = (
         "# torch.set_num_threads(1)  # the number of threads changes the last bits here, and the clip does not say which it had\n"
     )

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from i2v_lab.clip.params import ClipParams
+from i2v_lab.errors import ModelError
+from i2v_lab.models.checkpoint import one_line, read_json
 from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.stock import lora
 from i2v_lab.models.stock.families import Family
 from i2v_lab.models.stock.schedulers import make_scheduler
 from i2v_lab.run.script.facts import call, index_of, threads, variant_of
@@ -20,25 +23,29 @@ OFFLOAD = {
 
 
 def stock_fields(
-    family: Family, params: ClipParams, record: Mapping[str, Any], folder: Path, dtype: str, tier: int
+    family: Family, params: ClipParams, record: Mapping[str, Any], folder: Path, file: str, dtype: str, tier: int
 ) -> dict[str, str]:
     """What the template stock.py.txt needs beside what every script needs.
 
     Args:
-        params: with nothing left open. folder: of the checkpoint. dtype, tier: as the clip was made.
+        params: with nothing left open.
+        folder: of the checkpoint. file: that has the weights of the network in its place, as the script shows it; "": there is none.
+        dtype, tier: as the clip was made.
     """
     index = index_of(folder)
     processor = next((name for name in PROCESSORS if index.get(name, ("", ""))[1].startswith("CLIPImageProcessor")), "")
-    scheduler = _scheduler(family, params, folder, index["scheduler"][1])
-    classes = {family.pipeline, *([scheduler.partition("(")[0]] if scheduler else [])}
+    scheduler = _scheduler(family, params, folder, index.get("scheduler", ("", ""))[1])
+    network = index[family.denoisers[0]][1] if file else ""
+    classes = {family.pipeline, scheduler.partition("(")[0], network} - {""}
     arguments = family.arguments(params, tier)
     return {
         "classes": ", ".join(sorted(classes)),
         "processor_import": "from transformers import CLIPImageProcessorPil\n" if processor else "",
         "pipeline": family.pipeline,
-        "loading": _lines(_loading(family, folder, index, dtype, processor)),
+        "loading": _lines(_loading(family, folder, index, dtype, processor) | _from_file(family, network, dtype)),
+        "file": f"FILE = {file!r}  # the weights of its network\n" if file else "",
         "scheduler": f"pipe.scheduler = {scheduler}" if scheduler else "# The scheduler is the checkpoint's own.",
-        "device": "\n".join([*_loras(params), *_device(family, str(record.get("device")), tier)]) + "\n",
+        "device": "\n".join([*_loras(family, params), *_device(family, str(record.get("device")), tier)]) + "\n",
         "arguments": _lines({name: repr(value) for name, value in arguments.items()}),
         "threads": threads(record, family.threads),
     }
@@ -63,29 +70,46 @@ def _loading(family: Family, folder: Path, index: Mapping[str, Any], dtype: str,
     }
 
 
+def _from_file(family: Family, network: str, dtype: str) -> dict[str, str]:
+    part = family.denoisers[0]
+    call = f'{network}.from_single_file(FILE, config=MODEL, subfolder="{part}", dtype=torch.{dtype})'
+    return {part: call} if network else {}
+
+
 def _scheduler(family: Family, params: ClipParams, folder: Path, class_name: str) -> str:
     """The expression that makes the clip's scheduler; "" where it is the checkpoint's own."""
     import diffusers
 
-    with numpy_quiet():
-        own = getattr(diffusers, class_name).from_pretrained(folder / "scheduler", local_files_only=True)
+    config = read_json(folder / "scheduler" / "scheduler_config.json")
+    try:
+        with numpy_quiet():
+            own = getattr(diffusers, class_name).from_config(config)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder / 'scheduler'}: cannot be read ({one_line(error)}); fetch it again") from None
     made = call(make_scheduler(family.scheduler_classes[params.scheduler], own, params.flow_shift))
     return "" if made == call(own) else made
 
 
-def _loras(params: ClipParams) -> list[str]:
-    """LoRAs with their weights, such as style.safetensors:0.8; commas between several."""
-    lines, names, weights = [], [], []
-    for number, given in enumerate(filter(None, map(str.strip, (params.lora or "").split(",")))):
-        place, _, weight = given.rpartition(":")
-        try:
-            weights.append(float(weight))
-        except ValueError:
-            weights.append(1.0)
-            place = given
-        names.append(f"lora_{number}")
-        lines.append(f"pipe.load_lora_weights({place or given!r}, adapter_name={names[-1]!r})")
-    return [*lines, f"pipe.set_adapters({names!r}, {weights!r})"] if names else []
+def _loras(family: Family, params: ClipParams) -> list[str]:
+    """The LoRAs, and the components that are made again with a value of the params."""
+    lines = []
+    for field, argument in family.takes.items():
+        part, dot, name = argument.partition(".")
+        if dot:
+            lines.append(f"pipe.{part} = pipe.{part}.new({name}={getattr(params, field)!r})")
+    chosen: dict[str, dict[str, float]] = {}
+    for number, one in enumerate(lora.parse(params.lora)):
+        where = {"adapter_name": f"i2v_{number}"}
+        source = one.source
+        if (hub := lora.HUB.fullmatch(source)) and hub[2] and not Path(source).exists():
+            source, where["weight_name"] = hub[1], hub[2]
+        for network in lora.networks(family, one):
+            second = {"load_into_transformer_2": True} if network == "transformer_2" else {}
+            options = ", ".join(f"{name}={value!r}" for name, value in {**where, **second}.items())
+            lines.append(f"pipe.load_lora_weights({source!r}, {options})")
+            chosen.setdefault(network, {})[where["adapter_name"]] = one.weight
+    lines += [f"pipe.{network}.set_adapters({list(found)!r}, {list(found.values())!r})" for network, found in chosen.items()]
+    return lines
 
 
 def _device(family: Family, device: str, tier: int) -> list[str]:

@@ -60,13 +60,15 @@ def script_for(params: ClipParams, record: Mapping[str, Any], name: str, *, to_s
     params = models.resolve(params, lambda: picture, kind)
     kind.check(params)
     folder = folder_of(checkpoint)
-    notes = _notes(checkpoint, record)
+    notes = _notes(params.model, record)
     needs = [*(STOCK[kind.name].needs if kind.name in STOCK else ()), *(["peft"] if params.lora else [])]
-    template, fields = _fields(kind.name, params, record, folder)
-    from i2v_lab.run.script.picture import recipe
 
     def shown(path: Path) -> str:
         return path.name if to_send else str(path)
+
+    file = kind.layout.file  # type: ignore[attr-defined]
+    template, fields = _fields(kind.name, params, record, folder, shown(file.absolute()) if file else "")
+    from i2v_lab.run.script.picture import recipe
 
     common = {
         **recipe(picture, params.height, params.width),
@@ -85,7 +87,7 @@ def script_for(params: ClipParams, record: Mapping[str, Any], name: str, *, to_s
     return Script(_tidy(_template(template).substitute(common, **fields)), tuple(notes))
 
 
-def _fields(name: str, params: ClipParams, record: Mapping[str, Any], folder: Path) -> tuple[str, dict[str, str]]:
+def _fields(name: str, params: ClipParams, record: Mapping[str, Any], folder: Path, file: str) -> tuple[str, dict[str, str]]:
     """The name of the template, and what of it the family decides."""
     from i2v_lab.run.script.i2vgen_xl import i2vgen_xl_fields
     from i2v_lab.run.script.stock import stock_fields
@@ -95,15 +97,15 @@ def _fields(name: str, params: ClipParams, record: Mapping[str, Any], folder: Pa
     tier = record.get("actual_tier")
     tier = tier if isinstance(tier, int) and 0 <= tier <= 6 else 0
     if name in STOCK:
-        return "stock", stock_fields(STOCK[name], params, record, folder, dtype, tier)
+        return "stock", stock_fields(STOCK[name], params, record, folder, file, dtype, tier)
     return "i2vgen_xl", i2vgen_xl_fields(params, record, folder, dtype, tier)
 
 
-def _notes(checkpoint: str, record: Mapping[str, Any]) -> list[str]:
+def _notes(model: str, record: Mapping[str, Any]) -> list[str]:
     """Why the frames may be others, where it can be seen already."""
     notes = []
     try:
-        known = models.open(checkpoint, "cpu").identity_here
+        known = models.open(model, "cpu").identity_here
     except ModelError:
         known = None
     if known is None:

@@ -39,7 +39,7 @@ def stops(lowest: float, highest: float, step: float) -> list[float]:
 
 
 class Control:
-    """One field of ClipParams: a labelled entry, a slider where there is a range, and a line for what is wrong.
+    """One field of ClipParams: a labelled entry, a slider where there is a range, a line for what it means and one for what is wrong.
 
     Attributes:
         value: as it was entered: what ClipParams takes.
@@ -52,7 +52,7 @@ class Control:
         numeric = limits.get("type") in ("integer", "number")
         self.entry = _entry(name, about, strings, numeric=numeric)
         self.slider: Any = None
-        self.fault = html_line("i2vs-fault")
+        self.fault, self.meaning = html_line("i2vs-fault"), html_line("i2vs-meaning")
         row: list[Any] = [self.entry]
         if unit := strings.unit(about.get("unit", ""), name):
             row.append(html_line("i2vs-unit", value=unit))
@@ -63,10 +63,10 @@ class Control:
             )
             self.slider = classed(slider, "i2vs-slider")
             self.slider.observe(self._slid, "value")
-        elif numeric:
+        elif name == "seed":
             row.append(button("⚂", strings("new_seed"), "i2vs-small", act=lambda: self.set(secrets.randbelow(2**31))))
         self.entry.observe(self._entered, "value")
-        parts = [box(row, "i2vs-entry", row=True), *([self.slider] if self.slider else []), self.fault]
+        parts = [box(row, "i2vs-entry", row=True), *([self.slider] if self.slider else []), self.meaning, self.fault]
         self.widget = box(parts, "i2vs-control", f"i2vs-field-{name}")
         if "default" in about:
             self.set(about["default"])

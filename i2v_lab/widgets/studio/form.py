@@ -84,6 +84,7 @@ class ClipForm:
 
     def _layout(self) -> Any:
         classed(self.preset, "i2vs-preset")
+        self.controls["model"].entry.description = self.strings("model_other")
         chosen = box([self.model, self.model_fault], "i2vs-model")
         classed(self.sample, "i2vs-sample")
         fields = {name: control.widget for name, control in self.controls.fields.items()}
@@ -152,6 +153,7 @@ class ClipForm:
         self.params = self.controls.params(self._look)
         self.whole = self.to_make()
         self._show_model(model)
+        self._show_meaning()
         self.message.value = ""
         self.expected = None
         if not self.controls["image"].value.strip():
@@ -160,6 +162,12 @@ class ClipForm:
         self._show_presets()
         self._changed(self.params)
         self._preview.ask((self.controls["image"].value.strip(), self.whole))
+
+    def _show_meaning(self) -> None:
+        """What auto, a name such as 480p, and seconds come to with this model and picture."""
+        for name in ("resolution", "num_frames"):
+            entered, whole = getattr(self.params, name, None), getattr(self.whole, name, None)
+            self.controls[name].meaning.value = f"= {escape(whole)}" if entered != whole else ""
 
     def _show_model(self, model: str) -> None:
         self._quiet = True
