@@ -180,16 +180,15 @@ def _plain(whole: Forecast, plans: list[Forecast]) -> dict[str, Any]:
 
 
 def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budget]) -> None:
-    from i2v_lab.cost.budget import GB
     from i2v_lab.devices.hardware import GIB
 
-    columns = ["clip", "encode", "denoise", "decode", "peak GiB", "= GB", "TFLOP"]
+    columns = ["clip", "encode", "denoise", "decode", "peak GiB", "TFLOP"]
     columns += [budget.name.removesuffix(" of VRAM") for budget in budgets] or ["fits", "time"]
     table = []
     for label, whole, plans in rows:
         params, peak = whole.params, whole.peak_gib
         name = " ".join(part for part in (label, f"{params.resolution}·{params.num_frames}") if part)
-        cells = [name, *(f"{stage.total / GIB:.2f}" for stage in whole.stages), f"{peak:.2f}", f"{peak * GIB / GB:.2f}"]
+        cells = [name, *(f"{stage.total / GIB:.2f}" for stage in whole.stages), f"{peak:.2f}"]
         cells.append(f"{whole.flops / 1e12:.3g}" if whole.flops < 1e15 else f"{whole.flops / 1e12:,.0f}")
         cells += ["no" if item.tier is None else f"tier {item.tier}" if item.tier else "fits" for item in plans]
         if not budgets:

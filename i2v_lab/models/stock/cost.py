@@ -80,6 +80,7 @@ def _call(family: Family, spec: Spec, params: ClipParams, tier: int) -> dict[str
         if value is not None and "." not in argument:
             found[argument] = value
     found["num_frames"] = family.asked_frames(params.num_frames)
+    found["num_frames"] = family.asked_frames(params.num_frames)
     chunk = dict([family.decode_chunk]) if tier == TILED and family.decode_chunk else {}
     return {**found, **family.passes, **chunk, **spec["arguments"]}
 
