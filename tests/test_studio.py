@@ -231,9 +231,10 @@ def shown(studio: Studio) -> set[str]:
 
 def test_the_form_follows_the_model_and_keeps_what_was_typed(open_studio, monkeypatch):
     monkeypatch.setattr(form, "forecast_line", lambda *_: ("", None))  # of models of full size: seconds each
-    monkeypatch.setattr(model_list, "FIT", lambda model, settings: None if model == "wan2.2-i2v-a14b" else 3)
+    monkeypatch.setattr(model_list, "fits_on", lambda model, **_: None if model == "wan2.2-i2v-a14b" else 3)
     studio = open_studio(seed=7, negative_prompt="dark")
     shown_form, controls = studio._form, studio._form.controls
+    until(lambda: "ltx-video · fits on tier 3" in dict(shown_form.model.options))
     names = dict(shown_form.model.options)
     assert shown_form.widget.children[0].children[0] is shown_form.model  # the first control
     assert set(models.LISTED) <= set(names.values())

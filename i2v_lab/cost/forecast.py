@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from statistics import median
@@ -21,6 +21,7 @@ from i2v_lab.cost.timing import Rates, Row, Span, row_of
 from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import I2VLabError, Message, ParamsError
 from i2v_lab.models.base import StageCost, VideoModel
+from i2v_lab.models.memory.cost_cache import known_only
 from i2v_lab.store import Store
 
 # What a process of ours takes on a CPU before the first clip: Python, torch, diffusers. Measured on Linux x86-64.
@@ -163,19 +164,23 @@ def native(params: ClipParams) -> ClipParams:
     return models.resolve(params, lambda: shape, kind)
 
 
-def fits_on(model: str, budget: Budget | None = None, *, device: str | None = None, preset: str = "standard") -> int | None:
+def fits_on(
+    model: str, budget: Budget | None = None, *, device: str | None = None, preset: str = "standard", known: bool = False
+) -> int | None:
     """The first tier on which a clip of a preset of a model fits, in the family's native size; None: on none.
 
     The first time it takes some seconds a model, or half a minute for the largest; after that milliseconds. Nothing is loaded.
 
     Args:
         model: as in ClipParams. budget, device: as `plan`.
+        known: answer only where it was predicted before.
 
     Raises:
-        ModelError: no such model, or it cannot be predicted. ParamsError: no such preset.
+        ModelError: no such model, or it cannot be predicted, or was not (`known`). ParamsError: no such preset.
     """
     params = native(ClipParams(image="sample:coffee", model=model, **models.preset(model, preset)))
-    return Forecaster(device=device, budget=budget).plan(params, advise=False, timed=False).tier
+    with known_only() if known else nullcontext():
+        return Forecaster(device=device, budget=budget).plan(params, advise=False, timed=False).tier
 
 
 class Forecaster:

@@ -7,15 +7,18 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from i2v_lab.errors import ModelError
+
 log = logging.getLogger(__name__)
 
-
 _memory: dict[str, Mapping[str, int]] = {}
+_known_only: ContextVar[bool] = ContextVar("known_only", default=False)
 
 
 def kept(key: Sequence[Any], run: Callable[[], Mapping[str, int]]) -> Mapping[str, int]:
@@ -23,11 +26,27 @@ def kept(key: Sequence[Any], run: Callable[[], Mapping[str, int]]) -> Mapping[st
 
     Args:
         key: everything that the result depends on, as JSON takes it.
+
+    Raises:
+        ModelError: nothing was kept, inside `known_only`.
     """
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     if name not in _memory:
-        _memory[name] = _read(name) or _write(name, run())
+        found = _read(name)
+        if found is None and _known_only.get():
+            raise ModelError("it was not predicted before: i2v-lab plan does that")
+        _memory[name] = found or _write(name, run())
     return _memory[name]
+
+
+@contextmanager
+def known_only() -> Iterator[None]:
+    """Answer from what was kept alone: within milliseconds."""
+    token = _known_only.set(True)
+    try:
+        yield
+    finally:
+        _known_only.reset(token)
 
 
 def forget() -> None:

@@ -23,6 +23,7 @@ from i2v_lab.errors import ModelError
 IDLE = 20.0  # seconds; it holds 0.6 GB
 _lock = threading.Lock()
 _process: subprocess.Popen[str] | None = None
+_over = False  # this process ends: a thread that still asks starts no other one
 
 
 def ask(request: Mapping[str, Any]) -> dict[str, int]:
@@ -38,8 +39,9 @@ def ask(request: Mapping[str, Any]) -> dict[str, int]:
             answer = _exchange(line) if _process is not None else ""
             if not answer:  # it was let go meanwhile
                 stop()
-                _process = _start(remarks)
-                answer = _exchange(line)
+                if not _over:
+                    _process = _start(remarks)
+                    answer = _exchange(line)
         except BaseException:  # Ctrl-C: an answer to this request would be taken for that to the next
             stop()
             raise
@@ -77,6 +79,12 @@ def _exchange(line: str) -> str:
 
 
 @atexit.register
+def _end() -> None:
+    global _over  # noqa: PLW0603
+    _over = True
+    stop()
+
+
 def stop() -> None:
     """End the process, if there is one."""
     global _process  # noqa: PLW0603

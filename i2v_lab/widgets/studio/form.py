@@ -252,3 +252,13 @@ class ClipForm:
         text, seconds = forecast_line(params, self.store, self.settings, self.strings) if params else ("", None)
         if is_last():
             self.forecast.value, self.expected = text, seconds
+            self._say_what_fits()
+
+    def _say_what_fits(self) -> None:
+        """Name the tier beside each model whose memory was predicted before."""
+        chosen = self.model.value
+        options = choices(self.controls["model"].value, self.settings, self.strings, fits=True)
+        if list(self.model.options) != options:
+            self._quiet = True
+            self.model.options, self.model.value = options, chosen
+            self._quiet = False

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from i2v_lab import models
 from i2v_lab.clip.params import ClipParams
+from i2v_lab.cost import fits_on
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.base import VideoModel
 from i2v_lab.settings import Settings
@@ -15,24 +15,26 @@ from i2v_lab.widgets.studio.strings import Strings
 
 KEPT = ("model", "image", "prompt", "seed")  # what a user typed stays when the model changes
 
-FIT: Callable[[str, Settings], int | None] | None = None
-"""What says quickly on which tier a model's standard clip fits, None where on none; nothing is shown while it is not set."""
 
+def choices(current: str, settings: Settings, strings: Strings, *, fits: bool = False) -> list[tuple[str, str]]:
+    """(label, model) of every model that can be chosen, with the one that is chosen now.
 
-def choices(current: str, settings: Settings, strings: Strings) -> list[tuple[str, str]]:
-    """(label, model) of every model that can be chosen, with the one that is chosen now."""
+    Args:
+        fits: say in a label on which tier of the memory ladder the model's standard clip fits, where that was predicted before. The
+            first time in a process this takes a second or two.
+    """
     own = {*models.CHECKPOINTS.values(), *(str(models.CHECKPOINT_FOLDER / name) for name in models.LISTED)}
     here = [place for place in models.local_checkpoints() if place not in own]
     found = dict.fromkeys([*models.LISTED, *here, *([current] if current else [])])
-    return [(_label(model, settings, strings), model) for model in found]
+    return [(_label(model, settings, strings, fits), model) for model in found]
 
 
-def _label(model: str, settings: Settings, strings: Strings) -> str:
+def _label(model: str, settings: Settings, strings: Strings, fits: bool) -> str:
     name = Path(model).name if Path(model).is_dir() else model
-    if FIT is None:
+    if not fits:
         return name
     try:
-        tier = FIT(model, settings)
+        tier = fits_on(model, device=settings.device, known=True)
     except I2VLabError:
         return name
     return f"{name} · {strings('fits_nowhere') if tier is None else strings('fits_on').format(tier=tier)}"
