@@ -143,6 +143,7 @@ def test_the_schedulers_of_a_family_make_a_clip(name, folders, picture):
         assert frames.std() > 1, scheduler
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_clip_and_ffprobe_agrees_with_it(folders, i2v_lab, tmp_path):
     name = "wan2.2-ti2v-5b"
     command = ["generate", "--model", folders[name], "--image", "sample:coffee", "--prompt", "a boat sails by", "--json"]

@@ -17,7 +17,7 @@ from i2v_lab.models.sampling import numpy_quiet
 from i2v_lab.models.stock.families import FAMILIES
 from i2v_lab.models.stock.schedulers import make_scheduler
 
-MEAN, SPREAD, STEPS = 0.7, 0.4, 50
+MEAN, SPREAD, STEPS = 0.7, 0.4, 100
 CASES = [(name, scheduler) for name, family in FAMILIES.items() for scheduler in family.scheduler_classes]
 
 
@@ -51,7 +51,8 @@ def test_a_scheduler_takes_noise_to_the_data(name, solver):
         own = PIPELINES[name]().scheduler
         shift = family.presets["standard"].get("flow_shift")
         scheduler = make_scheduler(family.scheduler_classes[solver], own, shift)
-        scheduler.set_timesteps(STEPS)
+        shifts = {"mu": 1.0} if getattr(scheduler.config, "use_dynamic_shifting", False) else {}  # a pipeline works it out
+        scheduler.set_timesteps(STEPS, **shifts)
         is_flow = "FlowMatch" in type(scheduler).__name__ or getattr(scheduler.config, "use_flow_sigmas", False)
         predict = flow if is_flow else diffusion
         latents = torch.randn(1, 1, 1, 100, 400, generator=torch.Generator().manual_seed(3)).double()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import re
@@ -129,7 +128,12 @@ def _families() -> Check:
     """The packages of the extra `families`."""
     wanted = {requirement.partition(";")[0].strip() for requirement in importlib.metadata.requires("i2v_lab") or ()
               if "extra == 'families'" in requirement.replace('"', "'")}  # fmt: skip
-    missing = sorted(name for name in wanted if importlib.util.find_spec({"protobuf": "google.protobuf"}.get(name, name)) is None)
+    missing = []
+    for name in sorted(wanted):
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
     found = (
         f"not installed: {', '.join(missing)}; Wan's prompts, LoRAs and some tokenizers need them"
         if missing

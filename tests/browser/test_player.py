@@ -295,6 +295,7 @@ def scripted(tmp_path_factory) -> tuple[Path, dict[int, str]]:
     return folder, scripts
 
 
+@pytest.mark.slow
 def test_the_script_of_a_clip_is_shown_and_copied(scripted, open_page):
     folder, scripts = scripted
     page, said = open_page(permissions=["clipboard-read", "clipboard-write"])
