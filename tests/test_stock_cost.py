@@ -69,7 +69,7 @@ def picture() -> Picture:
 
 
 class Stages(Progress):
-    """Cuts what a tracker sees where a stage begins: {stage: [peak, FLOPs]}."""
+    """Cuts what a tracker sees where a stage begins: {stage: [peak, FLOPs]}, of all its times together."""
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker, self.now, self.seen = tracker, "", 0
@@ -77,7 +77,8 @@ class Stages(Progress):
 
     def stage(self, name: str, total: int | None = None) -> None:
         if self.now:
-            self.found[self.now] = [self.tracker.peak, self.tracker.flops - self.seen]
+            peak, flops = self.found.get(self.now, (0, 0))
+            self.found[self.now] = [max(peak, self.tracker.peak), flops + self.tracker.flops - self.seen]
         self.now, self.seen, self.tracker.peak = name, self.tracker.flops, self.tracker.held
 
 
