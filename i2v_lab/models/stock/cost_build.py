@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import inspect
+import itertools
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -132,8 +133,8 @@ def tokenizer(image: int | None = None) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     words = ["<pad>", "</s>", "<unk>", "<s>", *MARKS]
-    numbers = {word: number for number, word in enumerate(words)}
-    made = Tokenizer(models.WordLevel(numbers | {"<image>": len(words) if image is None else image}, unk_token="<unk>"))  # noqa: S106
+    numbers = dict(zip(words, (number for number in itertools.count() if number != image), strict=False))
+    made = Tokenizer(models.WordLevel(numbers | ({} if image is None else {"<image>": image}), unk_token="<unk>"))  # noqa: S106
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", numbers["<s>"])])
     special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "bos_token": "<s>"}
