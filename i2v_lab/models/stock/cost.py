@@ -45,7 +45,7 @@ def cost(
     shift = params.flow_shift and family.presets["standard"]["flow_shift"]  # as in _call
     request = {
         "spec": spec, "dtype": dtype, "scheduler": family.scheduler_classes[params.scheduler], "shift": shift,
-        "call": _call(family, spec, params, tier), "tiling": tier == TILED and not family.decode_chunk,
+        "call": _call(family, spec, params, tier), "size": [params.height, params.width], "tiling": tier == TILED and not family.decode_chunk,
     }  # fmt: skip
     try:
         found = kept([_code(), request], lambda: ask(request))
@@ -77,9 +77,8 @@ def _call(family: Family, spec: Spec, params: ClipParams, tier: int) -> dict[str
             value = min(value, STEPS)
         elif field not in ("height", "width", "num_frames") and value and standard.get(field):
             value = standard[field]
-        if value is not None and "." not in argument:
+        if value is not None:
             found[argument] = value
-    found["num_frames"] = family.asked_frames(params.num_frames)
     found["num_frames"] = family.asked_frames(params.num_frames)
     chunk = dict([family.decode_chunk]) if tier == TILED and family.decode_chunk else {}
     return {**found, **family.passes, **chunk, **spec["arguments"]}

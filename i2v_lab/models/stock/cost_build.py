@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import inspect
+import itertools
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ from i2v_lab.models.sampling import numpy_quiet
 from i2v_lab.models.stock.cost_fake import outside
 from i2v_lab.models.stock.load import find_class
 from i2v_lab.models.stock.watch import networks
+
+MARKS = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "\n\n")
 
 
 def build(spec: Mapping[str, Any], dtype: str) -> Any:
@@ -37,7 +40,10 @@ def build(spec: Mapping[str, Any], dtype: str) -> Any:
         kind = getattr(diffusers, spec["pipeline"])
         for name, part in spec["parts"].items():
             number = torch.float32 if name in spec["float32"] else DTYPES[dtype]
-            parts[name] = _part(name, part["class"], part["config"], number)
+            if name.startswith("tokenizer"):
+                parts[name] = tokenizer(spec["parts"].get("text_encoder", {}).get("config", {}).get("image_token_index"))
+            else:
+                parts[name] = _part(part["class"], part["config"], number)
         known = inspect.signature(kind.__init__).parameters
         pipe = kind(
             **{name: part for name, part in parts.items() if name in known},
@@ -52,9 +58,7 @@ def build(spec: Mapping[str, Any], dtype: str) -> Any:
     return pipe
 
 
-def _part(name: str, where: tuple[str, str], config: Mapping[str, Any], dtype: torch.dtype) -> Any:
-    if name.startswith("tokenizer"):
-        return tokenizer()
+def _part(where: tuple[str, str], config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     kind = find_class(Path("model_index.json"), *where)
     if not issubclass(kind, torch.nn.Module):
         with outside():  # a scheduler's numbers are real
@@ -120,15 +124,20 @@ def _replace_to(network: torch.nn.Module) -> None:
     network.__dict__["to"] = to
 
 
-def tokenizer() -> Any:
-    """A stand-in that knows letters. Pipelines fill prompts up to a fixed length, so what it says counts for little."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+def tokenizer(image: int | None = None) -> Any:
+    """A stand-in with a token for each word. Pipelines fill prompts up to a fixed length, so what it says counts for little.
+
+    HunyuanVideo finds the parts of its template by these marks, and the picture by a token of the number `image`.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<pad>", "</s>", "<unk>", "<s>", *map(chr, range(32, 127))]
-    made = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))  # noqa: S106
-    made.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    words = ["<pad>", "</s>", "<unk>", "<s>", *MARKS]
+    numbers = dict(zip(words, (number for number in itertools.count() if number != image), strict=False))
+    made = Tokenizer(models.WordLevel(numbers | ({} if image is None else {"<image>": image}), unk_token="<unk>"))  # noqa: S106
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", numbers["<s>"])])
     special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "bos_token": "<s>"}
-    found = PreTrainedTokenizerFast(tokenizer_object=made, **special)
+    found = PreTrainedTokenizerFast(tokenizer_object=made, additional_special_tokens=[*MARKS, "<image>"], **special)
     found.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
     return found

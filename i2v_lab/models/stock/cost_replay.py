@@ -27,7 +27,7 @@ class Replay:
     """Replays modules of the same classes, options and sizes, for arguments of the same shapes.
 
     Lists among the arguments that a module changes, as the causal VAEs do with what they keep of the frames before, are changed in
-    the same way. A call with arguments that are neither tensors nor plain values, such as a language model's cache, is run.
+    the same way. A call that takes or gives what is neither a tensor nor a plain value, such as a language model's cache, is run.
     """
 
     def __init__(self, tracker: Tracker) -> None:
@@ -58,8 +58,9 @@ class Replay:
             lists = [(_shape(found), found) for found in _lists(given)]
             result = function(*args, **options)
             own, tracker.peak = tracker.peak - held, max(before, tracker.peak)
-            changed = [_Skeleton(found, inputs) if _shape(found) != shape else None for shape, found in lists]
-            self._known[key] = own, tracker.flops - flops, _Skeleton(result, inputs), changed
+            with contextlib.suppress(TypeError):
+                changed = [_Skeleton(found, inputs) if _shape(found) != shape else None for shape, found in lists]
+                self._known[key] = own, tracker.flops - flops, _Skeleton(result, inputs), changed
             return result
 
         with mock.patch.dict(module.__dict__, {"forward": call}):
@@ -109,7 +110,10 @@ def _lists(item: Any) -> list[list[Any]]:
 
 
 class _Skeleton:
-    """Tensors of the same shapes, strides and storages as those in a structure; what shares its memory with an input still does."""
+    """Tensors of the same shapes, strides and storages as those in a structure; what shares its memory with an input still does.
+
+    TypeError where something else is in there, which might hold tensors.
+    """
 
     def __init__(self, structure: Any, inputs: list[weakref.ref[Any]]) -> None:
         self._storages: list[tuple[int, torch.dtype]] = []
@@ -117,6 +121,7 @@ class _Skeleton:
 
         def bone(item: Any) -> Any:
             if not isinstance(item, torch.Tensor):
+                _shape(item)
                 return item
             storage = item.untyped_storage()
             if id(storage) not in places:

@@ -7,6 +7,7 @@ called again with the same shapes is replayed (cost_replay.py).
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -28,19 +29,20 @@ STAGES = ("encode", "denoise", "decode")
 TIERS = (0, 3, 4)  # those that differ in what is on the device; see offload.py
 
 
-def rehearse(pipe: Any, denoisers: Sequence[str], call: Mapping[str, Any], *, tiling: bool) -> dict[str, int]:
+def rehearse(pipe: Any, denoisers: Sequence[str], call: Mapping[str, Any], size: Sequence[int], *, tiling: bool) -> dict[str, int]:
     """Run a clip; the pipeline is left as it was.
 
     Args:
         pipe: of fake tensors, in the mode that they were made in.
-        call: arguments of the pipeline, without the picture.
+        call: arguments of the pipeline, without the picture; those of a part of it as "part.argument".
+        size: (height, width) of the picture.
         tiling: whether the VAE decodes in tiles.
 
     Returns:
         {"encode.flops": of the stage, denoise: of one call of the scheduler's; "encode.weights.3": bytes on the device at the highest
         point of the stage on tier 3; "encode.activations.3": bytes of all else there; ...}.
     """
-    picture = Image.new("RGB", (call["width"], call["height"]), (90, 120, 150))
+    picture = Image.new("RGB", (size[1], size[0]), (90, 120, 150))
     known = inspect.signature(type(pipe).__call__).parameters
     callback = {"callback_on_step_end": lambda pipe, index, timestep, tensors: tensors}  # a pipeline holds what it gives to it
     given = {name: value for name, value in {**call, **callback}.items() if name in known}
@@ -107,6 +109,7 @@ class Rehearsal:
         kind = type(self.pipe.scheduler)
         put(mock.patch.object(kind, "step", self._stepped(kind.step)))
         put(mock.patch.object(kind, "set_timesteps", self._begun(kind.set_timesteps)))
+        put(mock.patch.object(kind, "__deepcopy__", _copied, create=True))
         put(mock.patch.object(VideoProcessor, "postprocess_video", _postprocess))
         self._add_tables()
         put(self.tracker)
@@ -199,6 +202,14 @@ class Rehearsal:
             return out
 
         return call
+
+
+def _copied(scheduler: Any, memo: dict[int, Any]) -> Any:
+    """LTX-2 copies its scheduler, whose numbers are real, for the sound."""
+    made = copy.copy(scheduler)
+    with outside():
+        vars(made).update(copy.deepcopy(vars(scheduler), memo))
+    return made
 
 
 def _postprocess(self: Any, video: Any, output_type: str = "np", **options: Any) -> list[Any]:
