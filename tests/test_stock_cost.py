@@ -127,7 +127,7 @@ def test_each_stage_takes_what_was_predicted(name: str, number: int, folders: An
     if family.name == "cogvideox-5b-i2v":
         own.pop("resolution", None)
     if family.name == "framepack":
-        own["prompt"] = "a"  # it cuts prompts to their length, which is not counted
+        own["prompt"] = stock_cost.PROMPT  # it cuts prompts to their length
     if "scheduler" not in fields and number:
         fields["scheduler"] = list(family.scheduler_classes)[number % len(family.scheduler_classes)]
     params = models.resolve(ClipParams(model=str(folders[name]), image="sample:coffee", **{**own, **fields}))
