@@ -24,6 +24,7 @@ STAGES = ("encode", "denoise", "decode")
 STEPS = 3  # as many as a scheduler remembers
 TWICE = ("heun",)  # schedulers that call the network twice a step, except the last
 FRAME_COPIES = 13  # bytes a value of the clip at the end, on a CPU: three times in float32 and once as a byte
+PROMPT = " ".join("a" * 30)  # filled up to a fixed length by all but FramePack, which cuts it to its own
 TILED = 5  # the tier that decodes in tiles, or with decode_chunk frames at a time
 CODE = (
     "cost.py",
@@ -70,7 +71,7 @@ def _call(family: Family, spec: Spec, params: ClipParams, tier: int) -> dict[str
     for field, argument in family.takes.items():
         value = getattr(params, field)
         if field in ("prompt", "negative_prompt"):
-            value = "a"  # prompts are filled up to a fixed length
+            value = PROMPT
         elif "guidance" in field or "cfg" in field:
             value = None if value is None else 2.0 if value > 1 else 1.0
         elif field == "num_inference_steps":

@@ -105,6 +105,9 @@ class Rehearsal:
             for blend in ("blend_v", "blend_h", "blend_t"):  # in place, a row of pixels at a time
                 if hasattr(network, blend):
                     put(mock.patch.dict(network.__dict__, {blend: lambda before, after, extent: after}))
+            for module in network.modules():
+                if hasattr(module, "prepare_causal_attention_mask"):
+                    put(mock.patch.dict(module.__dict__, {"prepare_causal_attention_mask": _mask}))
             put(mock.patch.dict(network.__dict__, {"to": self._converted(network)}))
         kind = type(self.pipe.scheduler)
         put(mock.patch.object(kind, "step", self._stepped(kind.step)))
@@ -202,6 +205,12 @@ class Rehearsal:
             return out
 
         return call
+
+
+def _mask(n_frame: int, n_hw: int, dtype: torch.dtype, device: Any, batch_size: int | None = None) -> torch.Tensor:
+    """As that of HunyuanVideo 1.5's VAE, which fills it a row at a time."""
+    mask = torch.empty(n_frame * n_hw, n_frame * n_hw, dtype=dtype, device=device)
+    return mask if batch_size is None else mask.unsqueeze(0).expand(batch_size, -1, -1)
 
 
 def _copied(scheduler: Any, memo: dict[int, Any]) -> Any:
