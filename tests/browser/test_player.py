@@ -63,9 +63,15 @@ def at(picture: np.ndarray, across: float, down: float) -> np.ndarray:
     return picture[int(down * picture.shape[0]), int(across * picture.shape[1])].astype(int)
 
 
+# A frame that was sought is painted with one of the next two pictures of the screen.
+PAINTED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
 def stop_at(page: Page, frame: int) -> None:
     page.get_by_role("slider", name="frame").fill(str(frame))
-    page.wait_for_function("() => [...document.querySelectorAll('video[src]')].every((video) => video.paused && !video.seeking)")
+    still = "(video) => video.paused && !video.seeking && video.readyState >= 2"
+    page.wait_for_function(f"() => [...document.querySelectorAll('video[src]')].every({still})")
+    page.evaluate(PAINTED)
 
 
 def choose(page: Page, *numbers: int) -> None:
