@@ -46,7 +46,8 @@ XL = {
 }
 # {name of a clip: (family, fields)}
 CLIPS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (name, small(name)) for name in PIPELINES},
+    # The tiny HunyuanVideo 1.5 is of another target size than the published ones, by which a folder is known: it has no script here.
+    **{name: (name, small(name)) for name in PIPELINES if not name.startswith("hunyuanvideo-1.5")},
     "hostile": ("wan2.2-ti2v-5b", small("wan", prompt=HOSTILE, negative_prompt="'''\\", scheduler="dpm++-2m", flow_shift=3.0)),
     "tiled": ("svd", small("svd")),
     "xl": ("i2vgen-xl", XL),
@@ -173,7 +174,7 @@ def test_so_do_those_of_all_families(made, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*PIPELINES, "xl", "hostile"])
+@pytest.mark.parametrize("name", [*(name for name in CLIPS if name in PIPELINES), "xl", "hostile"])
 def test_a_script_in_a_process_of_its_own_makes_the_frames_of_its_clip(name, made, tmp_path):
     record, script = made(name)
     assert run_scripts(tmp_path, {"script": script})["script"][0][-1] == "equal to those of the clip", record.clip

@@ -9,7 +9,7 @@ from typing import Any
 
 from i2v_lab.clip.params import AUTO, SIDE_MAX, SIDE_MIN, ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
-from i2v_lab.errors import Message, ParamsError
+from i2v_lab.errors import Message, UnsupportedParams
 from i2v_lab.models.base import VideoModel, nearest_size
 from i2v_lab.models.registry import find
 
@@ -30,13 +30,13 @@ def resolve(params: ClipParams, look: Callable[[], Picture] | None = None, kind:
         kind: the family, where it is known already.
 
     Raises:
-        ParamsError: the family has no size of that name; seconds and num_frames are both given.
+        UnsupportedParams: the family has no size of that name; seconds and num_frames are both given.
         PictureError: the picture cannot be opened. ModelError: no such model.
     """
     kind = kind or find(params.model)[0]
     given = params.given()
     if "seconds" in given and "num_frames" in given:
-        raise ParamsError(
+        raise UnsupportedParams(
             f"seconds: expected seconds or num_frames, got both ({given['seconds']:g} and {given['num_frames']}); drop one"
         )
     standard = kind.presets.get("standard", {})
@@ -61,7 +61,7 @@ def _size(kind: type[VideoModel], resolution: str, look: Callable[[], Picture]) 
         return resolution
     if resolution not in kind.sizes:
         text = f"resolution: {kind.name} has {', '.join(kind.sizes)}, auto and HEIGHTxWIDTH, got {resolution}"
-        raise ParamsError(Message(text, "resolution", input=repr(resolution)))
+        raise UnsupportedParams(Message(text, "resolution", input=repr(resolution)))
     height, width = kind.sizes[resolution]
     if height == width or len(kind.only_sizes) == 1:
         return _text((height, width))
