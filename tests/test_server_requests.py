@@ -58,7 +58,7 @@ def test_a_request_leaves_to_the_family_what_it_does_not_name(own_ltx):
     assert to_params(ask(settings), settings.server) == ClipParams(image="sample:coffee")
     with pytest.raises(ApiError) as refused:
         to_params(ask(settings, seconds=3, num_frames=16), settings.server)
-    assert (refused.value.status_code, refused.value.field) == (422, "seconds")
+    assert (refused.value.status_code, refused.value.field) == (409, "seconds")
     with pytest.raises(ApiError) as refused:
         to_params(ask(settings, model="mine", num_frames=10), settings.server)
     assert (refused.value.status_code, refused.value.field) == (409, "num_frames")
