@@ -7,7 +7,7 @@ A family is a class; its attributes say what it is before anything is loaded (`n
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 
@@ -17,6 +17,7 @@ from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import UnsupportedParams
 from i2v_lab.models.frame_rule import FrameRule
+from i2v_lab.models.memory.ladder import fitting
 from i2v_lab.models.stock.families import FAMILIES as STOCK
 
 
@@ -175,6 +176,21 @@ class Weightless(Own):
         """See VideoModel.use_tier."""
         if number != 0:
             raise ValueError(f"tier: {type(self).__name__} has tier 0 alone, got {number}")
+
+
+def made_within_memory(model: VideoModel, params: ClipParams, make: Callable[[], Frames]) -> Frames:
+    """The frames that `make` gives; both errors are those of `VideoModel.generate`.
+
+    Raises:
+        UnsupportedParams: the model was loaded in another number format. OutOfMemory: memory was short.
+    """
+    if params.dtype not in ("auto", model.dtype):
+        raise UnsupportedParams(f"dtype: this model was loaded as {model.dtype}, got {params.dtype}; nearest: {model.dtype}")
+    clip = f"{params.num_frames} frames of {params.height}x{params.width} in {model.dtype}"
+    return fitting(
+        make,
+        lambda said: f"{clip} do not fit into the memory of {model.device} ({said}); make fewer frames or a smaller resolution",
+    )
 
 
 def check_common(kind: type[VideoModel], params: ClipParams) -> None:

@@ -12,13 +12,13 @@ from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
-from i2v_lab.errors import Message, OutOfMemory, UnsupportedParams
-from i2v_lab.models.base import Own, StageCost, VideoModel, check_common
+from i2v_lab.errors import Message
+from i2v_lab.models.base import Own, StageCost, VideoModel, check_common, made_within_memory
 from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_checkpoint
 from i2v_lab.models.i2vgen_xl.cost import cost
 from i2v_lab.models.i2vgen_xl.networks import CELL, CLIP_TOKENS, Networks, prompts
 from i2v_lab.models.i2vgen_xl.parts import estimate_tokens, load_components
-from i2v_lab.models.memory.ladder import is_out_of_memory, one_line
+from i2v_lab.models.memory.ladder import fitting
 from i2v_lab.models.memory.tiers import TIERS, pixel_changes, release, tiers_on
 from i2v_lab.models.sampling import make_scheduler, set_steps
 
@@ -75,21 +75,16 @@ class I2VGenXL(Networks, Own):
         number = choose_dtype(dtype, where)
         checkpoint = open_checkpoint(folder_or_hub_id, LAYOUT)
         progress.stage("load", len(LAYOUT.weights))
-        failed = None
-        try:
+
+        def load() -> I2VGenXL:
             place = torch.device("cpu") if TIERS[tier].number >= 3 else where
             parts = load_components(checkpoint, place, number, progress)
             model = cls(**parts, fingerprint=checkpoint.fingerprint(), device=where)
             model.use_tier(tier)
             return model
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            failed = one_line(error)
-        raise OutOfMemory(
-            f"{folder_or_hub_id} does not fit into the memory of {where} as {str(number).removeprefix('torch.')}: {failed}; "
-            "close other programs, or use float16 on a device with 8 GB or more"
-        )
+
+        where_to = f"{folder_or_hub_id} does not fit into the memory of {where} as {str(number).removeprefix('torch.')}"
+        return fitting(load, lambda said: f"{where_to}: {said}; close other programs, or use float16 on a device with 8 GB or more")
 
     @classmethod
     def check(cls, params: ClipParams) -> None:
@@ -145,21 +140,7 @@ class I2VGenXL(Networks, Own):
         adds, step by step.
         """
         self.check(params)
-        if params.dtype not in ("auto", self.dtype):
-            raise UnsupportedParams(f"dtype: this model was loaded as {self.dtype}, got {params.dtype}; nearest: {self.dtype}")
-        # The error of a failed try keeps its frames, and they all that it computed: a new one is raised outside `except`.
-        try:
-            return self._generate(image, params, progress)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            failed = one_line(error)
-        if self.torch_device.type == "cuda":
-            torch.cuda.empty_cache()
-        raise OutOfMemory(
-            f"{params.num_frames} frames of {params.height}x{params.width} in {self.dtype} do not fit into the memory of "
-            f"{self.device} ({failed}); make fewer frames or a smaller resolution"
-        )
+        return made_within_memory(self, params, lambda: self._generate(image, params, progress))
 
     @torch.no_grad()  # and not inference_mode: weights that are moved under it could not be moved again outside
     def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:

@@ -54,6 +54,26 @@ def climb(
     raise OutOfMemory(f"{failed}; {which}{advice}")
 
 
+def fitting(work: Callable[[], T], remedy: Callable[[str], str]) -> T:
+    """What `work` returns.
+
+    Args:
+        remedy: the error's text for people, out of what the library said.
+
+    Raises:
+        OutOfMemory: memory was short. It is raised outside `except`: the error of the library keeps every variable of the calls that it
+            went through.
+    """
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        failed = one_line(error)
+    free()
+    raise OutOfMemory(remedy(failed))
+
+
 def free() -> None:
     """Give back what nothing refers to: to torch, and of the device's memory to the driver."""
     gc.collect()

@@ -16,11 +16,10 @@ from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.sound import with_sound
 from i2v_lab.clip.video import Frames
-from i2v_lab.errors import BadFrames, Message, OutOfMemory, UnsupportedParams
-from i2v_lab.models.base import StageCost, VideoModel, check_common
+from i2v_lab.errors import BadFrames, Message, UnsupportedParams
+from i2v_lab.models.base import StageCost, VideoModel, check_common, made_within_memory
 from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_checkpoint, quiet_libraries
-from i2v_lab.models.frame_rule import FrameRule
-from i2v_lab.models.memory.ladder import is_out_of_memory, one_line
+from i2v_lab.models.memory.ladder import fitting
 from i2v_lab.models.memory.tiers import TIERS
 from i2v_lab.models.sampling import numpy_quiet
 from i2v_lab.models.stock import lora
@@ -31,7 +30,7 @@ from i2v_lab.models.stock.schedulers import make_scheduler
 from i2v_lab.models.stock.watch import Watch, networks
 
 
-class PipelineModel:
+class PipelineModel(VideoModel):
     """A family of the table, loaded. Each family has a subclass, made by `model_class`; it satisfies `VideoModel`.
 
     Attributes:
@@ -40,22 +39,6 @@ class PipelineModel:
 
     family: ClassVar[Family]
     layout: ClassVar[Layout]
-    name: ClassVar[str]
-    about: ClassVar[str]
-    licence: ClassVar[str]
-    condition: ClassVar[str]
-    size_gb: ClassVar[float]
-    native_size: ClassVar[tuple[int, int]]
-    native_fps: ClassVar[int]
-    size_multiple: ClassVar[int]
-    sizes: ClassVar[Mapping[str, tuple[int, int]]]
-    only_sizes: ClassVar[tuple[tuple[int, int], ...]]
-    frame_rule: ClassVar[FrameRule]
-    reads: ClassVar[frozenset[str]]
-    schedulers: ClassVar[tuple[str, ...]]
-    cuda_dtype: ClassVar[str]
-    threads: ClassVar[bool]
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     def __init__(self, pipe: Any, *, fingerprint: str, device: torch.device, dtype: torch.dtype) -> None:
         self.pipe, self.fingerprint, self.torch_device = pipe, fingerprint, device
@@ -89,19 +72,16 @@ class PipelineModel:
         number = choose_dtype(dtype, where, cls.cuda_dtype)
         checkpoint = open_checkpoint(folder_or_hub_id, cls.layout)
         progress.stage("load", len(checkpoint.variants))
-        failed = None
-        try:
+
+        def load() -> PipelineModel:
             place = torch.device("cpu") if TIERS[tier].number >= 3 else where
             pipe = load_pipeline(checkpoint, cls.family, number, place, progress)
             model = cls(pipe, fingerprint=checkpoint.fingerprint(), device=where, dtype=number)
             model.use_tier(tier)
             return model
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            failed = one_line(error)
-        raise OutOfMemory(f"{folder_or_hub_id} does not fit into the memory of {where} as {str(number).removeprefix('torch.')}: {failed}; "
-                          "close other programs, or use a device with more memory")  # fmt: skip
+
+        where_to = f"{folder_or_hub_id} does not fit into the memory of {where} as {str(number).removeprefix('torch.')}"
+        return fitting(load, lambda said: f"{where_to}: {said}; close other programs, or use a device with more memory")
 
     @classmethod
     def check(cls, params: ClipParams) -> None:
@@ -181,24 +161,10 @@ class PipelineModel:
         pipelines draw from it, and is put back.
         """
         self.check(params)
-        if params.dtype not in ("auto", self.dtype):
-            raise UnsupportedParams(f"dtype: this model was loaded as {self.dtype}, got {params.dtype}; nearest: {self.dtype}")
-        # The error of a failed try keeps its frames, and they all that it computed: a new one is raised outside `except`.
-        try:
-            self.use_loras(params)
-            return self._generate(image, params, progress)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            failed = one_line(error)
-        if self.torch_device.type == "cuda":
-            torch.cuda.empty_cache()
-        raise OutOfMemory(
-            f"{params.num_frames} frames of {params.height}x{params.width} in {self.dtype} do not fit into the memory of "
-            f"{self.device} ({failed}); make fewer frames or a smaller resolution"
-        )
+        return made_within_memory(self, params, lambda: self._generate(image, params, progress))
 
     def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        self.use_loras(params)
         self.pipe.scheduler = make_scheduler(self.family.scheduler_classes[params.scheduler], self.own_scheduler, params.flow_shift)
         picture = Image.fromarray(image.crop(params.height, params.width))
         self._set_parts(params)
