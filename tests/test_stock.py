@@ -19,7 +19,7 @@ import torch
 from checkpoints import Ears
 from PIL import Image
 from safetensors.torch import save_file
-from tiny_families import PIPELINES, by_hand, loaded, make_checkpoint, params_for, small
+from tiny_families import PIPELINES, SMALLER, WHOLE, by_hand, loaded, make_checkpoint, params_for, small, small_sizes
 from tiny_hunyuan import TARGET
 
 from i2v_lab import models
@@ -39,27 +39,12 @@ TWINS = ("wan2.1-i2v-720p", "ltx-video-13b", "svd", "hunyuanvideo-1.5-i2v-720p")
 ONE_OF_EACH = [pytest.param(name, marks=pytest.mark.slow) if name in TWINS else name for name in NAMES]
 LONG = (*TWINS, "svd-xt", "framepack", "hunyuanvideo-1.5-i2v-480p")  # seven clips of these take over 5 s
 QUICK_ONES = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in NAMES]
-WHOLE = dict(FAMILIES)
-
-
-SMALLER: dict[str, dict[str, Any]] = {
-    "cogvideox-5b-i2v": {"native_size": (64, 96), "sizes": {"480p": (64, 96)}, "only_sizes": ((64, 96),)},
-    **{
-        f"hunyuanvideo-1.5-i2v-{size}": {
-            "native_size": (64, 96), "sizes": {size: (64, 96)}, "only_sizes": crop_sizes(TARGET),
-            "signs": {"transformer.target_size": TARGET},
-        }
-        for size in ("480p", "720p")
-    },
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_sizes() -> Iterator[None]:
-    """Families of few sizes, in those that their tiny networks are made for; CogVideoX's own takes 8 s a clip."""
-    FAMILIES.update({name: dataclasses.replace(WHOLE[name], **fields) for name, fields in SMALLER.items()})
-    yield
-    FAMILIES.update(WHOLE)
+    with small_sizes():
+        yield
 
 
 @pytest.fixture(scope="module")

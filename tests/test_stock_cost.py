@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
 import shutil
@@ -13,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 from forecasts import empty_cost_cache
-from tiny_families import PIPELINES, make_checkpoint, small
-from tiny_hunyuan import TARGET
+from tiny_families import PIPELINES, WHOLE, make_checkpoint, small, small_sizes
 from torch._subclasses import fake_tensor
 
 from i2v_lab import models
@@ -30,7 +28,7 @@ from i2v_lab.models.memory.tracker import Tracker
 from i2v_lab.models.sampling import numpy_quiet
 from i2v_lab.models.stock import cost as stock_cost
 from i2v_lab.models.stock import cost_fake, cost_spec
-from i2v_lab.models.stock.families import FAMILIES, Family, crop_sizes
+from i2v_lab.models.stock.families import FAMILIES
 from i2v_lab.models.stock.model import PipelineModel, model_class
 from i2v_lab.models.stock.watch import networks
 
@@ -42,25 +40,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield place
 
 
-SMALLER = {
-    "cogvideox-5b-i2v": {"native_size": (64, 96), "sizes": {"480p": (64, 96)}, "only_sizes": ((64, 96),)},
-    **{
-        f"hunyuanvideo-1.5-i2v-{size}": {
-            "native_size": (64, 96), "sizes": {size: (64, 96)}, "only_sizes": crop_sizes(TARGET),
-            "signs": {"transformer.target_size": TARGET},
-        }
-        for size in ("480p", "720p")
-    },
-}  # fmt: skip
-
-
 @pytest.fixture(scope="module", autouse=True)
-def whole() -> Iterator[dict[str, Family]]:
-    """Families of few sizes are those that their tiny networks run in seconds; what they were before."""
-    before = {name: FAMILIES[name] for name in SMALLER}
-    FAMILIES.update({name: dataclasses.replace(before[name], **fields) for name, fields in SMALLER.items()})
-    yield before
-    FAMILIES.update(before)
+def _small_sizes() -> Iterator[None]:
+    with small_sizes():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -223,9 +206,9 @@ def test_published_configs_have_their_source_and_all_networks(name: str) -> None
     ],
 )
 def test_the_published_sizes(
-    name: str, size: str, frames: int, expected: tuple[float, ...], monkeypatch: pytest.MonkeyPatch, whole: dict[str, Family]
+    name: str, size: str, frames: int, expected: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    family = whole.get(name, FAMILIES[name])
+    family = WHOLE[name]
     monkeypatch.setitem(FAMILIES, name, family)
     params = models.resolve(
         ClipParams(model=name, image="sample:coffee", resolution=size, num_frames=frames, num_inference_steps=1)
