@@ -67,22 +67,18 @@ def cost(
 def _call(family: Family, spec: Spec, params: ClipParams, tier: int) -> dict[str, Any]:
     """The pipeline's arguments. What changes no cost is the same for all clips, so that its result is found again."""
     standard = family.presets["standard"]
-    found: dict[str, Any] = {}
-    for field, argument in family.takes.items():
+    same: dict[str, Any] = {"num_inference_steps": min(params.num_inference_steps, STEPS)}
+    for field in family.takes:
         value = getattr(params, field)
         if field in ("prompt", "negative_prompt"):
-            value = PROMPT
-        elif "guidance" in field or "cfg" in field:
-            value = None if value is None else 2.0 if value > 1 else 1.0
-        elif field == "num_inference_steps":
-            value = min(value, STEPS)
-        elif field not in ("height", "width", "num_frames") and value and standard.get(field):
-            value = standard[field]
-        if value is not None:
-            found[argument] = value
-    found["num_frames"] = family.asked_frames(params.num_frames)
-    chunk = dict([family.decode_chunk]) if tier == TILED and family.decode_chunk else {}
-    return {**found, **family.passes, **chunk, **spec["arguments"]}
+            same[field] = PROMPT
+        elif value is not None and ("guidance" in field or "cfg" in field):
+            same[field] = 2.0 if value > 1 else 1.0
+        elif field not in ("height", "width", "num_frames", "num_inference_steps") and value and standard.get(field):
+            same[field] = standard[field]
+    plain = params.replace(**same)
+    dotted = {argument: getattr(plain, field) for field, argument in family.takes.items() if "." in argument}
+    return {**family.arguments(plain, tier), **dotted, **spec["arguments"]}
 
 
 @functools.cache
