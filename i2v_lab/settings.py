@@ -105,6 +105,7 @@ class Settings(BaseModel):
         device: auto, cpu, cuda or cuda:N.
         log: see Log.
         server: see Server.
+        language: of screens and reports: auto (the browser's, and the system's where there is no browser), en or zh.
         shared: whether other users of this machine may read clips, records and logs, as far as the umask lets them;
             otherwise they are this user's alone. `load_settings` sets it for the process.
     """
@@ -116,6 +117,7 @@ class Settings(BaseModel):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
     log: Log = Log()
     server: Server = Server()
+    language: Literal["auto", "en", "zh"] = "auto"
     shared: bool = False
 
 
