@@ -21,7 +21,7 @@ from i2v_lab.clip.publish import disk_full, is_full, partial_file, publish, writ
 from i2v_lab.clip.record import COLUMNS, RunRecord, Status, from_row, json_text, new_id, stamp, table, to_row
 from i2v_lab.errors import PROCESS_ENDED, StoreError
 from i2v_lab.rights import make_file, make_folder
-from i2v_lab.store import sweeps
+from i2v_lab.store import sweeps, trash
 from i2v_lab.store.database import Database, is_closed
 from i2v_lab.store.processes import is_there
 from i2v_lab.store.rebuild import SUFFIXES, carried
@@ -221,6 +221,58 @@ class Store:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
         return kept
+
+    # Deleting
+
+    def delete(self, *ids: str) -> None:
+        """Delete runs: their clips move to clips/.trash, and nothing shows or counts them any more. `undelete` undoes it.
+
+        Raises:
+            StoreError: there is no such run, it is still running, or its clip cannot be moved; those before it are deleted.
+        """
+        deleted = stamp(datetime.now(UTC))
+        for id in ids:
+            self._delete(id, deleted)
+
+    def _delete(self, id: str, deleted: str) -> None:
+        # The row goes first: where the process dies before the clip has moved, `rebuild` finds the clip.
+        clip, place = self.database.write(lambda connection: trash.put(connection, id, deleted))
+        try:
+            if clip and (self.directory / clip).is_file():
+                make_folder(self.directory / trash.FOLDER)
+                (self.directory / clip).rename(self.directory / place)
+        except OSError as error:
+            self.database.write(lambda connection: trash.take(connection, id, clip))
+            raise StoreError(f"{self.directory / clip} cannot be moved to {trash.FOLDER} ({error.strerror or error}): close the "
+                             "programs that play it, and check the rights of the folder") from None  # fmt: skip
+
+    def undelete(self, *ids: str) -> list[str]:
+        """Undo the deletion of runs; without ids, of those that were deleted last, together. Returns their ids.
+
+        Raises:
+            StoreError: there is no such deleted run, or its clip cannot be moved.
+        """
+        chosen = list(ids) or self.database.read(trash.last)
+        for id in chosen:
+            self._undelete(id)
+        return chosen
+
+    def _undelete(self, id: str) -> None:
+        clip, place = self.database.read(lambda connection: trash.look(connection, id))
+        file = self.directory / place
+        if place and file.is_file():
+            try:
+                moved = publish(file, self.clips, Path(clip).stem, file.suffix[1:])  # under a number where the name is taken
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                raise StoreError(f"{file} cannot be moved to {self.clips} ({error.strerror or error})") from None
+            clip = moved.relative_to(self.directory).as_posix()
+        self.database.write(lambda connection: trash.take(connection, id, clip))
+
+    def empty_trash(self) -> int:
+        """Remove the deleted runs and their clips for good. Returns how many runs there were."""
+        shutil.rmtree(self.directory / trash.FOLDER, ignore_errors=True)
+        return self.database.write(lambda connection: connection.execute("DELETE FROM trash").rowcount)
 
     # Sweeps
 
