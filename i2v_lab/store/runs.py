@@ -232,19 +232,7 @@ class Store:
         """
         deleted = stamp(datetime.now(UTC))
         for id in ids:
-            self._delete(id, deleted)
-
-    def _delete(self, id: str, deleted: str) -> None:
-        # The row goes first: where the process dies before the clip has moved, `rebuild` finds the clip.
-        clip, place = self.database.write(lambda connection: trash.put(connection, id, deleted))
-        try:
-            if clip and (self.directory / clip).is_file():
-                make_folder(self.directory / trash.FOLDER)
-                (self.directory / clip).rename(self.directory / place)
-        except OSError as error:
-            self.database.write(lambda connection: trash.take(connection, id, clip))
-            raise StoreError(f"{self.directory / clip} cannot be moved to {trash.FOLDER} ({error.strerror or error}): close the "
-                             "programs that play it, and check the rights of the folder") from None  # fmt: skip
+            trash.delete(self.database, id, deleted)
 
     def undelete(self, *ids: str) -> list[str]:
         """Undo the deletion of runs; without ids, of those that were deleted last, together. Returns their ids.
@@ -254,20 +242,8 @@ class Store:
         """
         chosen = list(ids) or self.database.read(trash.last)
         for id in chosen:
-            self._undelete(id)
+            trash.undelete(self.database, id)
         return chosen
-
-    def _undelete(self, id: str) -> None:
-        clip, place = self.database.read(lambda connection: trash.look(connection, id))
-        file = self.directory / place
-        if place and file.is_file():
-            try:
-                moved = publish(file, self.clips, Path(clip).stem, file.suffix[1:])  # under a number where the name is taken
-                file.unlink(missing_ok=True)
-            except OSError as error:
-                raise StoreError(f"{file} cannot be moved to {self.clips} ({error.strerror or error})") from None
-            clip = moved.relative_to(self.directory).as_posix()
-        self.database.write(lambda connection: trash.take(connection, id, clip))
 
     def empty_trash(self) -> int:
         """Remove the deleted runs and their clips for good. Returns how many runs there were."""
