@@ -25,12 +25,12 @@ from i2v_lab.cli.serve import serve
 from i2v_lab.cli.show import delete, show
 from i2v_lab.cli.start import Commands, options
 from i2v_lab.cli.sweep import sweep, sweep_screen
-from i2v_lab.cli.terminal import each, listening, record_fields, remark, show_record, show_runs, tell, tell_json
+from i2v_lab.cli.terminal import each, listening, record_fields, remark, show_record, show_runs, tell, tell_json, working
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, PictureError, Stop
 from i2v_lab.log import log_path, start_log
 
 if TYPE_CHECKING:
-    from i2v_lab.clip.params import ClipParams
+    from i2v_lab.clip.params import Advice, ClipParams
     from i2v_lab.clip.progress import Progress
     from i2v_lab.clip.record import RunRecord
     from i2v_lab.settings import Settings
@@ -77,24 +77,27 @@ def generate(
 ) -> None:  # fmt: skip
     """Make one clip from a picture. For example: i2v-lab generate photo.jpg "zoom in"."""
     start_log(settings.log.directory)
-    params = clip_params(with_words(fields, picture, words), preset, settings)
-    _advise(params)
+    with working("reading the picture"):
+        params = clip_params(with_words(fields, picture, words), preset, settings)
+        advice = _advice(params)
+    for line in advice:
+        remark(f"advice: {line}", "yellow")
     with listening() as progress:
         record, found = _make(params, settings, progress, force=force, tier=tier)
     raise typer.Exit(_answer(record, settings, as_json, made_before=found))
 
 
-def _advise(params: ClipParams) -> None:
-    """Each warning on a line of standard error."""
+def _advice(params: ClipParams) -> list[Advice]:
+    """What will probably disappoint, before anything is begun."""
     from i2v_lab import models
     from i2v_lab.clip.picture import open_picture
 
     picture = None
-    with suppress(PictureError):  # the run reports and records it
+    with suppress(PictureError):  # the run says so
         picture = open_picture(params.image)
     with suppress(I2VLabError):  # likewise
-        for advice in models.advice(models.resolve(params), picture):
-            remark(f"advice: {advice}", "yellow")
+        return models.advice(models.resolve(params, (lambda: picture) if picture else None), picture)
+    return []
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from i2v_lab.cli.options import AsJson, Preset, Words, clip_params, warn_of_device, with_settings, with_words
-from i2v_lab.cli.terminal import remark, show_table, tell, tell_json, tell_lines
+from i2v_lab.cli.terminal import remark, show_table, tell, tell_json, tell_lines, working
 from i2v_lab.errors import ParamsError
 
 if TYPE_CHECKING:
@@ -113,8 +113,9 @@ def _show_models(budgets: list[Budget], settings: Settings, store: Store | None,
             plan_models.title(name)
         model = name
         try:
-            whole = unlimited.plan(params, tier=tier, advise=False)
-            plans = [forecaster.plan(params, tier=tier, advise=False) for forecaster in forecasters]
+            with working(f"predicting {name} {preset}: the first time takes up to half a minute"):
+                whole = unlimited.plan(params, tier=tier, advise=False)
+                plans = [forecaster.plan(params, tier=tier, advise=False) for forecaster in forecasters]
         except I2VLabError as error:  # its configs are not known, or it has no such tier
             if as_json:
                 tell_json({"model": name, "preset": preset, "error": str(error)})
@@ -154,7 +155,8 @@ def _answer(
     as_json: bool,
 ) -> None:  # fmt: skip
     """The forecasts for each clip and budget, as a table or as JSON, a line a clip."""
-    from i2v_lab.cost import Budget, Forecaster
+    with working("loading torch"):
+        from i2v_lab.cost import Budget, Forecaster
 
     # A card that is not here is a CUDA device; the clip runs on a CPU only where its family has no other.
     device = "cuda" if budgets and not settings.device.startswith("cuda") else settings.device
@@ -163,8 +165,9 @@ def _answer(
     one = len(clips) == 1
     rows: list[tuple[str, Forecast, list[Forecast]]] = []
     for label, params in clips:
-        plans = [forecaster.plan(params, tier=tier, advise=one or as_json) for forecaster in forecasters]
-        rows.append((label, unlimited.plan(params, tier=tier) if budgets else plans[0], plans))
+        with working(f"predicting {params.model} {label or params.resolution}: the first time takes some seconds"):
+            plans = [forecaster.plan(params, tier=tier, advise=one or as_json) for forecaster in forecasters]
+            rows.append((label, unlimited.plan(params, tier=tier) if budgets else plans[0], plans))
         if as_json:
             tell_json({"cells": label, **_plain(*rows[-1][1:])})
     if as_json:

@@ -12,7 +12,7 @@ import typer
 
 from i2v_lab.cli.interrupt import stops
 from i2v_lab.cli.options import AsJson, warn_of_device, with_settings
-from i2v_lab.cli.terminal import err, out, remark, show_table, tell, tell_json, width_of
+from i2v_lab.cli.terminal import err, out, remark, show_table, tell, tell_json, width_of, working
 from i2v_lab.errors import SweepError, printable
 from i2v_lab.log import start_log
 
@@ -91,7 +91,8 @@ def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_jso
     from i2v_lab.sweep import plan_sweep
     from i2v_lab.sweep.loop import retry_states
 
-    planned = plan_sweep(item, store, settings)
+    with working(f"planning {item.name}"):
+        planned = plan_sweep(item, store, settings)
     states = retry_states(retry)
     if as_json:
         seconds, size = planned.expected(states)

@@ -137,6 +137,16 @@ class StageBars(Progress):
 
 
 @contextmanager
+def working(what: str) -> Iterator[None]:
+    """While the block runs a terminal shows what is being done; nothing of it is left, and a program sees nothing of it."""
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(what):
+        yield
+
+
+@contextmanager
 def listening() -> Iterator[Progress]:
     """A listener for one run: bars where standard error is a terminal, and Stop at the first Ctrl-C or SIGTERM.
 

@@ -78,7 +78,6 @@ def run_clip(
                     began=began, history=kept, turns=turns)  # fmt: skip
         record = made.record
         if made.refused and not sweep:
-            log.info("refused: %s", record.reason)
             return record
         if record.id == id:
             record = kept.adopt(record, made.clip or next(iter(retimed), None))
