@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -246,8 +247,13 @@ def models(as_json: AsJson = False) -> None:
         height, width = row["native_size"]
         tell(f"  what: {row['about']}")
         tell(f"  makes: {height}x{width} or {', '.join(row['sizes'])}; {row['frames']}; {row['native_fps']} a second")
+        tell("  presets: " + "; ".join(_preset(name, fields) for name, fields in row["presets"].items()))
         tell(f"  licence: {row['licence']}: {row['condition']}")
         tell(f"  checkpoints: {', '.join(row['checkpoints']) or fetch}")
+
+
+def _preset(name: str, fields: Mapping[str, Any]) -> str:
+    return f"{name} {fields['resolution']}, {fields['num_frames']} frames, {fields['num_inference_steps']} steps"
 
 
 @app.command()

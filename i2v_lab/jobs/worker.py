@@ -10,9 +10,9 @@ import io
 import json
 import logging
 import os
-import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -171,6 +171,8 @@ class Worker:
         self.name, self.owner = own_name(), own_name(os.getppid())
         self.alone = False  # the runner's process is gone, or wants this one to end
         self.progress: JobProgress | None = None
+        self._came, self._closed = threading.Event(), False  # a byte from the runner; the end of its pipe
+        threading.Thread(target=self._listen, name="what the runner says", daemon=True).start()
         signal.signal(signal.SIGTERM, lambda *_: self._end("the server was stopped"))
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner's process
 
@@ -196,15 +198,23 @@ class Worker:
 
     def _heard(self, seconds: float = 0.0) -> bool:
         """Whether a byte came from the runner within so long."""
-        heard = False
-        with suppress(InterruptedError):
-            while not self.alone and select.select([0], [], [], seconds)[0]:
-                heard, seconds = True, 0.0
-                if not os.read(0, 4096):
-                    if self.stop_with_parent:
-                        self._end("the process that asked for it has ended")
-                    self.alone = True
+        if self.alone:
+            return False
+        heard = self._came.wait(seconds)
+        self._came.clear()
+        if self._closed:
+            if self.stop_with_parent:
+                self._end("the process that asked for it has ended")
+            self.alone = True
         return heard
+
+    def _listen(self) -> None:
+        """Read what the runner sends: in a thread, because Windows cannot wait for a pipe with a time limit."""
+        with suppress(OSError):
+            while os.read(0, 4096):
+                self._came.set()
+        self._closed = True
+        self._came.set()
 
     def make(self, job: Job) -> None:
         """Make one job. Whatever happens, it ends."""

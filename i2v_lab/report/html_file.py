@@ -6,6 +6,7 @@ from pathlib import Path
 
 from i2v_lab.clip.publish import partial_file, writing
 from i2v_lab.errors import InputError
+from i2v_lab.portable import replace
 
 # nbconvert's template without what it fetches from the network, and with the dark theme where the reader prefers it.
 _TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
@@ -59,5 +60,5 @@ def export_html(notebook: Path, html: Path) -> Path:
     page, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": notebook.stem, "path": str(notebook.parent)}})
     with partial_file(html.parent, html.stem, "html") as partial, writing(html.parent):
         partial.write_text(page, encoding="utf-8")
-        partial.replace(html)
+        replace(partial, html)
     return html

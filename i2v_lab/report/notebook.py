@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import os
+import socket
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.publish import cannot_write, partial_file, temporary_folder, writing
 from i2v_lab.errors import I2VLabError, SweepError, WriteError, meant, printable
+from i2v_lab.portable import replace
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, SweepResult, SweepStop, run_sweep
@@ -196,7 +198,7 @@ def _papermill(path: Path, output: Path, given: dict[str, str]) -> str:
                 await super().start_kernel(**options, env={**os.environ, "PYTHONSAFEPATH": "1"})
 
         # Sockets in a folder that only this user can open, in place of ports; the names of sockets are short.
-        transport = "ipc" if os.name == "posix" and len(str(private)) < SOCKET_MAX else "tcp"
+        transport = "ipc" if hasattr(socket, "AF_UNIX") and len(str(private)) < SOCKET_MAX else "tcp"
         options = {"config": Config(KernelManager={"transport": transport, "connection_file": f"{private}/kernel.json"}),
                    "kernel_manager_class": Kernel, "extra_arguments": ["--InteractiveShellApp.ignore_cwd=True", "--IPKernelApp.log_level=40"],
                    "shutdown_kernel": "immediate", "store_widget_state": False, "progress_bar": False}  # fmt: skip
@@ -231,7 +233,7 @@ def _keep(partial: Path, output: Path) -> None:
     book = nbformat.read(partial, as_version=4)  # type: ignore[no-untyped-call]
     book.metadata.papermill.output_path = str(output)
     nbformat.write(book, partial)  # type: ignore[no-untyped-call]
-    partial.replace(output)
+    replace(partial, output)
     with suppress(Exception):  # a home that cannot be written to; the report is whole without
         from nbformat.sign import NotebookNotary
 
