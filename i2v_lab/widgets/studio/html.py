@@ -52,7 +52,7 @@ def shown_path(path: Path) -> str:
 
 def html_line(*classes: str, value: str = "") -> Any:
     """An HTML widget."""
-    return classed(widgets.HTML(value), *classes)
+    return classed(described(widgets.HTML, "", value=value), *classes)  # without a tooltip its page says "null"
 
 
 def button(text: str, tooltip: str, *classes: str, act: Callable[[], object]) -> Any:
