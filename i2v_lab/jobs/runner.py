@@ -24,6 +24,7 @@ from i2v_lab.store.processes import lives, may_take, own_name
 log = logging.getLogger(__name__)
 
 BUSY_SECONDS, QUIET_SECONDS = 0.2, 1.0  # between two looks at the queue, while there are jobs and while there are none
+RECORD_SECONDS = 2.0  # between two looks whether anything was recorded
 SETTLE_SECONDS = 2.0  # between two looks whether the workers of others live
 WATCH_SECONDS = 3.0  # for so long a look at previews counts
 STARTS_MAX = 3  # workers in a row that end before they take a job
@@ -54,6 +55,7 @@ class JobRunner:
         active: the status of each job that runs or waits, in their order, at the last look.
         last: the clip of this process's jobs that ended last; None before the first.
         waiting: how many jobs wait.
+        recorded: grows when the database may have changed, by anybody; looked at once in two seconds.
         worker: the worker's process, while there is one.
     """
 
@@ -78,6 +80,7 @@ class JobRunner:
         self._failed_starts = 0
         self._restored: set[str] = set()  # jobs that were entered again after the database was lost
         self._changed = False
+        self.recorded, self._stamp, self._stamped = 0, self.store.database.stamp(), 0.0
         self._awake, self._looking = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="job runner", daemon=True)
 
@@ -202,10 +205,19 @@ class JobRunner:
             self._version, self._changed = changed[-1].version, True
         if ended:
             self._rate = self.jobs.rate()
+        self._look_at_record(bool(ended))
         if len(active) > waiting and any(list(self._listeners.values())) and time.monotonic() - self._watched > WATCH_SECONDS / 3:
             self._watched = time.monotonic()
             self.jobs.watch(time.time() + WATCH_SECONDS)
         return bool(active)
+
+    def _look_at_record(self, now: bool) -> None:
+        """Whether somebody, in any process, recorded something."""
+        if now or time.monotonic() - self._stamped >= RECORD_SECONDS:
+            self._stamped = time.monotonic()
+            if (stamp := self.store.database.stamp()) != self._stamp or now:
+                self._stamp, self._changed = stamp, True
+                self.recorded += 1
 
     # The worker
 

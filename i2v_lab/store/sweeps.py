@@ -95,9 +95,10 @@ def _column(name: str, group: str, kind: Any, field: str) -> str:
 
 _SELECT = ", ".join(_column(column.name, column.group, column.kind, column.field) for column in COLUMNS)
 
-# A cell that has no run yet shows the run that makes its clip now, or the one of another sweep that made it.
+# A cell that has no run (or whose run was deleted) shows the run that makes its clip now, or the one of another sweep that made it.
 _RUN = (
-    "coalesce(c.run, (SELECT id FROM runs WHERE key = c.key AND c.key <> '' AND fps = CAST(json_extract(c.params, '$.fps') AS TEXT) "
+    "coalesce((SELECT id FROM runs WHERE id = c.run), "
+    "(SELECT id FROM runs WHERE key = c.key AND c.key <> '' AND fps = CAST(json_extract(c.params, '$.fps') AS TEXT) "
     "AND status IN ('done', 'running') ORDER BY created DESC, id DESC LIMIT 1))"
 )
 QUERY = (
