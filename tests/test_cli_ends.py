@@ -73,7 +73,7 @@ def test_logs_that_cannot_be_written_do_not_stop_the_clip(i2v_lab, photograph, t
     assert Path(done.stdout.strip()).is_file()
     assert "no log is written" in done.stderr
     failed = i2v_lab("generate", "--image", "none.jpg", *FAKE)
-    assert [line.partition(":")[0] for line in failed.stderr.splitlines()] == ["no log is written", "failed"]
+    assert [line.partition(":")[0] for line in failed.stderr.splitlines()] == ["no log is written", "error"]
 
 
 LONG = ("--prompt", "zoom in", "--resolution", "256p", "--num-inference-steps", "1000", "--scheduler", "heun", "--json")

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -57,14 +58,26 @@ def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
         name: a key of SCHEDULERS.
         config: the model's own scheduler config, as diffusers keeps it.
     """
-    import diffusers
-
     class_name, options = SCHEDULERS[name]
-    scheduler = getattr(diffusers, class_name)
+    scheduler = getattr(_diffusers(), class_name)
     # As its from_config does, without importing every other scheduler.
     known = {key: value for key, value in config.items() if key in inspect.signature(scheduler.__init__).parameters}
     with numpy_quiet():
         return scheduler(**{**known, **options})
+
+
+def _diffusers() -> Any:
+    """The package, imported without torch's compiler: that takes a second, and diffusers only marks classes for it."""
+    if not {"diffusers", "torch._dynamo"} & sys.modules.keys():
+        sys.modules["torch._dynamo"] = cast(Any, None)  # as in a torch that has none, which diffusers allows for
+        try:
+            with contextlib.suppress(ImportError):
+                import diffusers
+        finally:
+            del sys.modules["torch._dynamo"]
+    import diffusers
+
+    return diffusers
 
 
 def set_steps(scheduler: Any, steps: int, device: torch.device | str = "cpu") -> None:
