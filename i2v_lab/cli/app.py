@@ -146,7 +146,9 @@ def runs(
     if rebuild:
         remark(f"{store.rebuild()} runs were recorded from their clips")
     if as_csv:
-        store.runs(status=chosen).to_csv(sys.stdout, index=False)
+        from i2v_lab.textfile import safe_csv
+
+        safe_csv(store.runs(status=chosen)).to_csv(sys.stdout, index=False)
     elif as_json:
         for record in store.records(status=chosen):
             tell_json(record_fields(record, store.directory) | ({"gone": True} if store.is_gone(record) else {}))

@@ -24,7 +24,7 @@ from i2v_lab.errors import ClipError, I2VLabError, WriteError, printable
 from i2v_lab.portable import APART
 
 # A clip is not trusted: playlists, which can name other files and addresses, are not opened.
-READ = ["-protocol_whitelist", "file,pipe", "-format_whitelist", "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif", "-xerror"]
+READ = ["-protocol_whitelist", "file,pipe", "-format_whitelist", "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi", "-xerror"]
 
 
 class FFmpeg:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.record import RunRecord, new_id
+from i2v_lab.errors import InputError, printable
 from i2v_lab.metrics.fill import fill_in
 from i2v_lab.models.base import VideoModel
 from i2v_lab.run.make import carried_record, clip_stem, make, portable
@@ -129,9 +131,17 @@ def _without_sound(notes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(left if note.startswith("with sound") else note for note in notes)
 
 
-def runs(store: Store | None = None, **only: Any) -> pd.DataFrame:
+def runs(store: Store | str | os.PathLike[str] | None = None, **only: Any) -> pd.DataFrame:
     """The table of runs as a DataFrame, one row a run; `only` as in Store.runs (sweep, status).
 
-    Without a store: that of the output folder in the settings.
+    Args:
+        store: a Store, or its output folder: `runs("../results")`. Without it: the output folder in the settings.
+
+    Raises:
+        InputError: there is no such folder.
     """
+    if isinstance(store, (str, os.PathLike)):
+        if not Path(store).is_dir():
+            raise InputError(f"runs: {printable(store)}: expected an output folder, such as ../results; there is no such folder")
+        store = Store(Path(store))
     return (store or Store(load_settings().output.directory)).runs(**only)
