@@ -78,7 +78,7 @@ def test_the_queue_works_without_posix(tmp_path):
         "import time; from pathlib import Path; from i2v_lab.jobs import JobRunner; from i2v_lab.store import Store; "
         "from i2v_lab.settings import Output, Settings; from i2v_lab.clip.params import ClipParams; "
         "settings = Settings(output=Output(directory=Path('results'))); runner = JobRunner(Store(Path('results')), settings); runner.start(); "
-        f"jobs = [runner.submit(ClipParams(**{dict(TINY)!r}, seed=seed)) for seed in range(2)]\n"
+        f"jobs = [runner.jobs.add_clip(ClipParams(**{dict(TINY)!r}, seed=seed)) for seed in range(2)]; runner.wake()\n"
         "while any(not runner.status(job.id).job.ended for job in jobs): time.sleep(0.05)\n"
         "print([runner.status(job.id).job.state for job in jobs]); runner.close()"
     )
