@@ -26,7 +26,18 @@ from i2v_lab.cli.serve import serve
 from i2v_lab.cli.show import delete, show
 from i2v_lab.cli.start import Commands, options
 from i2v_lab.cli.sweep import sweep, sweep_screen
-from i2v_lab.cli.terminal import each, listening, record_fields, remark, show_record, show_runs, tell, tell_json, working
+from i2v_lab.cli.terminal import (
+    each,
+    listening,
+    record_fields,
+    remark,
+    show_pairs,
+    show_record,
+    show_runs,
+    tell,
+    tell_json,
+    working,
+)
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, PictureError, Stop
 from i2v_lab.log import log_path, start_log
 
@@ -247,11 +258,13 @@ def models(as_json: AsJson = False) -> None:
             )
             fetch = f"none here; {how}, about {row['size_gb']:g} GB"
         height, width = row["native_size"]
-        tell(f"  what: {row['about']}")
-        tell(f"  makes: {height}x{width} or {', '.join(row['sizes'])}; {row['frames']}; {row['native_fps']} a second")
-        tell("  presets: " + "; ".join(_preset(name, fields) for name, fields in row["presets"].items()))
-        tell(f"  licence: {row['licence']}: {row['condition']}")
-        tell(f"  checkpoints: {', '.join(row['checkpoints']) or fetch}")
+        show_pairs([
+            ("  what", row["about"]),
+            ("  makes", f"{height}x{width} or {', '.join(row['sizes'])}; {row['frames']}; {row['native_fps']} a second"),
+            ("  presets", "; ".join(_preset(name, fields) for name, fields in row["presets"].items())),
+            ("  licence", f"{row['licence']}: {row['condition']}"),
+            ("  checkpoints", ", ".join(row["checkpoints"]) or fetch),
+        ])  # fmt: skip
 
 
 def _preset(name: str, fields: Mapping[str, Any]) -> str:
