@@ -9,10 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from i2v_lab.clip.params import ClipParams
+from typing import Any, NamedTuple, Protocol
 
 NEUTRAL: Mapping[str, str] = {"guidance_interval": "0-1", "cache": "deep:1"}
 LEVERS = tuple(NEUTRAL)
@@ -20,6 +17,7 @@ LEVERS = tuple(NEUTRAL)
 # The share of the steps in which attention is broadcast: the middle of the run, where it changes least from step to step
 # (Zhao et al. 2024, Real-time video generation with pyramid attention broadcast).
 PAB_SHARE = (0.2, 0.9)
+MOST_REUSED = "taylor:20"  # the cache that saves most
 TAYLOR_FIRST = 2  # the steps up to this one, from 0, are all computed: a slope needs some to begin with
 
 
@@ -53,6 +51,17 @@ CACHES: Mapping[str, CacheKind] = {
         "the network runs every Nth step, and its output is extended by a Taylor series between", "steps", 2, 20, 3, whole=True
     ),
 }
+
+
+class Levers(Protocol):
+    """What of ClipParams is read here."""
+
+    @property
+    def guidance_scale(self) -> float: ...
+    @property
+    def guidance_interval(self) -> str | None: ...
+    @property
+    def cache(self) -> str | None: ...
 
 
 class Cache(NamedTuple):
@@ -93,12 +102,17 @@ def parse_cache(value: Any) -> str | None:
     return f"{name}:{found:g}"
 
 
-def cache_of(params: ClipParams) -> Cache | None:
+def cache_of(params: Levers) -> Cache | None:
     """The cache that a clip asks for; None where it asks for none, or for one that changes nothing."""
     if params.cache is None or params.cache == NEUTRAL["cache"]:
         return None
     name, _, number = params.cache.partition(":")
     return Cache(name, float(number))
+
+
+def by_data(params: Levers) -> bool:
+    """Whether what a clip's cache saves depends on the clip, so that it cannot be predicted."""
+    return (cache := cache_of(params)) is not None and CACHES[cache.kind].by_data
 
 
 class Step(NamedTuple):
@@ -113,7 +127,7 @@ class Step(NamedTuple):
     reused: bool
 
 
-def steps_of(params: ClipParams, count: int, guided: bool | None = None) -> list[Step]:
+def steps_of(params: Levers, count: int, guided: bool | None = None) -> list[Step]:
     """What each step of a run does. The run follows it, and so does the prediction of its cost.
 
     Where guidance begins or ends the batch changes, and nothing is reused.

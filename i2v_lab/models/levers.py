@@ -45,9 +45,10 @@ def caching(networks: Sequence[torch.nn.Module], cache: Cache | None, clock: Clo
         clock: `next_step` is called after each step of the scheduler; passes are counted here.
     """
     with ExitStack() as stack:
-        for network in networks if cache else ():
-            stack.enter_context(_CACHES[cache.kind](network, cache, clock))
-            stack.enter_context(_counted(network, clock))
+        if cache is not None:
+            for network in networks:
+                stack.enter_context(_CACHES[cache.kind](network, cache, clock))
+                stack.enter_context(_counted(network, clock))
         yield
 
 

@@ -47,8 +47,15 @@ SCHEDULERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "lcm": ("LCMScheduler", {}),
 }
 
+_TWICE = ("heun", "kdpm2", "kdpm2-a")  # schedulers that call the network twice a step, except the last
+
 LOST_MAX = 0.09
 """The share of the noise schedule that a scheduler may lose by rounding; `set_steps` refuses what loses more."""
+
+
+def calls_of(params: ClipParams) -> int:
+    """How often a scheduler has the network called in a run."""
+    return 2 * params.num_inference_steps - 1 if params.scheduler in _TWICE else params.num_inference_steps
 
 
 def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:

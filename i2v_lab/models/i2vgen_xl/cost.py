@@ -34,6 +34,7 @@ from i2v_lab.models.levers import Clock, caching
 from i2v_lab.models.memory import tiers, tracker
 from i2v_lab.models.memory.cost_cache import kept
 from i2v_lab.models.memory.tracker import Tracker
+from i2v_lab.models.sampling import calls_of
 
 Configs = Mapping[str, Mapping[str, Any]]
 CONFIGS: Configs = json.loads(Path(__file__).with_name("configs.json").read_text("utf-8"))
@@ -42,7 +43,6 @@ CONFIGS: Configs = json.loads(Path(__file__).with_name("configs.json").read_text
 # float32 latents that are alive while the UNet runs, beside those it is given: the first noise, and what a scheduler
 # remembers of the steps before.
 _REMEMBERED = {"dpm++-2m": 3, "dpm++-2s": 3, "unipc": 4, "heun": 3, "kdpm2": 2, "kdpm2-a": 2, "lms": 5}
-_TWICE = ("heun", "kdpm2", "kdpm2-a")  # schedulers that call the network twice a step, except the last
 
 
 def cost(
@@ -227,11 +227,11 @@ class _Runner:
         return model.decode_frame(torch.zeros(frames, model.unet.config.in_channels, height // CELL, width // CELL))
 
 
-def _denoising(params: ClipParams, runner: _Runner, tier: int, calls: int) -> tuple[int, int]:
+def _denoising(params: ClipParams, runner: _Runner, tier: int) -> tuple[int, int]:
     """(bytes at the highest point, FLOPs) of all steps of the UNet, with the levers of a clip."""
     peak = flops = 0
     cache, shape = cache_of(params), (params.num_frames, params.height, params.width)
-    for step, count in Counter(steps_of(params, calls)).items():
+    for step, count in Counter(steps_of(params, calls_of(params))).items():
         batch = 2 if step.guided else 1
         once = runner.part("predict", tier, batch, *shape)
         if cache is None or not step.reused:
@@ -248,8 +248,7 @@ def _stages(params: ClipParams, runner: _Runner, tier: int, device: str) -> tupl
     height, width = size
     text, seen = runner.part("text", tier, batch), runner.part("look", tier)
     first = runner.part("latents", tier, height, width)
-    calls = 2 * params.num_inference_steps - 1 if params.scheduler in _TWICE else params.num_inference_steps
-    networks_peak, networks_flops = _denoising(params, runner, tier, calls)
+    networks_peak, networks_flops = _denoising(params, runner, tier)
     vae = runner.part("decode", tier, 1, height, width)
 
     noise = 4 * frames * first.out // DTYPES[runner.dtype].itemsize  # float32, (F, 4, h, w)
