@@ -129,9 +129,17 @@ def _without_sound(notes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(left if note.startswith("with sound") else note for note in notes)
 
 
-def runs(store: Store | None = None, **only: Any) -> pd.DataFrame:
+def runs(store: Store | Path | str | None = None, **only: Any) -> pd.DataFrame:
     """The table of runs as a DataFrame, one row a run; `only` as in Store.runs (sweep, status).
 
-    Without a store: that of the output folder in the settings.
+    Args:
+        store: or an output folder, such as "../results" in a notebook; None: that of the settings.
+
+    Raises:
+        InputError: there is no such folder.
     """
+    if isinstance(store, str | Path):
+        if not Path(store).is_dir():
+            raise InputError(f"expected an output folder, got {str(store)!r}: there is no such folder")
+        store = Store(Path(store))
     return (store or Store(load_settings().output.directory)).runs(**only)
