@@ -113,21 +113,18 @@ def test_a_table_that_is_none_is_one_line_before_anything_runs(text, expected, i
     assert not (tmp_path / "results" / "clips").exists() or not list((tmp_path / "results" / "clips").iterdir())
 
 
-@pytest.mark.parametrize("width", [80, 160])
-def test_the_table_of_runs_can_be_read(width, batch, i2v_lab):
+def test_the_table_of_runs_can_be_read(batch, i2v_lab):
     folder, done = batch
     said = [json.loads(line) for line in done.stdout.splitlines()]
-    shown = i2v_lab("runs", cwd=folder, env={"COLUMNS": str(width)})
+    shown = i2v_lab("runs", cwd=folder)
     assert shown.returncode == 0
-    assert max(map(len, shown.stdout.splitlines())) <= width
-    words = " ".join(shown.stdout.split())
-    for record in said:
+    for record, line in zip(said, shown.stdout.splitlines()[1:], strict=True):
         if record["clip"]:
-            (line,) = [line for line in shown.stdout.splitlines() if Path(record["clip"]).name in line]
+            assert f"clips/{Path(record['clip']).name}" in line
             assert line.split()[2:4] == ["64x64", str(record["params"]["num_frames"])]
         else:
-            assert record["reason"].split(";")[-1].strip() in words
-    assert ("zoom in" in words) == (width == 160)
+            assert f"failed {record['id']}" in line
+            assert line.endswith(record["reason"])
     newest = i2v_lab("runs", "--limit", "1", cwd=folder).stdout.splitlines()
     assert len(newest) == 2
     assert Path(said[-1]["clip"]).name in newest[1]

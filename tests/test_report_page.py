@@ -152,7 +152,7 @@ def test_prompts_and_reasons_are_text_wherever_they_stand(tmp_path):
     assert data["cells"][1]["reason"] == reason
     notebook = Elements(grid._repr_html_())
     assert_quiet(dict(notebook.tags)["iframe"]["srcdoc"])
-    assert {tag for tag, _ in notebook.tags} <= {"div", "table", "tr", "td", "th", "b", "br", "img", "span", "iframe"}
+    assert {tag for tag, _ in notebook.tags} <= {"div", "table", "tr", "td", "th", "b", "br", "img", "iframe", "style", "p", "span"}
 
 
 def test_cells_without_a_clip_say_why(tmp_path):

@@ -140,7 +140,10 @@ def run_batch(
             store.save(record)
             log.info("run %s: failed: %s", record.id, record.reason)
             return record
-        return run_clip(params, None, store, progress=watch, settings=settings, force=force, tier=tier, id=id)
+        record = run_clip(params, None, store, progress=watch, settings=settings, force=force, tier=tier, id=id)
+        if record.status == "failed":
+            store.save(record)  # a row that was refused has a run too
+        return record
 
     reason = "over"
     try:
