@@ -67,7 +67,8 @@ class Layout extends Clock {
     const narrow = this.root.classList.contains("narrow");
     if (whole >= (narrow ? 110 : 150)) return Math.floor(Math.min(whole, most));
     const wide = room(this.wraps ? Math.max(1, Math.min(4, Math.floor(this.scroll.clientWidth / 170))) : choices[0]);
-    return Math.floor(Math.max(narrow ? 72 : 96, Math.min(wide, Math.max(own, 320), 420)));
+    const half = (0.6 * this.scroll.clientHeight) / shape; // so that a clip can be enlarged in a low window too
+    return Math.floor(Math.max(narrow ? 72 : 96, Math.min(wide, half, Math.max(own, 320), 420)));
   }
 
   // What is below the picture of a clip, in pixels.
