@@ -164,10 +164,11 @@ def _serve(settings: Settings, token: str, path: Path, *, quiet: bool, open_page
     hang_up_terminates()
     state = ApiState(settings)
     try:
-        state.runner.prepare()  # the worker loads what it needs while the server does
+        if not quiet:  # somebody is about to open the page
+            state.runner.prepare()  # the worker loads what it needs while the server does
         server = app.make(settings, token, log_to(path, "py.warnings"), make_app(state, with_token=bool(token)))
         state.runner.start()
-        app.run(server, partial(_begin, settings, token, path, quiet, open_page), state.runner.prepare)
+        app.run(server, partial(_begin, settings, token, path, quiet, open_page), state.runner.prepare, ready=not quiet)
     finally:
         for name in ("SIGTERM", "SIGHUP"):  # it is ending
             if hasattr(signal, name):

@@ -213,9 +213,8 @@ class Worker:
     def _prepare(self) -> None:
         """Import what a clip of the settings' model needs, while nobody waits."""
         with suppress(I2VLabError):
-            import diffusers.schedulers  # noqa: F401
-
-            models.find(self.settings.model)
+            if models.find(self.settings.model)[0].schedulers:
+                import diffusers.schedulers  # noqa: F401
 
     def _heard(self, seconds: float = 0.0) -> bool:
         """Whether a byte came from the runner within so long."""

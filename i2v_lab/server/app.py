@@ -190,17 +190,19 @@ def make(settings: Settings, token: str, handler: logging.Handler, api: Any) -> 
     return app
 
 
-def run(server: Any, listening: Callable[[], None], opened: Callable[[], None]) -> None:
+def run(server: Any, listening: Callable[[], None], opened: Callable[[], None], *, ready: bool) -> None:
     """Serve until asked to end; then end the calls that are still open, whose threads would hold up the process.
 
     Args:
         listening: called once, when requests are answered.
         opened: called in a thread when a page is opened: somebody may soon want a clip.
+        ready: start the kernel of the first page before it is asked for.
     """
     kernels = server.kernel_manager
     kernels.opened = opened
-    for call in (listening, kernels.make_ready):  # after the callback that binds the port
-        server.io_loop.add_callback(call)
+    server.io_loop.add_callback(listening)  # after the callback that binds the port
+    if ready:
+        server.io_loop.add_callback(kernels.make_ready)
     server.start()
     loop = server.io_loop.asyncio_loop
     for call in (calls := asyncio.all_tasks(loop)):
