@@ -38,7 +38,7 @@ assert runner.worker is None
         ("en-GB,en;q=0.9,zh;q=0.8", "auto", "en"),
         ("fr,zh-TW;q=0.7,en;q=0.3", "auto", "zh"),
         ("fr,de;q=0.5", "auto", "en"),
-        ("en;q=what, zh ; q=1", "auto", "en"),
+        ("en;q=what, zh;q=0.1", "auto", "zh"),
         ("zh", "en", "en"),
         ("en", "zh", "zh"),
     ],
