@@ -79,36 +79,49 @@ def test_two_tabs_each_get_their_clip_one_after_the_other(
     assert said.left() == []
 
 
-def test_without_the_token_the_page_asks_for_it(served: Server, open_page: OpenPage) -> None:
-    page, _ = open_page()
+class Whole:
+    """A page that needs no other host, and nobody's eyes or mouse."""
+
+    def __init__(self, page: Page, server: Server) -> None:
+        self.page, self.asked, self.failed = page, list[str](), list[str]()
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("requestfailed", lambda request: self.failed.append(request.url))
+        page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
+        self.own = (server.url, "data:", "blob:")
+
+    def check(self, language: str) -> None:
+        page = self.page
+        assert [url for url in self.asked if not url.startswith(self.own)] == []
+        assert self.failed == []
+        assert page.locator("html").get_attribute("lang") == language
+        assert page.locator("main h1").count() == 1
+        assert violations(page, include_moderate=True) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_without_the_token_the_page_asks_for_it_and_then_is_whole(served: Server, open_page: OpenPage) -> None:
+    page, said = open_page(locale="en-GB")
+    whole = Whole(page, served)
     answer = page.goto(served.url, timeout=WAIT)
     assert answer is not None
     assert answer.status == 403
+    assert violations(page, include_moderate=True) == []
     page.get_by_label("Token").fill(TOKEN)
     page.get_by_role("button", name="Open").click()
     page.wait_for_url("**/voila/render/notebooks/studio.ipynb", timeout=WAIT)
     StudioPage(page).ready()
+    whole.check("en")
+    assert said.left() == []
 
 
-def test_the_page_needs_no_other_host_and_no_mouse(served: Server, open_page: OpenPage) -> None:
-    """In both languages, light and dark."""
-    for locale, scheme, told in (("en-GB", "light", "Generate"), ("zh-CN", "dark", "生成")):
-        page, said = open_page(locale=locale, color_scheme=scheme)
-        asked: list[str] = []
-        failed: list[str] = []
-        page.on("request", lambda request, asked=asked: asked.append(request.url))
-        page.on("requestfailed", lambda request, failed=failed: failed.append(request.url))
-        page.on("response", lambda answer, failed=failed: failed.append(answer.url) if answer.status >= 400 else None)
-        page.route(lambda url: not url.startswith(served.url), lambda route: route.abort())
-        open_studio(page, served)
-        expect(page.locator(".i2vs-left .i2vs-primary")).to_have_text(told)
-        assert [url for url in asked if not url.startswith((served.url, "data:", "blob:"))] == []
-        assert failed == []
-        assert page.locator("html").get_attribute("lang") == locale[:2]
-        assert page.locator("main h1").count() == 1
-        assert violations(page, include_moderate=True) == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert said.left() == []
+@pytest.mark.slow
+def test_the_page_is_whole_in_chinese_in_the_dark_on_a_phone(served: Server, open_page: OpenPage) -> None:
+    page, said = open_page(390, 844, locale="zh-CN", color_scheme="dark")
+    whole = Whole(page, served)
+    open_studio(page, served)
+    expect(page.locator(".i2vs-left .i2vs-primary")).to_have_text("生成")
+    whole.check("zh")
+    assert said.left() == []
 
 
 @pytest.mark.slow
