@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 from sweeps import EVIL, make_sweep
+
+from i2v_lab import compare, runs
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
@@ -88,3 +91,17 @@ def test_the_quickstart_says_what_to_do_where_the_package_is_missing(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("i2v_lab is not installed here: set SOURCE in the cell above")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_table_of_runs_works_with_the_pandas_of_colab(tmp_path, monkeypatch):
+    def before_2_3(storage=None):  # it takes no na_value
+        raise AssertionError("only asked for with na_value")
+
+    make_sweep(tmp_path, [{"seed": seed, "prompt": EVIL} for seed in (0, 1)])
+    known = runs(tmp_path / "results")
+    monkeypatch.setattr(pd, "StringDtype", before_2_3)
+    table = runs(tmp_path / "results")
+    assert table["prompt"].dtype == object
+    for column in ("prompt", "clip", "fps", "height", "seed", "status"):
+        assert list(table[column]) == list(known[column])
+    assert repr(compare(table)) == "ClipPlayer(1 x 2, 2 clips)"
