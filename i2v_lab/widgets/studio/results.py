@@ -82,9 +82,14 @@ class ResultPane:
         self.message, self.facts = html_line("i2vs-message"), html_line("i2vs-about")
         self.code = CodePanel(words=strings.some("code", "code_help", "code_copy", "code_copied"))
         self.strip = Strip(
-            words=strings.some("choose", "empty", "running", "failed", "out_of_memory", "stopped", "gone", "planned")
+            words=strings.some("choose", "delete", "empty", "running", "failed", "out_of_memory", "stopped", "gone", "planned")
         )
         self.strip.on_open(self._open)
+        self.strip.on_delete(self._delete)
+        self._on_screen = ""  # the run that is shown
+        self._deleted: list[str] = []
+        self.undo = button(strings("undo"), strings("undo_help"), act=self._undo)
+        self.undo.layout.display = "none"
         self.strip.observe(self._chose, "chosen")
         self.play = button("", strings("compare_help"), "i2vs-play", act=self._play)
         self._chose(None)
@@ -92,7 +97,9 @@ class ResultPane:
         self.player = StepPlayer(store, strings, shown)
         text = f"<b>{escape(strings('latest'))}</b> <small>{escape(strings('strip_help'))}</small>"
         head = html_line("i2vs-strip-head", value=text)
-        self.widget = box([self.player.widget, shown, box([head, self.play], "i2vs-row", row=True), self.strip], "i2vs-clips")
+        self.widget = box(
+            [self.player.widget, shown, box([head, self.undo, self.play], "i2vs-row", row=True), self.strip], "i2vs-clips"
+        )
         self.refresh()
 
     def refresh(self) -> None:
@@ -125,6 +132,7 @@ class ResultPane:
     def show(self, record: RunRecord, *, made_before: bool = False) -> None:
         """The run's clip, or why there is none."""
         self.message.value, self.code.text, copy = "", "", False
+        self._on_screen = record.id
         if record.status != "done":
             self.message.value = clips.error_line(f"{self.strings(record.status)}: {self.strings.say(record.reason)}", self.strings)
             self.screen.show(b"", "", (9, 16), "")
@@ -145,6 +153,25 @@ class ResultPane:
             if record := self.store.get(id):
                 self._restore(record)
                 self.show(record)
+
+    def _delete(self, id: str) -> None:
+        with clips.faults_in(self.message, self.strings):
+            self.store.delete(id)
+            self._show_deleted([*self._deleted, id])
+            if id == self._on_screen:
+                self.message.value = self.facts.value = self.code.text = self._on_screen = ""
+                self.screen.show(b"", "", (9, 16), "")
+
+    def _undo(self) -> None:
+        with clips.faults_in(self.message, self.strings):
+            *others, last = self._deleted
+            self.store.undelete(last)
+            self._show_deleted(others)
+
+    def _show_deleted(self, ids: list[str]) -> None:
+        self._deleted = ids
+        self.undo.layout.display = None if ids else "none"
+        self.refresh()
 
     def _fill(self, _: None, is_last: Callable[[], bool]) -> None:
         with clips.faults_in(self.message, self.strings):
