@@ -33,30 +33,37 @@ class QueuePane:
         self._listed: list[str] = []
         self.widget = box([self.title, self.progress, self.queue, self.clear], "i2vs-now")
 
-    def show(self, running: JobStatus | None, waiting: list[JobStatus]) -> None:
-        """Called by one thread at a time."""
+    def show(self, running: JobStatus | None, others: list[JobStatus]) -> None:
+        """Called by one thread at a time.
+
+        Args:
+            others: those that run in other processes, and those that wait.
+        """
         ready = f"{escape(self.strings('ready'))} <small>{escape(self.strings('ready_hint'))}</small>"
         self.title.value = (
             f"<b>{escape(self.strings('making'))}</b> {escape(title(running.job, self.strings))}" if running else ready
         )
         self.progress.value = job_progress(running, self.strings) if running else ""
-        self.clear.layout.display = None if waiting else "none"
-        if (ids := [status.job.id for status in waiting]) != self._listed:
+        self.clear.layout.display = None if others else "none"
+        if (ids := [f"{status.job.id} {status.job.state}" for status in others]) != self._listed:
             self._listed, before = ids, self.queue.children
-            self.queue.children = [self._row(number, status.job) for number, status in enumerate(waiting, 1)]
+            self.queue.children = [self._row(status) for status in others]
             for row in before:
                 close_all(row)
 
+    def _row(self, status: JobStatus) -> Any:
+        job, place = status.job, status.place
+        where = self.strings("waits").format(number=place) if place else self.strings("also")
+        text = f"<small>{escape(where)}</small> {escape(title(job, self.strings))}"
+        remove = button("✕", self.strings("take_out"), "i2vs-small", act=lambda: self._stop_one(job))
+        return box([html_line("i2vs-waiting", value=text), remove], "i2vs-row", row=True)
+
+    def _stop_one(self, job: Job) -> None:
+        self._runner.stop(job.id, STOPPED_BY_HAND if job.state == "running" else "removed from the queue")
+
     def _stop_all(self) -> None:
         for status in reversed(self._runner.active):  # those that wait first: none of them begins
-            self._runner.stop(status.job.id, STOPPED_BY_HAND if status.job.state == "running" else "removed from the queue")
-
-    def _row(self, number: int, job: Job) -> Any:
-        text = f"<small>{escape(self.strings('waits').format(number=number))}</small> {escape(title(job, self.strings))}"
-        remove = button(
-            "✕", self.strings("take_out"), "i2vs-small", act=lambda: self._runner.stop(job.id, "removed from the queue")
-        )
-        return box([html_line("i2vs-waiting", value=text), remove], "i2vs-row", row=True)
+            self._stop_one(status.job)
 
 
 def title(job: Job, strings: Strings) -> str:
