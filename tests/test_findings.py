@@ -171,21 +171,26 @@ def test_every_metric_has_a_size_from_which_it_is_seen():
 
 
 def test_each_finding_is_a_sentence_made_from_the_numbers():
-    head, *sentences = report.findings(table_of(noisy), AXES).sentences
+    found = report.findings(table_of(noisy), AXES)
+    head = found.details[-1].en
     assert head.startswith("45 clips, 5 seeds, 3 pictures.") and "with other seeds, for these 3 pictures together" in head
-    agreement, motion, flicker, unseen = sentences
+    agreement, motion, flicker = (one.en for one in found.found)
+    unseen = found.details[0].en
+    assert found.sentences[:3] == (agreement, motion, flicker)  # what is more than luck comes first
     assert "rises with guidance_scale: 0.097 at 1, 0.491 at 5, 0.893 at 9" in agreement and "(p < 0.001)" in agreement
     assert "changes by +0.796 (+0.786 to +0.807)" in agreement and "each setting can be told from each" in agreement
     assert motion.startswith("Motion falls") and "Large enough to see (from 0.1 % of the width/s on)" in motion
     assert "A clip that does not move has the best value" in flicker
     assert unseen.startswith("No change seen along guidance_scale in sharpness (") and "in 8 of 10 such sweeps" in unseen
+    assert [one.en for one in found.unseen] == ["No change seen along guidance_scale in sharpness."]
     assert "p = 0" not in report.findings(table_of(noisy), AXES)._repr_html_().replace("p = 0.", "")
 
 
 def test_the_metric_that_was_asked_about_comes_first_and_others_are_exploratory():
     table = table_of(noisy, images=("a.png",))
-    head, first, *others = report.findings(table, AXES[:2], metric="motion").sentences
-    assert "asks about motion" in head and first.startswith("Motion") and "exploratory" not in first
+    found = report.findings(table, AXES[:2], metric="motion")
+    first, *others = (one.en for one in found.found)
+    assert "asks about motion" in found.details[-1].en and first.startswith("Motion") and "exploratory" not in first
     assert sum("(exploratory)" in sentence for sentence in others) == 2
     assert "subject consistency, CLIP (proxy), which was not measured" in str(
         report.findings(table, AXES[:2], metric="subject_consistency")
@@ -193,10 +198,13 @@ def test_the_metric_that_was_asked_about_comes_first_and_others_are_exploratory(
 
 
 def test_few_seeds_say_what_they_cannot_show():
-    head, *sentences = report.findings(table_of(noisy, seeds=1, images=("a.png",)), ["guidance_scale"]).sentences
-    assert "One seed: differences may be chance" in head and all("so it may be chance" in sentence for sentence in sentences)
-    text = str(report.findings(table_of(noisy, seeds=3, images=("a.png",), scales=(1.0, 9.0)), AXES[:2]))
-    assert "2 values of guidance_scale and 3 seeds can show nothing; 6 seeds can." in text
+    found = report.findings(table_of(noisy, seeds=1, images=("a.png",)), ["guidance_scale"])
+    (head,) = found.found
+    assert "One seed: differences may be chance" in head.en and all("so it may be chance" in one.en for one in found.details)
+    found = report.findings(table_of(noisy, seeds=3, images=("a.png",), scales=(1.0, 9.0)), AXES[:2])
+    assert [one.en for one in found.notes] == [
+        "2 values of guidance_scale and 3 seeds can show nothing; 6 seeds can."
+    ]  # not folded
     (only_seeds,) = report.findings(table_of(noisy, scales=(9.0,), images=("a.png",)), ["seed"]).sentences
     assert "Only the seed was swept" in only_seeds
 
@@ -215,9 +223,9 @@ def test_a_sure_difference_that_nobody_can_see_is_no_finding():
     def tiny(scale: float, seed: int, image: str) -> dict[str, float]:
         return {"smoothness": 0.9 + 1.6e-6 * scale + 1e-7 * noisy(scale, seed, image)["motion"]}
 
-    _, nothing, small, *_ = report.findings(table_of(tiny), AXES).sentences
-    assert nothing == "Nothing large enough to see was found that would surely hold with other seeds."
-    assert small.startswith("Sure, but too small to see: motion smoothness (proxy) along guidance_scale (at most 1.")
+    found = report.findings(table_of(tiny), AXES)
+    assert [one.en for one in found.found] == ["Nothing large enough to see was found that would surely hold with other seeds."]
+    assert found.details[0].en.startswith("Sure, but too small to see: motion smoothness (proxy) along guidance_scale (at most 1.")
 
 
 def test_a_finding_carries_its_doubt_where_the_spread_grows():
@@ -286,9 +294,10 @@ def test_a_drift_of_the_machine_is_named_and_does_not_move_the_effect_of_steps()
 
     for shuffle in range(5):
         table = timed(Sweep(**{**dict(STEPS), "shuffle": shuffle}), busy)
-        head, time, *others = report.cost_findings(table, STEPS.axis_names).sentences
-        assert head.startswith("Costs of ") and time.startswith("Time per clip rises with num_inference_steps")
-        assert "The machine's speed drifted: at the end a clip took" in others[-1]
+        costs = report.cost_findings(table, STEPS.axis_names)
+        assert costs.details[-1].en.startswith("Costs of ")
+        assert costs.found[0].en.startswith("Time per clip rises with num_inference_steps")
+        assert "The machine's speed drifted: at the end a clip took" in costs.notes[-1].en
         found = statistics.design(table.assign(t=statistics.clip_seconds(table)), STEPS.axis_names, ["t"])
         (effect,) = statistics.effects(found)
         assert effect.low <= 2 * 1.25 <= effect.high  # from 10 to 30 steps, at the mean speed
@@ -328,9 +337,10 @@ def test_every_value_is_spread_over_the_sweep_and_loads_are_visited_in_mirrored_
 
 def test_pictures_with_one_seed_are_blocks_and_the_scope_says_so():
     table = table_of(noisy, seeds=1, images=tuple(f"{letter}.png" for letter in "abcdef"))
-    head, first, *_ = report.findings(table, AXES).sentences
+    found = report.findings(table, AXES)
+    head = found.details[-1].en
     assert "would hold with other pictures like these, for this seed" in head and "within pictures." in head
-    assert "rises with guidance_scale" in first
+    assert "rises with guidance_scale" in found.found[0].en
 
 
 # Models
@@ -351,15 +361,17 @@ def test_a_report_says_what_differs_besides_the_model_and_tests_only_what_can_be
         resolution=["704x1280", "512p"], num_frames=[73, 75], fps=[24.0, 25.0], num_inference_steps=[50, 50], condition_fps=[16, 25],
         negative_prompt=["ugly", "blurred"], prompt=["a", ""], flow_shift=[5.0, math.nan], actual_tier=[0.0, 3.0], seconds=[3.0, None],
     )  # fmt: skip
-    head, besides, *rest = report.findings(table, ["model", "seed"]).sentences
-    assert head.startswith("10 clips, 5 seeds")
-    assert besides == (
+    found = report.findings(table, ["model", "seed"])
+    rest = [one.en for one in found.details]
+    assert rest[-1].startswith("10 clips, 5 seeds")
+    assert found.notes[-1].en == (
         "Besides the model (wan2.2-ti2v-5b / ltx-video): size 704x1280 / 512x512, frames 73 / 75, fps 24 / 25, tier 0 / 3, "
         "prompt own / –, negative prompt own / own. –: the model does not read it."
     )
     assert any("Not comparable over model, so not tested: sharpness" in line for line in rest)
     same = models_table(resolution=["64x64", "64x64"])
-    head, besides, *rest = report.findings(same, ["model", "seed"]).sentences
-    assert besides == "Besides the model (wan2.2-ti2v-5b / ltx-video): nothing differs."
+    found = report.findings(same, ["model", "seed"])
+    rest = [one.en for one in found.details]
+    assert found.notes[-1].en == "Besides the model (wan2.2-ti2v-5b / ltx-video): nothing differs."
     assert not any("Not comparable" in line for line in rest)
     assert not any("Besides" in line for line in report.findings(same, ["guidance_scale", "seed"]).sentences)

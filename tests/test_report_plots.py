@@ -11,7 +11,7 @@ from PIL import Image
 from sweeps import LONG, table_of
 
 from i2v_lab.errors import InputError
-from i2v_lab.report.cost_plots import cost_plots
+from i2v_lab.report.plot_cost import cost_plots
 from i2v_lab.statistics import cheapest
 
 

@@ -19,7 +19,7 @@ from i2v_lab.errors import I2VLabError
 from i2v_lab.settings import ENV_PREFIX, Settings
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job, Jobs, JobState, StopAfter, forecast, result_of
-from i2v_lab.store.processes import lives, may_take
+from i2v_lab.store.processes import lives, may_take, own_name
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class JobRunner:
         """
         self.store, self.settings, self.stop_with_process = store, settings, stop_with_process
         self.jobs = Jobs(store.database, settings)
+        self._process = own_name()
         self.worker: subprocess.Popen[bytes] | None = None
         self.active: list[JobStatus] = []
         self.last: Job | None = None
@@ -86,6 +87,12 @@ class JobRunner:
     def start(self) -> None:
         """Begin to look at the queue, in a thread."""
         self._thread.start()
+
+    def prepare(self) -> None:
+        """Start the worker before there is a job: meanwhile it loads what the first clip needs. Not where another's makes the jobs."""
+        with self._looking:
+            if self.worker is None and not self.closed and may_take(self.jobs.owner, self._process):
+                self._start_worker()
 
     def close(self) -> None:
         """End the worker: its clip may be finished within `stop_seconds`, then it is recorded as stopped. Waits for that."""
@@ -226,7 +233,7 @@ class JobRunner:
     def _next(self) -> Job | None:
         """The first waiting job that the worker of this runner may take."""
         active = self.jobs.active()
-        return next((job for job in active if job.state == "waiting" and may_take(job.owner, self.jobs.owner)), None)
+        return next((job for job in active if job.state == "waiting" and may_take(job.owner, self._process)), None)
 
     def _start_worker(self) -> None:
         # In a session of its own: Ctrl-C in the terminal is for this process alone.

@@ -23,6 +23,7 @@ from typing import Any, cast
 
 from PIL import Image
 
+from i2v_lab import models
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.progress import Preview
 from i2v_lab.errors import I2VLabError, Stop
@@ -38,7 +39,7 @@ from i2v_lab.sweep.file import parse_sweep
 
 log = logging.getLogger(__name__)
 NOTE_SECONDS = 0.2  # between two notes of where a job is
-LOOK_SECONDS = 0.5  # between two looks for a job, where no byte came
+LOOK_SECONDS = 0.2  # between two looks for a job, where no byte came
 PREVIEW_SECONDS = 0.7  # between two previews
 PREVIEW_SHARE = 20  # and at least this many times what the last one took: previews must not slow the clip down
 WAIT = "wait"  # the stage of a clip while another process has the device
@@ -197,10 +198,13 @@ class Worker:
 
     def work(self) -> None:
         """Take jobs until it is time to end."""
-        idle_since = time.monotonic()
+        idle_since, prepared = time.monotonic(), False
         while not self.alone:
             job = self.jobs.claim(self.name, self.owner)
-            if job:
+            if not job and not prepared:
+                prepared = True
+                self._prepare()
+            elif job:
                 self.make(job)
                 idle_since = time.monotonic()
                 self._heard()
@@ -209,6 +213,13 @@ class Worker:
                 return
             else:
                 self._heard(min(left, LOOK_SECONDS))
+
+    def _prepare(self) -> None:
+        """Import what a clip of the settings' model needs, while nobody waits."""
+        with suppress(I2VLabError):
+            import diffusers.schedulers  # noqa: F401
+
+            models.find(self.settings.model)
 
     def _heard(self, seconds: float = 0.0) -> bool:
         """Whether a byte came from the runner within so long."""

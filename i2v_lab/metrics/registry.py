@@ -18,7 +18,7 @@ class Metric:
 
     Attributes:
         name: its column in the table of runs is metric_<name>.
-        title: in a plot.
+        title: in a plot. chinese: the same, in a report's Chinese sentences.
         formula: what is computed, in words and symbols.
         unit: "" where it has none.
         low, high: its range.
@@ -32,6 +32,7 @@ class Metric:
 
     name: str
     title: str
+    chinese: str
     formula: str
     source: str
     unit: str = ""

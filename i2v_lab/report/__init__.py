@@ -6,12 +6,15 @@ Each name is imported when it is first used: the player, which pages share, need
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "cost_plots": ["cost_plots"],
     "cost_sentences": ["cost_findings"],
+    "extras": ["plan_piece", "table_piece", "video"],
     "html_file": ["export_html"],
-    "metric_plots": ["metric_plots"],
     "mosaic": ["grid_video"],
-    "pareto": ["pareto_clips", "pareto_plot"],
+    "parts": ["cost_piece", "findings_piece", "metrics_piece", "pareto_piece"],
     "player.page": ["ClipGrid", "clip_grid"],
-    "sentences": ["Findings", "findings"],
+    "plot_cost": ["cost_plots"],
+    "plot_metrics": ["metric_plots"],
+    "plot_pareto": ["pareto_clips", "pareto_plot"],
+    "summary": ["Findings", "findings"],
+    "top": ["heading"],
 })  # fmt: skip

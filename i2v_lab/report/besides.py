@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Any
 from i2v_lab import models
 from i2v_lab.clip.params import OPTIONAL, ClipParams, resolution_size
 from i2v_lab.report.player.grid import plain_values, text_of, value_order, value_texts
+from i2v_lab.report.words import Words
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_WORDS = {
-    "resolution": "size", "num_frames": "frames", "fps": "fps", "num_inference_steps": "steps", "guidance_scale": "guidance",
-    "scheduler": "scheduler", "actual_dtype": "number format", "actual_tier": "tier",
-}  # fmt: skip
+# In this order, before all others.
+_FIRST = ("resolution", "num_frames", "fps", "num_inference_steps", "guidance_scale", "scheduler", "actual_dtype", "actual_tier")
 _LONG = ("prompt", "negative_prompt", "lora")  # too long for a line
 _ASIDE = ("model", "image", "dtype", "seconds")  # what came of dtype and seconds is in other columns
 _NOT_READ = "–"
 
 
-def besides_model(table: pd.DataFrame, axes: Sequence[str]) -> str:
+def besides_model(table: pd.DataFrame, axes: Sequence[str], say: Words) -> str:
     """What differs between the models besides the model, in one line; "" where no models are compared.
 
     Each field has one text a model, in the order of the models. An option that one model alone reads is left out.
@@ -29,27 +28,29 @@ def besides_model(table: pd.DataFrame, axes: Sequence[str]) -> str:
     if len(names := _models(table, axes)) < 2:
         return ""
     parts = []
-    for field, texts in differences(table, axes).items():
-        shown = [text if field not in _LONG or text == _NOT_READ else "own" for text in texts]
-        parts.append(f"{_WORDS.get(field, field.replace('_', ' '))} {' / '.join(shown)}")
+    for field, texts in differences(table, axes, say("or")).items():
+        shown = [text if field not in _LONG or text == _NOT_READ else say("own") for text in texts]
+        name = say.known(f"besides.{field}", field.replace("_", " "))
+        parts.append(say("besides_part", field=name, texts=" / ".join(shown)))
     listed = " / ".join(value_texts("model", names))
-    line = f"Besides the model ({listed}): {', '.join(parts) or 'nothing differs'}."
-    return line + (f" {_NOT_READ}: the model does not read it." if _NOT_READ in line else "")
+    line = say("besides", models=listed, parts=say("comma").join(parts) or say("besides_none"))
+    return line + (say("besides_not_read") if _NOT_READ in line else "")
 
 
-def differences(table: pd.DataFrame, axes: Sequence[str]) -> dict[str, list[str]]:
+def differences(table: pd.DataFrame, axes: Sequence[str], either: str = " or ") -> dict[str, list[str]]:
     """{field: its text in each model}, of the fields that differ between the models.
 
-    What is an axis itself is left out: it is varied alike for all models.
+    What is an axis itself is left out: it is varied alike for all models. Several values of one model are joined by `either`.
     """
     names = _models(table, axes)
     done = table[table["status"] == "done"] if "status" in table else table
     rows = {name: found if len(found := done[done["model"] == name]) else table[table["model"] == name] for name in names}
     reads = {name: _reads(name, found) for name, found in rows.items()}
-    fields = dict.fromkeys([*_WORDS, *ClipParams.model_fields])
+    fields = dict.fromkeys([*_FIRST, *ClipParams.model_fields])
     known = [field for field in fields if field in table and field not in (*axes, *_ASIDE)]
     texts = {
-        field: [_text(field, rows[name], reads=field not in OPTIONAL or field in reads[name]) for name in names] for field in known
+        field: [_text(field, rows[name], either, reads=field not in OPTIONAL or field in reads[name]) for name in names]
+        for field in known
     }
     return {field: own for field, own in texts.items() if len(set(own)) > 1 and (field == "prompt" or _readers(own) > 1)}
 
@@ -70,11 +71,11 @@ def _reads(model: str, rows: pd.DataFrame) -> frozenset[str]:
     return models.family(name).reads if models.is_family(name) else frozenset(OPTIONAL)
 
 
-def _text(field: str, rows: pd.DataFrame, *, reads: bool) -> str:
+def _text(field: str, rows: pd.DataFrame, either: str, *, reads: bool) -> str:
     """The values of a field in the cells of one model."""
     values = value_order(field, plain_values(rows, field)) if reads else []
     texts = [_value(field, value) for value in values if value not in (None, "")]
-    return " or ".join(dict.fromkeys(texts)) or _NOT_READ
+    return either.join(dict.fromkeys(texts)) or _NOT_READ
 
 
 def _value(field: str, value: Any) -> str:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from i2v_lab import statistics
 from i2v_lab.report.numbers import p_text
 from i2v_lab.report.player.grid import plain_values, value_order
-from i2v_lab.report.sentences import Findings, SweepSentences
+from i2v_lab.report.sentences import Parts, SweepSentences
 from i2v_lab.report.style import shown_axes
+from i2v_lab.report.summary import Findings, in_both
+from i2v_lab.report.words import Words, phrase
 from i2v_lab.statistics import Design, Effect, timing
 
 if TYPE_CHECKING:
@@ -32,26 +34,27 @@ def cost_findings(table: pd.DataFrame, axes: Sequence[str]) -> Findings:
     measured = table.assign(**{_TIME: statistics.clip_seconds(table), kind: memory})
     counted = timing.warm(measured, axes)
     if not shown or not (counted["status"] == "done").any():
-        return Findings(("Nothing else than the seed was swept: there are no costs to compare.",))
+        return Findings((phrase("no_costs"),))
     orders = {axis: value_order(axis, plain_values(table, axis)) for axis in shown if axis == "resolution"}
     columns = [name for name in (_TIME, kind) if counted[name].notna().any()]
     plain = counted.drop(columns="frames_sha256", errors="ignore")  # equal clips take different times
     found = statistics.design(plain, [*shown, *(["image"] if "image" in axes else [])], columns, orders)
     apart = {axis for axis in shown if axis in _LOADS and timing.visited_apart(counted[counted["status"] == "done"], axis)}
-    return Findings(tuple(_CostSentences(plain, found, apart).sentences()) + _drift(counted, axes))
+    writer, drift = _CostSentences(plain, found, apart), timing.drift(counted, axes)
+
+    def parts(say: Words) -> Parts:
+        written = writer.parts(say)
+        if drift:
+            (written.notes if drift.seen else written.details).append(_drift_sentence(drift, say))
+        return written
+
+    return in_both(parts(Words("en")), parts(Words("zh")))
 
 
-def _drift(table: pd.DataFrame, axes: Sequence[str]) -> tuple[str, ...]:
-    found = timing.drift(table, axes)
-    if found is None:
-        return ()
-    if not found.seen:
-        return ("No drift of the machine's speed was seen over the sweep.",)
-    more = "longer" if found.change > 0 else "less"
-    return (
-        f"The machine's speed drifted: at the end a clip took {abs(found.change):.0%} {more} than at the beginning, other things equal "
-        f"(p {p_text(found.p)}). Seeds that ran at another speed make the intervals above wider.",
-    )
+def _drift_sentence(drift: timing.Drift, say: Words) -> str:
+    if not drift.seen:
+        return say("no_drift")
+    return say("drift_more" if drift.change > 0 else "drift_less", share=f"{abs(drift.change):.0%}", p=p_text(drift.p))
 
 
 class _CostSentences(SweepSentences):
@@ -61,23 +64,18 @@ class _CostSentences(SweepSentences):
         super().__init__(table, found, "")
         self.skip[_TIME] = {name for name in apart if any(name in (axis.name, *axis.along) for axis in found.axes)}
 
+    def _nothing(self, small: bool) -> str:
+        return self.say("nothing_cost")
+
     def _head(self, *, tested: bool) -> str:
         done = int((self.table["status"] == "done").sum())
-        return f"Costs of {done} clips, without loading the model and without the first clip of a shape." + (
-            " They hold for this machine; tests and intervals as for the findings."
-            if tested
-            else " One seed: differences may be chance."
-        )
+        return self.say("cost_head" if tested else "cost_head_one", clips=self.say.count(done, "clips"))
 
     def _not_compared(self) -> list[str]:
-        return [
-            f"The {', '.join(sorted(names))} was run in one visit each, so its time cannot be told from a drift of the machine: not tested."
-            for names in self.skip.values()
-            if names
-        ]
+        return [self.say("one_visit", axes=self.say.listed(sorted(names))) for names in self.skip.values() if names]
 
     def _seen(self, effect: Effect) -> str:
         return ""
 
     def _unit(self, metric: str) -> str:
-        return " s" if metric == _TIME else " GiB"
+        return " " + self.say("s") if metric == _TIME else " GiB"

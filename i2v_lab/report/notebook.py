@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 REPORT, HTML = "report.ipynb", "report.html"
 PARAMETERS = ("sweep", "output_dir", "retry", "device")  # of the notebook, all of them texts
+FOLDER_VARIABLE = "I2V_REPORT_FOLDER"
+"""The environment of a kernel that executes a report: the folder in which the report will be."""
 SOCKET_MAX = 80  # characters of a socket's folder; the whole path of a socket holds 107
 
 
@@ -193,7 +195,9 @@ def _papermill(path: Path, output: Path, given: dict[str, str]) -> str:
             """A kernel in which no file of the current folder takes the place of a package."""
 
             async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
-                await super().start_kernel(**options, env={**os.environ, "PYTHONSAFEPATH": "1"})
+                await super().start_kernel(
+                    **options, env={**os.environ, "PYTHONSAFEPATH": "1", FOLDER_VARIABLE: str(output.parent)}
+                )
 
         # Sockets in a folder that only this user can open, in place of ports; the names of sockets are short.
         transport = "ipc" if os.name == "posix" and len(str(private)) < SOCKET_MAX else "tcp"

@@ -1,24 +1,23 @@
-"""The findings of a sweep in sentences: what changes along which axis, by how much, and what was not seen."""
+"""What a sweep shows, in sentences of one language: what changes along which axis, by how much, and what was not seen."""
 
 from __future__ import annotations
 
-import html
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from i2v_lab import statistics
-from i2v_lab.metrics import METRICS
-from i2v_lab.metrics.registry import MARKS, flaw
+from i2v_lab.metrics.registry import MARKS, METRICS, flaw
 from i2v_lab.metrics.visible import visible_from
-from i2v_lab.report.besides import besides_model, differences
-from i2v_lab.report.numbers import in_line, listed, number, p_text, span_text, title, to_digits
-from i2v_lab.report.player.grid import plain_values, value_order, value_texts
-from i2v_lab.report.style import shown_axes, shown_metrics
+from i2v_lab.report.besides import differences
+from i2v_lab.report.numbers import ends_text, number, p_text, to_digits
+from i2v_lab.report.player.grid import plain_values, value_texts
+from i2v_lab.report.words import Words
 from i2v_lab.statistics import Design, Effect
 from i2v_lab.statistics.power import fewest_seeds, least_found
 
@@ -27,71 +26,30 @@ if TYPE_CHECKING:
 
 _AXES_OF = {"size": ("resolution", "width", "height"), "codec": ("format",)}
 _LISTED = 12  # pairs in a sentence
+_NAMED = 4  # metrics that the line of what was not seen names
 _UNEVEN = 3.0  # times: less does no harm
-# Reports that claim something wrong where shuffles are not exact: experiments/check_statistics.py.
-_MORE_WRONG = {"numbers": "12 %", "categories": "20 %", "smooth": "8 to 40 %"}
 
 
-@dataclass(frozen=True)
-class Findings:
-    """Sentences, one for each finding. The first one says what the others rest on: clips, seeds, pictures, the test."""
+@dataclass
+class Parts:
+    """The sentences of a report in one language.
 
-    sentences: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return "\n".join(self.sentences)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        head, *rest = (html.escape(sentence) for sentence in self.sentences)
-        return f"<p>{head}</p><ul>{''.join(f'<li>{sentence}</li>' for sentence in rest)}</ul>"
-
-
-def findings(table: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] | None = None, metric: str = "") -> Findings:
-    """What a sweep shows: a sentence for each effect that would hold with other seeds, and a line for all that was not seen.
-
-    See `statistics.effects` for the test. The chance that anything in the report is wrong is at most 5 %.
-
-    Where models are compared, the second sentence says what differs besides the model.
-
-    Args: as `metric_plots`, and
-        metric: the one that was asked about; the others are exploratory then.
+    Attributes:
+        found: what is more than luck. notes: what a reader must know besides.
+        unseen: one line for all that was not seen, or nothing. details: what is folded below it.
     """
-    head, *rest = _sentences(table, axes, metrics, metric)
-    return Findings((head, *filter(None, [besides_model(table, axes)]), *rest))
 
-
-def _sentences(table: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] | None, metric: str) -> list[str]:
-    names = shown_metrics(table) if metrics is None else list(metrics)
-    if metric and metric not in names and f"metric_{metric}" in table and table[f"metric_{metric}"].notna().any():
-        names.append(metric)
-    if not names:
-        return ["No clip of this sweep has metrics; `i2v-lab measure --missing` fills them in."]
-    shown = shown_axes(table, axes)
-    if not shown:
-        return [_spread_of_seeds(table, names)]
-    orders = {axis: value_order(axis, plain_values(table, axis)) for axis in shown if axis == "resolution"}
-    found = statistics.design(table, [*shown, *(["image"] if "image" in axes else [])], names, orders)
-    return SweepSentences(table, found, metric).sentences()
-
-
-def _spread_of_seeds(table: pd.DataFrame, names: Sequence[str]) -> str:
-    parts = []
-    for name in names:
-        values = table.loc[table["status"] == "done", statistics.metric_column(table, name)].astype("float64").dropna()
-        if len(values) > 1:
-            parts.append(f"{title(name)} {number(values.mean())}, from {number(values.min())} to {number(values.max())}")
-    if not parts:
-        return "One clip: nothing can be compared."
-    return f"Only the seed was swept. Over {len(table)} seeds: {'; '.join(parts)}."
+    found: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
 
 
 class SweepSentences:
     """Writes the sentences of one sweep."""
 
     def __init__(self, table: pd.DataFrame, found: Design, asked: str) -> None:
-        self.table, self.found, self.asked = table, found, asked
+        self.table, self.found, self.asked, self.say = table, found, asked, Words("en")
         texts = {axis.name: value_texts(axis.name, list(axis.values)) for axis in found.axes}
         self.texts = {axis.name: dict(zip(axis.values, texts[axis.name], strict=True)) for axis in found.axes}
         names = {name for axis in found.axes for name in (axis.name, *axis.along)}
@@ -100,54 +58,61 @@ class SweepSentences:
         for column in found.metrics:  # each model has its own size or rate
             self.skip[column] |= {"model"} if not_over(column) & differ.keys() else set()
 
-    def sentences(self) -> list[str]:
-        """All sentences of the report, in order: what it rests on, what is missing, what was found, what was not."""
-        blocks, missing = len(self.found.blocks), self._missing()
+    @cached_property
+    def effects(self) -> list[Effect]:
+        """All that was tested, the surest first; of those that are claimed, what was asked about first."""
+        named = [column for column in self.found.metrics if self._asked(column)]
+        return sorted(statistics.effects(self.found, named, self.skip), key=lambda one: one.claimed and not self._asked(one.metric))
+
+    def parts(self, say: Words) -> Parts:
+        """All sentences in the language of `say`."""
+        self.say = say
+        missing = self._missing()
         if self.found.fixed:
-            return [self._head(tested=False), *missing, *self._fixed()]
-        if blocks < 2:
-            return [self._head(tested=False), *missing, *self._one_seed()]
-        named = [column for column in self.found.metrics if column.removeprefix("metric_") == self.asked]
-        effects = statistics.effects(self.found, named, self.skip)
-        claimed = [effect for effect in effects if effect.claimed]
+            changes, equal = self._plain(say("same_for_all_seeds"))
+            return Parts(changes, missing, equal, [self._head(tested=False)])
+        if len(self.found.blocks) < 2:
+            changes, equal = self._plain(say("maybe_chance"))
+            return Parts([self._head(tested=False)], missing, [], [*changes, *equal])
+        claimed = [effect for effect in self.effects if effect.claimed]
         large = [effect for effect in claimed if self._size(effect)[1] >= self._visible(effect)]
         small = [effect for effect in claimed if effect not in large]
-        large.sort(key=lambda effect: effect.metric not in named)
-        nothing = f"Nothing {'large enough to see ' if small else ''}was found that would surely hold with other seeds."
-        said = [self._sentence(effect) for effect in large] or [nothing]
-        return [self._head(tested=True), *missing, *said, *self._small(small), *self._not_compared(), *self._unseen(effects)]
+        powerless, equal, unseen = self._unseen()
+        found = [self._sentence(effect) for effect in large] or [self._nothing(bool(small))]
+        details = [*self._small(small), *self._not_compared(), *equal, *unseen, self._head(tested=True)]
+        return Parts(found, [*missing, *powerless], self._unseen_line(), details)
+
+    def _nothing(self, small: bool) -> str:
+        return self.say("nothing_large" if small else "nothing")
+
+    def _asked(self, column: str) -> bool:
+        return column.removeprefix("metric_") == self.asked
 
     def _head(self, *, tested: bool) -> str:
-        seeds, pictures = self.found.seeds, self.found.pictures
+        say, seeds, pictures = self.say, self.found.seeds, self.found.pictures
         done = int((self.table["status"] == "done").sum())
         several = pictures > 1 or any(axis.name == "image" for axis in self.found.axes)
-        pictures = len(set(plain_values(self.table, "image"))) if several and "image" in self.table else 1
-        many = f"{done} clip{'s' * (done != 1)}, {seeds} seed{'s' * (seeds != 1)}, {pictures} picture{'s' * (pictures != 1)}."
-        if self.found.fixed:
-            return f"{many} Every seed gave the same clip in each setting, so there is no chance in it: nothing is tested."
+        shown = len(set(plain_values(self.table, "image"))) if several and "image" in self.table else 1
+        many = say("many", clips=say.count(done, "clips"), seeds=say.count(seeds, "seeds"), pictures=say.count(shown, "pictures"))
         if not tested:
-            return f"{many} One seed: differences may be chance. Run more seeds to find out."
-        within = " and ".join(name for name, many in (("pictures", self.found.pictures), ("seeds", seeds)) if many > 1)
-        scope = f"for these {pictures} pictures together" if pictures > 1 else "for this picture"
-        scope = f"with other seeds, {scope}" if seeds > 1 else "with other pictures like these, for this seed"
+            return say("head_fixed" if self.found.fixed else "head_one_seed", many=many)
+        within = [say(f"within_{name}") for name, count in (("pictures", pictures), ("seeds", seeds)) if count > 1]
+        scope = say("scope_pictures", pictures=shown) if shown > 1 else say("scope_picture")
+        scope = say("scope_seeds", scope=scope) if seeds > 1 else say("scope_one_seed")
         known = f"metric_{self.asked}" in self.found.metrics
-        rest = "; other metrics are exploratory." if known else ", which was not measured."
-        asked = f" The sweep asks about {in_line(self.asked)}{rest}" if self.asked else ""
-        return (
-            f"{many} A finding would hold {scope}: the chance that any of them is wrong is at most 5 % for the whole report, by "
-            f"shuffling the values of each axis within {within}. The intervals of "
-            f"a metric and axis hold together at 95 %.{asked}"
-        )
+        asked = say("asked_known" if known else "asked_unknown", metric=say.in_line(self.asked)) if self.asked else ""
+        return say("head", many=many, scope=scope, within=say.listed(within), asked=asked)
 
     def _missing(self) -> list[str]:
         """Clips that did not get done, or were not measured."""
+        say = self.say
         lost = len(self.table) - int((self.table["status"] == "done").sum())
-        lines = [f"{lost} of {len(self.table)} clips were not made; they count in no mean."] if lost else []
+        lines = [say("lost", lost=lost, all=len(self.table))] if lost else []
         done = self.table[self.table["status"] == "done"]
         marks = {name: done[f"metric_{name}"].tolist() for name in MARKS if f"metric_{name}" in done}
         flaws = Counter(flaw(dict(zip(marks, row, strict=True))) for row in zip(*marks.values(), strict=True))
-        if words := [f"{count} {word}" for word, count in flaws.items() if word]:
-            lines.append(f"No clips at all, so in no ranking: {listed(words)} of {len(done)}.")
+        if words := [say(f"flaw.{word}", count=count) for word, count in flaws.items() if word]:
+            lines.append(say("flawed", flaws=say.listed(words), all=len(done)))
         kept = statistics.usable(np.fmax.reduce(self.found.y, axis=-1)[..., None])[1] if self.found.y.size else []
         gone = [
             f"{axis.name} {self.texts[axis.name][value]}"
@@ -155,41 +120,35 @@ class SweepSentences:
             for level, value in enumerate(axis.values)
             if level not in levels
         ]
-        return lines + (
-            [f"Left out, with clips of fewer than half the seeds: {listed(gone)}."] if gone and len(self.found.blocks) > 1 else []
-        )
+        return lines + ([say("left_out", levels=say.listed(gone))] if gone and len(self.found.blocks) > 1 else [])
 
-    def _fixed(self) -> list[str]:
-        lines = []
-        for axis in range(len(self.found.axes)):
-            for at, column in enumerate(self.found.metrics):
-                if not self.skip[column]:
-                    lines.append(self._plain_change(axis, at, ": the same for every seed tried"))
-        return lines
+    def _plain(self, why: str) -> tuple[list[str], list[str]]:
+        """What changes and what does not, by the means alone, what was asked about first."""
+        changes: list[str] = []
+        equal: list[str] = []
+        for column in sorted(self.found.metrics, key=lambda name: not self._asked(name)):
+            if not (self.found.fixed and self.skip[column]):
+                for axis in range(len(self.found.axes)):
+                    line, moves = self._plain_change(axis, column, why)
+                    (changes if moves else equal).append(line)
+        return changes, equal
 
-    def _one_seed(self) -> list[str]:
-        lines = []
-        for axis in range(len(self.found.axes)):
-            lines += [self._plain_change(axis, at, " with one seed, so it may be chance") for at in range(len(self.found.metrics))]
-        return lines
-
-    def _plain_change(self, axis: int, at: int, said: str) -> str:
-        """The means at both ends, without a test."""
-        own = self.found.axes[axis]
-        means = self._means((own.name,), self.found.metrics[at])
+    def _plain_change(self, axis: int, column: str, why: str) -> tuple[str, bool]:
+        """The means at both ends, without a test; and whether they differ."""
+        say, own, unit = self.say, self.found.axes[axis], self._unit(column)
+        means = self._means((own.name,), column)
         there = np.flatnonzero(np.isfinite(means))
-        head = f"{title(self.found.metrics[at])} along {own.name}"
+        head = say("along", metric=say.title(column), axis=own.name)
         if len(there) < 2:
-            return f"{head}: there are not enough measurements."
+            return say("too_few", head=head), False
         first, last = (there[0], there[-1]) if own.ordered else (there[np.argmin(means[there])], there[np.argmax(means[there])])
-        change = float(means[last] - means[first])
+        change, start = float(means[last] - means[first]), number(float(means[first]))
         if abs(change) <= 1e-12 * max(1.0, abs(float(means[first]))) and np.ptp(means[there]) <= 1e-12 * max(1.0, abs(change)):
-            return f"{head}: equal, {number(float(means[first]))}{self._unit(self.found.metrics[at])}."
-        values = [self.texts[own.name][own.values[place]] for place in (first, last)]
-        return (
-            f"{head}: {number(float(means[first]))} at {values[0]}, {number(float(means[last]))} at {values[1]}: "
-            f"{number(change, sign=True)}{self._unit(self.found.metrics[at])}{said}."
-        )
+            return say("equal_plain", head=head, value=start + unit), False
+        low, high = (self.texts[own.name][own.values[place]] for place in (first, last))
+        end = number(float(means[last]))
+        return say("plain_change", head=head, first=start, low=low, last=end, high=high,
+                   change=number(change, sign=True) + unit, said=why), True  # fmt: skip
 
     def _means(self, names: Sequence[str], metric: str) -> np.ndarray:
         """Means of the levels of some axes, over blocks and the other axes."""
@@ -203,34 +162,31 @@ class SweepSentences:
     def _sentence(self, effect: Effect) -> str:
         ordered = next(axis.ordered for axis in self.found.axes if axis.name == effect.axes[0])
         text = self._crossing(effect) if len(effect.axes) == 2 else self._ordered(effect) if ordered else self._differing(effect)
-        text = f"{text} (p {p_text(effect.p)}). {self._seen(effect)}{self._doubt(effect)}".rstrip()
+        text += self.say("p", p=p_text(effect.p)) + self._seen(effect) + self._doubt(effect)
         if effect.metric == "metric_temporal_flickering":
-            text += " A clip that does not move has the best value: see motion."
-        return text + (" (exploratory)" if self.asked and effect.metric != f"metric_{self.asked}" else "")
+            text += self.say("flicker")
+        return text + (self.say("exploratory") if self.asked and not self._asked(effect.metric) else "")
 
     def _ordered(self, effect: Effect) -> str:
-        (name,), (values,) = effect.axes, effect.values
-        texts = [self.texts[name][value] for value in values]
+        say, (name,), (values,) = self.say, effect.axes, effect.values
         half = (effect.high - effect.low) / 2
-        means = [f"{to_digits(float(mean), half)} at {text}" for mean, text in zip(effect.means, texts, strict=True)]
+        means = [
+            say("mean_at", mean=to_digits(float(mean), half), value=self.texts[name][value])
+            for mean, value in zip(effect.means, values, strict=True)
+        ]
         shown = means if len(means) <= 5 else [means[0], means[len(means) // 2], means[-1]]
         unit = self._unit(effect.metric)
-        head = f"{title(effect.metric)} {'rises' if effect.change > 0 else 'falls'} with {self._axis(name)}"
-        change = f"{span_text(effect.change, effect.low, effect.high)}{unit}"
-        if effect.shape == "bend":
-            head = f"{title(effect.metric)} changes along {self._axis(name)}, not in a straight line"
-            line = f"the middle of a curve through the {len(values)} settings, in order, lies {change} from its ends"
-        else:
-            line = (
-                f"a straight line through the {len(values)} settings, in order, changes by {change}" if len(values) > 2 else change
-            )
-        return f"{head}: {', '.join(shown)}{unit}; {line}{self._apart(effect)}"
+        key = "bends" if effect.shape == "bend" else "rises" if effect.change > 0 else "falls"
+        head = say(key, metric=say.title(effect.metric), axis=self._axis(name))
+        change = self._span(effect.change, effect.low, effect.high) + unit
+        line = "bend" if effect.shape == "bend" else "line" if len(values) > 2 else "change"
+        text = say("means", head=head, means=say("comma").join(shown)) + unit
+        return text + say(line, count=len(values), change=change) + self._apart(effect)
 
     def _differing(self, effect: Effect) -> str:
-        (name,), (values,) = effect.axes, effect.values
+        say, (name,), (values,) = self.say, effect.axes, effect.values
         order = np.argsort(effect.means)
         low, high = int(order[0]), int(order[-1])
-        unit = self._unit(effect.metric)
         widest = next((pair for pair in effect.pairs if {pair.before, pair.after} == {low, high}), None)
         sign = 1 if widest is None or widest.after == high else -1
         ends = sorted((sign * widest.low, sign * widest.high)) if widest else [math.nan, math.nan]
@@ -238,13 +194,19 @@ class SweepSentences:
         half = (ends[1] - ends[0]) / 2
         texts = [self.texts[name][values[place]] for place in (low, high)]
         means = [to_digits(float(effect.means[place]), half) for place in (low, high)]
-        return (
-            f"{title(effect.metric)} differs between values of {self._axis(name)}: {means[0]} at {texts[0]}, {means[1]} at {texts[1]}{unit}: "
-            f"{span_text(change, *ends)}{self._apart(effect)}"
+        text = say(
+            "differs",
+            metric=say.title(effect.metric),
+            axis=self._axis(name),
+            low=means[0],
+            low_at=texts[0],
+            high=means[1],
+            high_at=texts[1],
         )
+        return text + self._unit(effect.metric) + say("differs_change", change=self._span(change, *ends)) + self._apart(effect)
 
     def _crossing(self, effect: Effect) -> str:
-        one, other = effect.axes
+        say, (one, other) = self.say, effect.axes
         means = self._means(effect.axes, effect.metric)
         order = [axis.name for axis in self.found.axes if axis.name in effect.axes]
         means = means if order == [one, other] else means.T
@@ -254,23 +216,34 @@ class SweepSentences:
             column = list(self._levels(other)).index(value)
             ends = [list(self._levels(one)).index(effect.values[0][end]) for end in (0, -1)]
             change = float(means[ends[1], column] - means[ends[0], column])
-            parts.append(f"{number(change, sign=True)} at {other} {self.texts[other][value]}")
+            parts.append(say("cross_at", change=number(change, sign=True), axis=other, value=self.texts[other][value]))
         first, last = (self.texts[one][effect.values[0][end]] for end in (0, -1))
-        extra = f"; the difference is {span_text(effect.change, effect.low, effect.high)}" if effect.shape == "trend" else ""
-        return (
-            f"What {one} does to {in_line(effect.metric)} depends on {other}: from {first} to {last} it changes by "
-            f"{' and by '.join(parts)}{self._unit(effect.metric)}{extra}"
+        text = say(
+            "crosses",
+            one=one,
+            metric=say.in_line(effect.metric),
+            other=other,
+            first=first,
+            last=last,
+            changes=say("cross_join").join(parts),
         )
+        extra = say("cross_extra", change=self._span(effect.change, effect.low, effect.high)) if effect.shape == "trend" else ""
+        return text + self._unit(effect.metric) + extra
 
     def _levels(self, name: str) -> tuple[object, ...]:
         return next(axis.values for axis in self.found.axes if axis.name == name)
 
+    def _span(self, change: float, low: float, high: float) -> str:
+        middle, *ends = ends_text(change, low, high)
+        return self.say("span", change=middle, low=ends[0], high=ends[1]) if ends else middle
+
     def _axis(self, name: str) -> str:
         along = next(axis.along for axis in self.found.axes if axis.name == name)
-        return name + (f" (and {listed(along)}, which change with it)" if along else "")
+        return self.say("with_it", axis=name, along=self.say.listed(along)) if along else name
 
     def _apart(self, effect: Effect) -> str:
         """Which pairs of settings can be told apart."""
+        say = self.say
         if len(effect.values[0]) < 3 or not effect.pairs:
             return ""
         texts = [self.texts[effect.axes[0]][value] for value in effect.values[0]]
@@ -278,13 +251,13 @@ class SweepSentences:
         for pair in effect.pairs:
             if pair.low > 0 or pair.high < 0:
                 sure.setdefault(pair.before, []).append(texts[pair.after])
-        if not sure:
-            return "; no two settings can be told apart alone"
-        if sum(map(len, sure.values())) == len(effect.pairs):
-            return "; each setting can be told from each"
-        if sum(map(len, sure.values())) > _LISTED:
-            return f"; {sum(map(len, sure.values()))} of {len(effect.pairs)} pairs of settings can be told apart"
-        return "; told apart: " + "; ".join(f"{texts[before]} from {listed(after)}" for before, after in sure.items())
+        many = sum(map(len, sure.values()))
+        if many in (0, len(effect.pairs)):
+            return say("all_apart" if many else "none_apart")
+        if many > _LISTED:
+            return say("some_apart", some=many, all=len(effect.pairs))
+        parts = [say("apart_pair", one=texts[before], others=say.listed(after)) for before, after in sure.items()]
+        return say("apart", pairs=say("apart_join").join(parts))
 
     def _size(self, effect: Effect) -> tuple[float, float]:
         """(least, largest) size of an effect by its interval; of categories by the widest pair."""
@@ -302,71 +275,85 @@ class SweepSentences:
     def _seen(self, effect: Effect) -> str:
         least, threshold = self._size(effect)[0], self._visible(effect)
         if not threshold:
-            return "Whether that can be seen is not known."
-        can = "Large enough to see" if least >= threshold else "Perhaps too small to see"
-        return f"{can} (from {number(threshold)}{self._unit(effect.metric)} on)."
+            return self.say("seen_unknown")
+        return self.say("seen" if least >= threshold else "seen_perhaps", least=number(threshold) + self._unit(effect.metric))
 
     def _doubt(self, effect: Effect) -> str:
-        why = []
+        say, why = self.say, []
         if effect.uneven > _UNEVEN:
-            times = f"{effect.uneven:.2g} times" if effect.uneven < 99 else "more than 100 times"
-            why.append(f"seeds spread {times} as much in one setting as in another")
+            why.append(say("uneven", times=f"{effect.uneven:.2g}" if effect.uneven < 99 else say("uneven_far")))
         if effect.smooth:
-            why.append("a seed's luck is alike at neighbouring values")
+            why.append(say("smooth"))
         if not why or effect.firm:
             return ""
-        rate = _MORE_WRONG["smooth" if effect.smooth else "categories" if effect.shape == "differ" else "numbers"]
-        return f" Less sure than the rest: {listed(why)}; of such reports {rate} claim something wrong, not 5 %."
+        # Reports that claim something wrong where shuffles are not exact: experiments/check_statistics.py.
+        rate = say(f"rate.{'smooth' if effect.smooth else 'categories' if effect.shape == 'differ' else 'numbers'}")
+        return say("doubt", why=say.listed(why), rate=rate)
 
     def _small(self, small: Sequence[Effect]) -> list[str]:
         if not small:
             return []
         parts = [
-            f"{in_line(effect.metric)} along {' and '.join(effect.axes)} (at most {number(self._size(effect)[1])}"
-            f"{self._unit(effect.metric)}; visible from {number(self._visible(effect))})"
+            self.say(
+                "small_part",
+                metric=self.say.in_line(effect.metric),
+                axes=self.say.listed(effect.axes),
+                most=number(self._size(effect)[1]) + self._unit(effect.metric),
+                least=number(self._visible(effect)),
+            )
             for effect in small
         ]
-        return [f"Sure, but too small to see: {'; '.join(parts)}."]
+        return [self.say("small", parts=self.say("list").join(parts))]
 
     def _not_compared(self) -> list[str]:
         by_axes: dict[tuple[str, ...], list[str]] = {}
         for column, names in self.skip.items():
             if names:
-                by_axes.setdefault(tuple(sorted(names)), []).append(in_line(column))
-        return [f"Not comparable over {listed(axes)}, so not tested: {listed(names)}." for axes, names in by_axes.items()]
+                by_axes.setdefault(tuple(sorted(names)), []).append(self.say.in_line(column))
+        listed = self.say.listed
+        return [self.say("not_compared", axes=listed(axes), metrics=listed(names)) for axes, names in by_axes.items()]
 
-    def _unseen(self, effects: Sequence[Effect]) -> list[str]:
-        """One line for all that was not found, with what would have been."""
-        lines, parts = [], []
+    def _own(self, axis: str) -> list[Effect]:
+        """The effects along one axis that are not claimed."""
+        return [effect for effect in self.effects if effect.axes == (axis,) and not effect.claimed]
+
+    def _unseen(self) -> tuple[list[str], list[str], list[str]]:
+        """(axes that can show nothing, what is equal, all that was not found, with what would have been)."""
+        say, powerless, alike, parts = self.say, [], [], []
         for axis in self.found.axes:
-            own = [effect for effect in effects if effect.axes == (axis.name,) and not effect.claimed]
+            own = self._own(axis.name)
             equal = [effect for effect in own if max(np.ptp(effect.means), effect.spread) <= 1e-12 * np.abs(effect.means).max()]
             rest = [effect for effect in own if effect not in equal]
             if equal:
-                lines.append(f"Equal along {axis.name}: {listed([in_line(effect.metric) for effect in equal])}.")
+                alike.append(say("equal", axis=axis.name, metrics=say.listed([say.in_line(effect.metric) for effect in equal])))
             if not rest:
                 continue
             settings, blocks = len(rest[0].values[0]), len(self.found.blocks)
-            if blocks < fewest_seeds(settings):
-                lines.append(
-                    f"{settings} values of {axis.name} and {blocks} seeds can show nothing; {fewest_seeds(settings)} seeds can."
-                )
+            if blocks < (more := fewest_seeds(settings)):
+                powerless.append(say("can_show_nothing", settings=settings, axis=axis.name, seeds=blocks, more=more))
                 continue
             sizes = []
             for effect in rest:
-                size = least_found(settings, blocks, effect.metric == f"metric_{self.asked}") * effect.spread
-                amount = f" ({number(size)}{self._unit(effect.metric)})" if math.isfinite(size) else ""
-                sizes.append(in_line(effect.metric) + amount)
-            parts.append(f"along {axis.name} in {listed(sizes)}")
-        if parts:
-            lines.append(
-                f"No change seen {'; '.join(parts)}. In brackets: what would have been seen in 8 of 10 such sweeps. Smaller changes may be there."
-            )
-        return lines
+                size = least_found(settings, blocks, self._asked(effect.metric)) * effect.spread
+                amount = say("amount", amount=number(size) + self._unit(effect.metric)) if math.isfinite(size) else ""
+                sizes.append(say.in_line(effect.metric) + amount)
+            parts.append(say("unseen_part", axis=axis.name, metrics=say.listed(sizes)))
+        return powerless, alike, [say("unseen", parts=say("list").join(parts))] if parts else []
+
+    def _unseen_line(self) -> list[str]:
+        """One line that says where no change was seen."""
+        say, parts = self.say, []
+        for axis in self.found.axes:
+            own, tested = self._own(axis.name), sum(effect.axes == (axis.name,) for effect in self.effects)
+            if 0 < len(own) <= _NAMED:
+                names = say.listed([say.in_line(effect.metric) for effect in own])
+                parts.append(say("unseen_named", axis=axis.name, metrics=names))
+            elif own:
+                parts.append(say("unseen_short", axis=axis.name, some=len(own), all=tested))
+        return [say("sentence", text=say("list").join(parts))] if parts else []
 
     def _unit(self, metric: str) -> str:
-        known = METRICS.get(metric.removeprefix("metric_"))
-        return f" {known.unit}" if known and known.unit else ""
+        return self.say.unit(metric)
 
 
 def not_over(column: str) -> set[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +16,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
+from PIL import Image
 
 from i2v_lab.metrics import METRICS
+from i2v_lab.report.pieces import framed
 from i2v_lab.report.player.fonts import drawable, font_file, wrap
 from i2v_lab.report.player.grid import check_axes, plain_values, value_order, value_texts
+from i2v_lab.report.words import Said
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,12 +47,30 @@ UNITS = {
 # In this order, three in a row: motion is beside flicker, whose best value has a clip that does not move.
 SHOWN = ("prompt_agreement", "sharpness", "sharpness_loss", "motion", "temporal_flickering", "smoothness",
          "input_ssim", "drift_ssim", "warping_error")  # fmt: skip
+QUALITIES = ("prompt_agreement", "drift_ssim", "input_ssim", "smoothness")  # the first that has values is plotted against cost
 _NAME_LIMIT = 90  # characters of a name in a plot
+_MARGIN = 4  # pixels around a panel
 _SHORT = 10  # characters: longer names of values are listed below the plot, by number
 
 
 class NotebookFigure(Figure):
-    """A figure that any notebook shows, without pyplot: a PNG of twice the resolution, in the size of its inches."""
+    """A figure that any notebook shows, without pyplot: as HTML, each panel a picture of its own, so that a phone shows them one
+    below the other; or as one PNG. Both have twice the resolution of their size in inches.
+
+    Attributes:
+        said: what is drawn, in both languages. names: of what the plot numbers.
+    """
+
+    said: Said | None = None
+    names: tuple[str, ...] = ()
+
+    def explain(self, said: Said | None, names: Sequence[str] = ()) -> None:
+        """Write a line below the figure, and the names of what the plot numbers."""
+        self.said, self.names = said, tuple(names)
+        lines = [plot_name(f"{number}: {name}").replace("\n", " ") for number, name in enumerate(names, 1)]
+        words = textwrap.wrap(said.en, round(16 * self.get_figwidth())) if said else []
+        if text := "\n".join([*words, *lines]):
+            self.supxlabel(text, fontproperties=FontProperties(fname=font_file(text), size=8))
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         buffer = BytesIO()
@@ -54,10 +79,54 @@ class NotebookFigure(Figure):
         width, height = (round(side * self.dpi) for side in self.get_size_inches())
         return buffer.getvalue(), {"width": width, "height": height}
 
+    def _repr_html_(self) -> str:
+        return framed(self.html())
 
-def new_figure(height: float) -> NotebookFigure:
-    """An empty figure, 9 inches wide."""
-    return NotebookFigure(figsize=(9, height), dpi=100, layout="constrained", facecolor="white")
+    def html(self) -> str:
+        """The panels, and below them what is drawn."""
+        pictures = "".join(
+            f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{escape(alt, quote=True)}" '
+            f'style="width:min(100%,{round(1.3 * width)}px)">'
+            for png, width, alt in self.panels()
+        )
+        names = "".join(f"<li>{escape(name)}</li>" for name in self.names)
+        words = (self.said.html() if self.said else "") + (f"<ol>{names}</ol>" if names else "")
+        caption = f"<figcaption>{words}</figcaption>" if words else ""
+        return f'<figure class="i2v-plot"><div class="i2v-panels">{pictures}</div>{caption}</figure>'
+
+    def panels(self) -> list[tuple[bytes, int, str]]:
+        """(PNG, width in pixels at its size in inches, what it is) of each panel and legend."""
+        self.draw_without_rendering()  # which settles where everything is
+        self.set_layout_engine("none")
+        renderer = FigureCanvasAgg(self).get_renderer()  # type: ignore[no-untyped-call]
+        parts = [part for part in [*self.axes, *self.legends] if part.get_visible()]
+        found = []
+        for part in parts:
+            for other in parts:
+                other.set_visible(other is part)  # the title of a panel may reach over the next one
+            box = part.get_tightbbox(renderer)
+            if box is not None:
+                buffer = BytesIO()
+                room = Bbox(box.padded(_MARGIN).get_points() / self.dpi)
+                self.savefig(buffer, format="png", dpi=2 * self.dpi, bbox_inches=room, pad_inches=0)
+                small = BytesIO()
+                Image.open(buffer).convert("RGB").quantize(256).save(small, format="PNG")
+                found.append((small.getvalue(), round(box.width + 2 * _MARGIN), _what(part)))
+        for part in parts:
+            part.set_visible(True)
+        return found
+
+
+def _what(part: Any) -> str:
+    """The text for readers who do not see a panel."""
+    if not isinstance(part, Axes):
+        return "legend"
+    return f"{part.get_title(loc='left') or part.get_ylabel()} against {part.get_xlabel()}"
+
+
+def new_figure(height: float, width: float = 9) -> NotebookFigure:
+    """An empty figure; sides in inches."""
+    return NotebookFigure(figsize=(width, height), dpi=100, layout="constrained", facecolor="white")
 
 
 def nothing_measured(panel: Axes) -> None:
@@ -130,12 +199,10 @@ class Along:
             panel.xaxis.set_major_locator(MaxNLocator(8, integer=all(place == int(place) for place in at)))
         tidy(panel)
 
-    def explain(self, figure: Figure, said: str) -> None:
-        """Write a line below the figure, and the names of the values where the plot shows their numbers."""
-        listed = [plot_name(f"{number}: {name}").replace("\n", " ") for number, name in enumerate(self.names, 1) if self.numbered]
-        text = "\n".join(filter(None, [said, *listed]))
-        if text:
-            figure.supxlabel(text, fontproperties=FontProperties(fname=font_file(text), size=8))
+    @property
+    def listed(self) -> list[str]:
+        """The names of the values where the plot shows their numbers."""
+        return self.names if self.numbered else []
 
 
 def value_names(axis: str, order: Sequence[Any]) -> list[str]:

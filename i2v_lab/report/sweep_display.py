@@ -1,20 +1,18 @@
-"""A sweep in a notebook: its status, updated while it runs, and its table in short."""
+"""A sweep in a notebook: its status, updated while it runs."""
 
 from __future__ import annotations
 
 import html
+import os
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from i2v_lab.cost.timing import duration
+from i2v_lab.report.notebook import FOLDER_VARIABLE
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, SweepProgress, SweepResult, SweepStatus, SweepStop, run_sweep
 from i2v_lab.sweep.stop import stop_on_signals
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SHOW_SECONDS = 0.5  # between two updates
 
@@ -42,20 +40,22 @@ class SweepDisplay(SweepProgress):
         self._ipython: Any = ipython
         self._handle = self._ipython.display(self._ipython.HTML(""), display_id=True)  # None where no notebook shows it
         self._shown = 0.0
+        self._quiet = FOLDER_VARIABLE in os.environ  # it is a report that is executed: nobody looks
 
     def updated(self, status: SweepStatus) -> None:
         now = time.monotonic()
-        if self._handle is not None and (status.over or now - self._shown >= SHOW_SECONDS):
+        if self._handle is not None and (status.over or (now - self._shown >= SHOW_SECONDS and not self._quiet)):
             self._shown = now
             self._handle.update(self._ipython.HTML(as_html(status)))
 
 
 def as_html(status: SweepStatus) -> str:
-    """The status of a sweep as HTML: a bar and a line, and while it runs how to end it."""
-    ended = status.done + status.failed
-    bar = f'<progress value="{ended}" max="{max(status.cells, 1)}" style="width:60%"></progress>'
-    hint = "" if status.over else "<br><small>To stop, interrupt the kernel (■): what is finished stays.</small>"
-    return f"<div>{bar}<br>{html.escape(as_text(status))}{hint}</div>"
+    """The status of a sweep as HTML: while it runs a bar, a line, and how to end it; at the end the line alone."""
+    line = html.escape(as_text(status))
+    if status.over:
+        return f"<div>{line}</div>"
+    bar = f'<progress value="{status.done + status.failed}" max="{max(status.cells, 1)}" style="width:60%"></progress>'
+    return f"<div>{bar}<br>{line}<br><small>To stop, interrupt the kernel (■): what is finished stays.</small></div>"
 
 
 def as_text(status: SweepStatus) -> str:
@@ -71,13 +71,3 @@ def as_text(status: SweepStatus) -> str:
     if status.seconds_left is not None:
         parts.append(f"about {duration(status.seconds_left)} left")
     return " · ".join(part for part in parts if part)
-
-
-def short_table(table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """Of the table of a sweep the columns that people look at first: cell, axes, status, seconds, memory, size, clip."""
-    columns = ["cell", *axes, "status", "reason", "seconds_total", "seconds_per_step", "peak_vram_reserved_gib", "peak_ram_gib",
-               "file_bytes", "clip"]  # fmt: skip
-    short = table[columns].copy()
-    short["clip"] = short["clip"].astype("string").str.rsplit("/", n=1).str[-1].fillna("")
-    empty = [name for name in ("reason", "peak_vram_reserved_gib") if not short[name].fillna("").astype(bool).any()]
-    return short.drop(columns=empty)

@@ -37,8 +37,26 @@ class Drift:
 
 def warm(table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """The runs whose times count: without the first clip of each shape in a process, where its setting has other clips."""
-    if "created" not in table:
+    cold = _cold(table, axes)
+    return table[[row not in cold for row in range(len(table))]]
+
+
+def as_warm(table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """All runs, where one that `warm` leaves out has the mean time of the other clips of its setting: its metrics count all the same."""
+    cold = _cold(table, axes)
+    if not cold:
         return table
+    settings, seconds = _settings(table, axes), clip_seconds(table).where(table["status"] == "done").to_numpy(np.float64)
+    own = seconds.copy()
+    for row in cold:
+        own[row] = np.nanmean([seconds[at] for at in range(len(table)) if settings[at] == settings[row] and at not in cold])
+    return table.assign(seconds_total=own, seconds_load=0.0)
+
+
+def _cold(table: pd.DataFrame, axes: Sequence[str]) -> set[int]:
+    """Rows of the first clips of a shape whose setting has other clips that are done."""
+    if "created" not in table:
+        return set()
     if "first_of_shape" in table and table["first_of_shape"].notna().any():
         cold = {row for row, first in enumerate(plain(table, "first_of_shape")) if first}
     else:  # runs of older versions
@@ -46,7 +64,7 @@ def warm(table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     settings = _settings(table, axes)
     done = (table["status"] == "done").tolist()
     others = {settings[row] for row in range(len(table)) if done[row] and row not in cold}
-    return table[[row not in cold or settings[row] not in others for row in range(len(table))]]
+    return {row for row in cold if settings[row] in others}
 
 
 def _first_of_shape(table: pd.DataFrame) -> set[int]:

@@ -284,6 +284,13 @@ class Store:
         """The run of this id."""
         return next(iter(self._select("WHERE id = ?", (id,))), None)
 
+    def find_clip(self, clip: Path) -> RunRecord | None:
+        """The run whose clip this file in the output folder is."""
+        with suppress(ValueError, OSError):
+            place = (clip.parent.resolve() / clip.name).relative_to(self.directory.resolve()).as_posix()
+            return next(iter(self._select("WHERE clip = ?", (place,))), None)
+        return None
+
     def find_done(self, key: str, ending: str = "", fps: Fraction | None = None) -> RunRecord | None:
         """The newest done run of the key whose clip is still there, and has this ending (".mp4") and this rate."""
         found = self.find_all_done([key], ending)

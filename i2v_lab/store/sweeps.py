@@ -110,8 +110,8 @@ QUERY = (
 def timings(
     connection: sqlite3.Connection, model_name: str, device_name: str, limit: int, like: Mapping[str, Any] | None = None
 ) -> list[Sequence[Any]]:
-    """The newest done runs of a model on a device: (resolution, frames, steps, guidance, scheduler, seconds, file bytes, seconds of
-    encode, denoise, decode and write).
+    """The newest done runs of a model on a device: (resolution, frames, steps, guidance, scheduler, guidance_interval, cache, seconds, file
+    bytes, seconds of encode, denoise, decode and write).
 
     Seconds are without the stage "load"; those of a stage are None where they are not known.
 
@@ -120,7 +120,8 @@ def timings(
             `offload`: the tier, where it was one that offloads, else 0.
     """
     query = (
-        "SELECT resolution, num_frames, num_inference_steps, guidance_scale, scheduler, seconds_total - coalesce(seconds_load, 0), "
+        "SELECT resolution, num_frames, num_inference_steps, guidance_scale, scheduler, "
+        "coalesce(guidance_interval, ''), coalesce(cache, ''), seconds_total - coalesce(seconds_load, 0), "
         "file_bytes, seconds_encode, seconds_denoise, seconds_decode, seconds_write "
         "FROM runs WHERE status = 'done' AND model_name = :model_name AND device_name = :device_name "
         "AND seconds_total IS NOT NULL AND coalesce(retimed_from, '') = '' "

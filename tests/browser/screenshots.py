@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from browser.servers import Server, jupyter_server
 from i2v_lab import ClipParams, Store, run_clip
 from i2v_lab.report import clip_grid, export_html
-from i2v_lab.report.cost_plots import cost_plots
+from i2v_lab.report.plot_cost import cost_plots
 
 LONG = "<script>alert(1)</script><img src=x onerror=...> a cup of coffee whose steam rises slowly into the light of the morning"
 SWEEPS = {

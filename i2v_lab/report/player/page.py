@@ -14,19 +14,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from i2v_lab.report.player.assets import joined, player_script
+from i2v_lab.language import LANGUAGE_CSS
+from i2v_lab.report.pieces import framed
+from i2v_lab.report.player.assets import joined, player_script, said, texts
 from i2v_lab.report.player.facts import BestIs, axes_data, check_best, number_columns, numbers_of
 from i2v_lab.report.player.grid import Grid, GridCell, Label, arrange, in_words
 from i2v_lab.report.player.media import LIMIT_BYTES, PROXY_SIDE, Media, collect
 from i2v_lab.report.player.scripts import add_scripts
+from i2v_lab.report.words import phrase
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["LIMIT_BYTES", "PROXY_SIDE", "ClipGrid", "clip_grid"]
 
-_BORDER = "border:1px solid #8888;border-radius:6px;margin-bottom:12px"
-_FRAME_STYLE = "position:absolute;top:0;left:0;width:100%;height:100%;border:0;background:Canvas"
+# The stills are for viewers that remove frames and styles, and for paper.
+_FRAME_CSS = (
+    ".i2v-frame{container-type:inline-size;border:1px solid #8888;border-radius:6px;margin:12px 0;overflow:hidden}"
+    ".i2v-frame iframe{display:block;width:100%;border:0;background:Canvas}.i2v-stills{display:none}"
+    "@media print{.i2v-frame{display:none}.i2v-stills{display:block}.i2v-stills p{display:none}}"
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class ClipGrid:
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             '<meta name="color-scheme" content="light dark">\n'
-            f"<title>Clips in step</title>\n<style>{joined('player.css')}{style}</style>\n</head>\n<body>\n"
+            f"<title>Clips in step</title>\n<style>{joined('player.css')}{style}{LANGUAGE_CSS}</style>\n</head>\n<body>\n"
             f'<div id="player">{poster_table(self.grid, self.data)}</div>\n'
             f'<script type="application/json" id="data">{_json(self.data)}</script>\n'
             f'<script type="module">{script}</script>\n</body>\n</html>\n'
@@ -64,10 +71,11 @@ class ClipGrid:
 
     def _repr_html_(self) -> str:
         frame = html.escape(self.page(), quote=True)
-        return (
-            f'<div style="position:relative;height:{height_of(self.grid, self.data)}px;overflow:auto;{_BORDER}">{poster_table(self.grid, self.data)}'
-            f'<iframe sandbox="allow-scripts" allow="fullscreen" title="clips in step" style="{_FRAME_STYLE}" srcdoc="{frame}">'
-            "</iframe></div>"
+        height = height_of(self.grid, self.data)
+        return framed(
+            f'<style>{_FRAME_CSS}</style><div class="i2v-frame"><iframe sandbox="allow-scripts" allow="fullscreen" title="clips in step" '
+            f'style="height:{height}" srcdoc="{frame}"></iframe></div>'
+            f'<div class="i2v-stills"><p>{phrase("untrusted").html()}</p>{poster_table(self.grid, self.data)}</div>'
         )
 
     def __repr__(self) -> str:
@@ -116,7 +124,7 @@ def player_data(
     axes: Sequence[str],
     grid: Grid,
     media: Sequence[Media | str],
-    notes: Sequence[str],
+    notes: Sequence[Any],
     best: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """What player.js mounts, without the bytes of the clips. `media` are those of the grid's cells, in order."""
@@ -126,7 +134,7 @@ def player_data(
         cell |= {"number": number, "values": numbers_of(grid.cells[number].run, numbers)}
     remarks = [*grid.notes, *notes]
     if len({cell["frames"] / cell["fps"] for cell in cells if "fps" in cell}) > 1:
-        remarks.append("Clips differ in length: shorter ones hold their last frame until the longest ends.")
+        remarks.append(said("lengths"))
     return {
         "rows": grid.rows,
         "columns": grid.columns,
@@ -140,17 +148,21 @@ def player_data(
     }
 
 
-def height_of(grid: Grid, data: dict[str, Any]) -> int:
-    """The height of the frame, in pixels, in a notebook about 900 px wide: the whole grid, at most 720; more scrolls."""
+def height_of(grid: Grid, data: dict[str, Any]) -> str:
+    """The height of the frame, as CSS: that of the whole grid, whose clips are as large as the frame's width allows; at most the
+    window's, where the grid alone scrolls.
+    """
     shapes = [(cell["width"], cell["height"]) for cell in data["cells"] if cell.get("width")]
-    many = min(len(grid.columns), 4) if grid.wraps else len(grid.columns)
-    room = (860 - (0 if grid.wraps else 150)) / max(many, 1) - 10
-    width = max(96, min(room, max([320, *(width for width, _ in shapes)]), 420))
-    height = max((width * tall / wide for wide, tall in shapes), default=80)
-    lines = -(-len(grid.columns) // many) if grid.wraps and many else len(grid.rows)
-    caption = 60 if grid.wraps else 0
+    many = max(min(len(grid.columns), 4) if grid.wraps else len(grid.columns), 1)
+    lines = -(-len(grid.columns) // many) if grid.wraps else len(grid.rows)
+    widest = min(max([320, *(width for width, _ in shapes)]), 420)
+    shape = max((tall / wide for wide, tall in shapes), default=0.3)
+    beside = 24 + 10 * many + (0 if grid.wraps else 110)  # margins, gaps, the names of the rows
+    width = f"clamp(96px,(100cqw - {beside}px)/{many},{widest}px)"
+    below = 12 + (60 if grid.wraps else 0)
     notes = 24 * (len(data["notes"]) + bool(data["common"])) + 46 * (len(data["cells"]) > 1)
-    return round(min(max(130 + notes + lines * (height + caption + 12), 240), 720))
+    bars = f"{130 + notes + lines * below}px + max(0px,(900px - 100cqw)*0.3)"  # which take more lines on a narrow page
+    return f"min(max(240px,{bars} + {lines * shape:.3f}*{width}),max(92vh,420px))"
 
 
 def _cell_data(cell: GridCell, found: Media | str) -> dict[str, Any]:
@@ -163,9 +175,11 @@ def _cell_data(cell: GridCell, found: Media | str) -> dict[str, Any]:
         "reason": cell.reason,
     }
     if isinstance(found, str):
-        return data | {"reason": found, "status": "no clip" if cell.status == "done" else cell.status}
+        reason = found or (said("gone") if cell.status == "done" else "")
+        return data | {"reason": reason, "status": "no clip" if cell.status == "done" else cell.status}
     info = found.info
-    data |= {"width": info.width, "height": info.height, "frames": info.frames, "fps": float(info.fps), "said": found.said}
+    data |= {"width": info.width, "height": info.height, "frames": info.frames, "fps": float(info.fps)}
+    data |= {"said": found.said, "kind": found.kind}
     data["poster"] = "data:image/jpeg;base64," + base64.b64encode(found.poster).decode()
     return data
 
@@ -188,7 +202,9 @@ def poster_table(grid: Grid, data: dict[str, Any]) -> str:
             return ""
         if "poster" in cell:
             return f'<img src="{cell["poster"]}" width="160" alt="{html.escape(in_words(cell["label"]), quote=True)}">'
-        return f"<b>{html.escape(cell['status'].replace('_', ' '))}</b><br>{html.escape(cell['reason'])}"
+        status, reason = f"status_{cell['status'].replace(' ', '_')}", cell["reason"]
+        said = "<br>".join(map(html.escape, reason if isinstance(reason, list) else [reason]))
+        return f"<b>{texts.both(status) if status in texts else html.escape(cell['status'])}</b><br>{said}"
 
     if grid.wraps:  # a list: four to a line
         places = [f"<td>{content(cells.get((0, index)))}<br>{label(head)}</td>" for index, head in enumerate(grid.columns)]

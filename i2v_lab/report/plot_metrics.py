@@ -6,18 +6,28 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from i2v_lab import statistics
 from i2v_lab.report.player.grid import plain_values
-from i2v_lab.report.style import STYLES, Along, error_bars, metric_label, new_figure, nothing_measured, shown_axes, shown_metrics
+from i2v_lab.report.style import (
+    STYLES,
+    Along,
+    NotebookFigure,
+    error_bars,
+    metric_label,
+    new_figure,
+    nothing_measured,
+    shown_axes,
+    shown_metrics,
+)
+from i2v_lab.report.words import phrase
 from i2v_lab.statistics.intervals import SEEDS_MIN
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def metric_plots(table: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] | None = None) -> list[Figure]:
+def metric_plots(table: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str] | None = None) -> list[NotebookFigure]:
     """Metrics against each swept parameter: one figure for each axis, with a panel for each metric.
 
     Points are means over all clips at that value, bars their 95 % intervals over seeds, small dots the clips. With fewer than three
@@ -39,7 +49,7 @@ def metric_plots(table: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str
     return [_metric_figure(table, axis, columns) for axis in shown_axes(table, axes)] if columns else []
 
 
-def _metric_figure(table: pd.DataFrame, axis: str, columns: Sequence[str]) -> Figure:
+def _metric_figure(table: pd.DataFrame, axis: str, columns: Sequence[str]) -> NotebookFigure:
     along = Along.of(table, axis)
     wide = min(3, len(columns))
     rows = -(-len(columns) // wide)
@@ -54,13 +64,8 @@ def _metric_figure(table: pd.DataFrame, axis: str, columns: Sequence[str]) -> Fi
     for panel in panels[len(columns) :]:
         panel.set_visible(False)
     seeds = len(set(plain_values(table, "seed"))) if "seed" in table else 1
-    bars = (
-        "bars: 95 % interval over seeds, where that can be relied on"
-        if seeds >= SEEDS_MIN
-        else "two seeds: no interval, but both values"
-    )
-    said = f"points: means; {bars}; dots: clips" if seeds > 1 else "one seed: chance cannot be estimated"
-    along.explain(figure, f"{said}; ↑ higher is better, ↓ lower is better")
+    key = "plot.metrics_one" if seeds < 2 else "plot.metrics_two" if seeds < SEEDS_MIN else "plot.metrics"
+    figure.explain(phrase(key), along.listed)
     return figure
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from i2v_lab.report.player.fonts import font_file
 from i2v_lab.report.player.grid import check_axes, plain_values, value_order
-from i2v_lab.report.style import STYLES, Along, axis_title, new_figure, nothing_measured, plot_name, value_names
-from i2v_lab.statistics import clip_seconds, peak_memory
+from i2v_lab.report.style import STYLES, Along, NotebookFigure, axis_title, new_figure, nothing_measured, plot_name, value_names
+from i2v_lab.report.words import phrase
+from i2v_lab.statistics import clip_seconds, peak_memory, timing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 _CROWDED = 12  # points: with more, the spread is drawn as a band
 
 
-def cost_plots(table: pd.DataFrame, axes: Sequence[str]) -> list[Figure]:
+def cost_plots(table: pd.DataFrame, axes: Sequence[str]) -> list[NotebookFigure]:
     """Seconds and peak memory against each swept parameter: one figure an axis, two panels each.
 
-    Points are means over the finished cells. Bars (bands, where there are many points) go from the lowest to the highest value.
+    Points are means over the finished cells; the first clip of a shape counts like the others of its setting. Bars (bands, where
+    there are many points) go from the lowest to the highest value.
     Points of a numeric axis are joined by lines, one line for each value of another axis that has two to six values. Bars
     are over the remaining axes, seeds among them. The seed has a figure only where nothing else was swept. Cells that did
     not finish are crosses at the edge.
@@ -56,7 +57,7 @@ def _lines_axis(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> str | No
     return None
 
 
-def _cost_figure(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> Figure:
+def _cost_figure(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> NotebookFigure:
     lines = _lines_axis(table, axis, axes)
     over = [other for other in axes if other not in (axis, lines) and len(set(plain_values(table, other))) > 1]
     memory, kind = peak_memory(table)
@@ -65,13 +66,18 @@ def _cost_figure(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> Figure:
     panels = figure.subplots(1, 2)
     spreads = False
     for panel, amounts, label in zip(
-        panels, (clip_seconds(table), memory), ("time per clip, model loaded (s)", f"{kind} (GiB)"), strict=True
+        panels,
+        (clip_seconds(timing.as_warm(table, axes)), memory),
+        ("time per clip, model loaded (s)", f"{kind} (GiB)"),
+        strict=True,
     ):
         spreads |= _draw_panel(panel, table, along, lines, amounts.tolist())
         panel.set_ylabel(label)
-        along.name(panel)
-    said = "points: means; bars or bands: lowest to highest" + (f" over {', '.join(over)}" if over else "")
-    along.explain(figure, said if spreads else "")
+        panel.tick_params(labelsize=8)
+        panel.yaxis.label.set_size(8)
+        along.name(panel, size=8)
+    said = phrase("plot.cost_over", axes=", ".join(over)) if over else phrase("plot.cost")
+    figure.explain(said if spreads else None, along.listed)
     handles, labels = panels[0].get_legend_handles_labels()
     if lines or "not finished" in labels:
         by_label = dict(sorted(zip(labels, handles, strict=True), key=lambda pair: pair[0] == "not finished"))

@@ -1,0 +1,73 @@
+"""Pieces of a report as HTML in both languages, which a notebook shows and report.html holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from i2v_lab.language import LANGUAGE_CSS, LANGUAGES, Language, system_language
+from i2v_lab.report.words import Said, phrase
+from i2v_lab.settings import load_settings
+
+# What an attribute hides stays hidden in a viewer that removes styles; where there are styles, the switch shows it.
+_SHOW_CSS = "[data-lang=zh] .i2v-zh[hidden]{display:inline}[data-lang=en] .i2v-en[hidden]{display:inline}"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a report; a notebook shows it.
+
+    Attributes:
+        body: HTML in both languages. text: what it is where HTML is not shown.
+    """
+
+    body: str
+    text: str = ""
+
+    def _repr_html_(self) -> str:
+        return framed(self.body)
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@cache
+def report_css() -> str:
+    """The style of all pieces; a page has it once, a notebook in each piece."""
+    return LANGUAGE_CSS + _SHOW_CSS + files("i2v_lab.report").joinpath("report.css").read_text(encoding="utf-8")
+
+
+def shown_language() -> Language:
+    """The language that is shown first: the setting's, or the system's."""
+    chosen = load_settings().language
+    return system_language() if chosen == "auto" else chosen
+
+
+def framed(body: str) -> str:
+    """The piece with its style; of each text the other language is hidden, also where a viewer removes the style."""
+    shown = shown_language()
+    (other,) = (language for language in LANGUAGES if language != shown)
+    body = body.replace(f'<span class="i2v-{other}"', f'<span hidden class="i2v-{other}"')
+    return f'<style>{report_css()}</style><div class="i2v-report" data-lang="{shown}">{body}</div>'
+
+
+def heading(text: Said) -> str:
+    """The heading of a section."""
+    return f"<h2>{text.html()}</h2>"
+
+
+def section(key: str, *parts: str) -> Piece:
+    """A section with its heading, the text `key` of strings.json."""
+    title = phrase(key)
+    return Piece(heading(title) + "".join(parts), title.en)
+
+
+def folded(summary: Said, body: str, *, opened: bool = False) -> str:
+    """A part that opens on a click."""
+    return f"<details{' open' * opened}><summary>{summary.html()}</summary>{body}</details>"
+
+
+def scrolled(body: str, name: Said) -> str:
+    """A part that may be wider than the page; the keyboard reaches it."""
+    return f'<div class="i2v-wide" tabindex="0" role="region" aria-label="{name.en}">{body}</div>'
