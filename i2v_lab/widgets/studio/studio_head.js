@@ -105,12 +105,12 @@ function hold(root, signal) {
       const now = button.getBoundingClientRect();
       if (Math.abs(now.left - left) < 0.5 && Math.abs(now.top - top) < 0.5) return;
       [x, y] = [x + left - now.left, y + top - now.top];
-      button.style.transform = `translate(${x}px, ${y}px)`;
+      Object.assign(button.style, { transform: `translate(${x}px, ${y}px)`, zIndex: 100 }); // above what is in that place now
     };
     const eachFrame = () => { if (!pressed.signal.aborted) { stay(); requestAnimationFrame(eachFrame); } };
     const watch = new MutationObserver(stay); // before anything else sees the change
     watch.observe(root, { subtree: true, childList: true, characterData: true, attributes: true });
-    const leave = () => { pressed.abort(); watch.disconnect(); setTimeout(() => (button.style.transform = ""), 50); };
+    const leave = () => { pressed.abort(); watch.disconnect(); setTimeout(() => Object.assign(button.style, { transform: "", zIndex: "" }), 50); };
     for (const type of ["pointerup", "pointercancel", "blur"]) window.addEventListener(type, leave, { signal: pressed.signal });
     eachFrame();
   }, { signal });
