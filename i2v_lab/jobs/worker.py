@@ -82,8 +82,12 @@ class ClipProgress(JobProgress):
         self.status = {**_noted(""), "stages": {}, "previews": 0}
         self.fps = float(ClipParams.model_validate_json(job.params).fps)
         self._next_preview = 0.0
+        self._newest: Preview | None = None  # which was not rendered: too soon after another
 
     def stage(self, name: str, total: int | None = None) -> None:
+        if self._newest and time.time() < self.job.watched:  # decoding may take long: show the last of what is decoded
+            self._keep(self._newest)
+        self._newest = None
         if self.name and self.name != WAIT:
             stages = self.status["stages"]
             stages[self.name] = stages.get(self.name, 0.0) + time.time() - self.began
@@ -93,8 +97,10 @@ class ClipProgress(JobProgress):
 
     def step(self, preview: Preview | None = None) -> None:
         self.at += 1
+        self._newest = preview or self._newest
         if preview and time.time() < self.job.watched and time.monotonic() >= self._next_preview:
             self._keep(preview)
+            self._newest = None
         if self.stop_reason or self._is_due():
             self._note_and_stop()
 
