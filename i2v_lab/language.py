@@ -31,6 +31,9 @@ class Texts:
         text = self._texts[key][LANGUAGES.index(language)]
         return text.format(**values) if values else text
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._texts
+
     def both(self, key: str, **values: object) -> str:
         """HTML in both languages, escaped; LANGUAGE_CSS shows one."""
         return both(*(escape(self(key, language, **values)) for language in LANGUAGES))

@@ -26,9 +26,18 @@ PREFIX_MAX = 60  # characters
 PREFIX_BYTES_MAX = 200
 
 
+# What Windows and exFAT have no names for, in a clip that may be copied there. The prefix is followed by the time, so a dot or a space at
+# its end is not at the end of the name.
+_NOT_IN_NAMES = frozenset('<>:"|?*/\\')
+_RESERVED = frozenset(["CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³")])
+
+
 def _check_prefix(prefix: str) -> str:
-    if any(letter in "/\\" or not letter.isprintable() for letter in prefix) or prefix.startswith("."):
-        raise ValueError(f"expected the beginning of a file name, without / or \\ and no dot in front, got {prefix!r}")
+    if any(letter in _NOT_IN_NAMES or not letter.isprintable() for letter in prefix) or prefix.startswith("."):
+        raise ValueError(f"expected the beginning of a file name, without any of {' '.join(sorted(_NOT_IN_NAMES))} and no dot in front, "
+                         f"got {prefix!r}")  # fmt: skip
+    if prefix.partition(".")[0].strip().upper() in _RESERVED:
+        raise ValueError(f"expected the beginning of a file name, got {prefix!r}, which is the name of a device on Windows")
     if len(prefix) > PREFIX_MAX or len(prefix.encode()) > PREFIX_BYTES_MAX:
         raise ValueError(f"expected at most {PREFIX_MAX} characters ({PREFIX_BYTES_MAX} bytes), got {len(prefix)}")
     return prefix
@@ -52,7 +61,8 @@ class Output(BaseModel):
     Attributes:
         directory: the output folder: clips, sweeps and the record of runs.
         format: mp4, webm or gif.
-        prefix: prefix of the names of clips; at most 60 characters, no path separator, no dot in front.
+        prefix: prefix of the names of clips; at most 60 characters, no dot in front, and nothing that Windows
+            cannot store (`<>:"|?*`, names of devices such as NUL).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,15 +1,19 @@
-"""Text files that people write: read as UTF-8, and as YAML 1.2."""
+"""Text files that people write and read: UTF-8 (or UTF-16, as Excel writes it), YAML 1.2, and CSV without formulas."""
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
 from i2v_lab.errors import InputError, printable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DIGITS_MAX = 100  # of a whole number
 ALIASES_MAX = 20  # of a file: a few that hold each other can stand for billions of values
@@ -18,11 +22,53 @@ ALIASES_MAX = 20  # of a file: a few that hold each other can stand for billions
 def read_text(path: Path, error: type[InputError], expected: str) -> str:
     """The text of a file. Raises `error`, one line, where it cannot be read; `expected` says what it should be."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text", PowerShell's `>`
+        return data.decode("utf-16" if wide else "utf-8-sig")
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror or problem}); expected {expected}") from None
-    except UnicodeDecodeError:
-        raise error(f"{path}: expected {expected}, as text in UTF-8") from None
+    except UnicodeDecodeError:  # Windows-1252 and GBK cannot be told apart for certain, and a wrong guess would change prompts
+        hint = "save it as UTF-8 (in Excel: Save As, CSV UTF-8)"
+        raise error(f"{path}: expected {expected}, as text in UTF-8; got another encoding: {hint}") from None
+
+
+# A spreadsheet takes a cell that begins so for a formula, also where it stands in quotes; in some languages the wide signs too.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def safe_csv(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as it may be written to CSV: no text in it can become a formula of a spreadsheet.
+
+    A text that begins with = + - @, a tab or a line break gets an apostrophe in front (and so does one that begins with
+    apostrophes before one of these), unless it is a number. Numbers, times and all other texts stay; line breaks are \\n, since
+    a single \\r would not be quoted and begin a row. `plain_text` takes the apostrophe off again; table.parquet and runs.db
+    have the texts as they are.
+    """
+    import pandas as pd
+
+    kinds = pd.api.types
+    texts = [
+        place
+        for place, kind in enumerate(table.dtypes)
+        if kinds.is_object_dtype(kind) or kinds.is_string_dtype(kind) or isinstance(kind, pd.CategoricalDtype)
+    ]
+    safe = table.copy()
+    for place in texts:
+        safe.isetitem(place, [_safe_text(value) for value in table.iloc[:, place]])
+    return safe
+
+
+def _safe_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def plain_text(cell: str) -> str:
+    """The text that `safe_csv` wrote as this cell."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def parse_yaml(text: str, error: type[InputError], expected: str, lines: dict[str, int] | None = None) -> dict[str, Any]:

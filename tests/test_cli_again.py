@@ -1,7 +1,8 @@
-"""`again` and `show`: a clip from the settings that it carries."""
+"""`again` and `show`: a clip from the settings that it carries; `delete`."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import FAKE, answer, complaint
+from commands import FAKE, answer, complaint, records
 from conftest import finish, start
 from PIL import Image
 
@@ -98,7 +99,44 @@ def test_settings_in_a_clip_that_make_no_sense_are_one_line(inside, tmp_path):
 
 def test_show_answers_with_what_is_inside(inside, record):
     assert answer(inside("show", record["clip"], "--json")) == video.read_settings(record["clip"])
-    shown = inside("show", record["clip"]).stdout.splitlines()
-    assert "prompt: zoom in slowly" in shown
-    assert "fps: 24000/1001" in shown
-    assert f"frames_sha256: {record['frames_sha256']}" in shown
+    shown = dict(line.split(": ", 1) for line in inside("show", record["clip"]).stdout.splitlines() if ": " in line)
+    found = {name: value.strip() for name, value in shown.items()}
+    assert list(found)[:2] == ["prompt", "image"]
+    assert (found["prompt"], found["fps"], found["frames_sha256"]) == ("zoom in slowly", "24000/1001", record["frames_sha256"])
+
+
+def test_show_has_memory_and_metrics_of_the_output_folder(inside, record):
+    folder = Path(record["clip"]).parents[1]
+    for name in (record["clip"], record["id"]):
+        inside_record = answer(inside("show", name, "--json", "--output-dir", folder))["record"]
+        assert inside_record["metrics"] == record["metrics"]
+        assert inside_record["peak_ram_gib"] == record["peak_ram_gib"]
+        shown = inside("show", name, "--output-dir", folder).stdout
+        assert re.search(rf"^peak_ram: +{record['peak_ram_gib']:.2f} GiB$", shown, re.MULTILINE)
+        assert re.search(rf"^metric motion: +{record['metrics']['motion']:.4g}$", shown, re.MULTILINE)
+        assert (
+            shown.index("prompt:")
+            < shown.index("seconds total:")
+            < shown.index("peak_ram:")
+            < shown.index("metric ")
+            < shown.index("key:")
+        )
+
+
+def test_delete_and_undo(i2v_lab, inside, tmp_path):
+    clips = [Path(answer(i2v_lab("generate", "sample:cat", *FAKE, "--seed", seed, "--json"))["clip"]) for seed in range(3)]
+    ids = [run["id"] for run in records(tmp_path / "results")]
+    done = inside("delete", clips[0].relative_to(tmp_path), ids[1])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "deleted 2 runs; undo it with i2v-lab delete --undo\n")
+    assert [run["id"] for run in records(tmp_path / "results")] == ids[2:]
+    assert [clip.exists() for clip in clips] == [False, False, True]
+    again = answer(i2v_lab("generate", "sample:cat", *FAKE, "--seed", 0, "--json"))
+    assert again["made_before"] is False
+    assert inside("delete", "--undo").stderr == "brought back 2 runs\n"
+    assert [run["id"] for run in records(tmp_path / "results")] == [*ids, again["id"]]
+    assert "deleted 1 run;" in inside("delete", again["id"]).stderr
+    assert inside("delete", "--empty-trash").stderr == "removed 1 run for good\n"
+    assert "there is no deleted run" in complaint(inside("delete", "--undo", again["id"]), code=1)
+    for wrong in ((), ("--undo", "--empty-trash"), ("nothing.mp4",), (tmp_path / "results",)):
+        assert "expected " in complaint(inside("delete", *wrong), code=2)
+    assert all(clip.exists() for clip in clips)

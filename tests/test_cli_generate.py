@@ -94,12 +94,19 @@ def test_the_second_time_the_clip_is_there_and_force_makes_it_again(i2v_lab, pho
     assert third["frames_sha256"] == first["frames_sha256"]
 
 
-def test_a_missing_picture_is_a_failed_run_and_one_line(i2v_lab, tmp_path):
-    record = answer(i2v_lab("generate", "--image", "none.jpg", *FAKE, "--json"), code=1)
-    assert (record["status"], record["clip"]) == ("failed", "")
-    assert "none.jpg" in record["reason"]
-    assert complaint(i2v_lab("generate", "--image", "none.jpg", *FAKE), code=1) == f"failed: {record['reason']}"
-    assert [run["status"] for run in records(tmp_path / "results")] == ["failed", "failed"]
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("none.jpg", *FAKE), "none.jpg: expected a picture file, got no such file"),
+        (("sample:cat", "zoom in", "--resolution", "256p", "--dtype", "float16"), "nearest: float32"),
+        (("sample:cat", "--model", "no-such-model"), "expected closed-form, "),
+    ],
+)
+def test_what_cannot_be_begun_is_one_line_and_no_run(words, said, i2v_lab, tmp_path):
+    for more in ((), ("--json",)):
+        assert said in complaint(i2v_lab("generate", *words, *more), code=2)
+    assert records(tmp_path / "results") == []
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize(
@@ -118,6 +125,16 @@ def test_options_that_are_wrong_are_one_line_that_names_them_all(words, named, i
     assert line.startswith("error: ")
     assert all(name in line for name in named)
     assert not (tmp_path / "results").exists()
+
+
+def test_picture_and_prompt_come_with_and_without_their_names(i2v_lab, inside, photograph):
+    named = answer(i2v_lab("generate", "--image", photograph, "--prompt", "zoom in", *FAKE, "--json"))
+    plain = answer(i2v_lab("generate", photograph, "zoom in", *FAKE, "--json"))
+    assert (plain["id"], plain["made_before"]) == (named["id"], True)
+    for words, both in ((("a.jpg", "--image", "b.jpg"), "image: expected one, got two: 'a.jpg' and --image 'b.jpg'"),
+                        (("a.jpg", "x", "--prompt", "y"), "prompt: expected one, got two: 'x' and --prompt 'y'")):  # fmt: skip
+        for command in ("generate", "plan"):
+            assert both in complaint(inside(command, *words), code=2)
 
 
 def test_a_prompt_with_markup_and_colours_is_taken_as_it_is_and_shown_harmless(i2v_lab, inside, photograph):

@@ -31,7 +31,7 @@ def test_every_field_of_clip_params_is_an_option_with_unit_range_and_default():
     assert ", 1 to 120 (frames/s) [default: 8]" in options["--fps"]
     assert ", 0 to 50 [default: 9.0]" in options["--guidance-scale"]
     assert "-1 or more [default: 0]" in options["--seed"]
-    assert options["--image"].endswith("[required]")
+    assert options["--image"].endswith("[required, here or as PICTURE]")
 
 
 def test_the_module_is_the_command_and_its_help_loads_nothing_heavy(tmp_path):

@@ -54,16 +54,28 @@ def test_an_empty_option_is_an_error_and_not_the_current_folder(words, inside, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_device_that_is_not_here_is_an_error_also_for_a_clip_that_was_made(i2v_lab, inside):
-    pytest.importorskip("torch")
+def test_a_device_that_is_not_here_is_an_error_and_for_a_model_of_the_cpu_a_warning(i2v_lab, inside, tmp_path):
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    words = ("generate", "--image", "sample:cat", *FAKE, "--json")
-    answer(i2v_lab(*words))
-    assert answer(i2v_lab(*words))["made_before"] is True
-    assert "device: expected a CUDA device as cuda:0" in answer(i2v_lab(*words, "--device", "cuda:0"), code=1)["reason"]
+    cuda, small = ("--device", "cuda:0"), ("--model", "i2vgen-xl", "--resolution", "256p")
+    done = i2v_lab("generate", "sample:cat", *small, *cuda)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: device: expected a CUDA device as cuda:0, got a machine where none is seen; use --device cpu"
+    )
+    assert "--vram 12" in complaint(inside("plan", "sample:cat", *small, *cuda), code=2)
+    sweep = ("sweep", "--name", "x", "--base", "image=sample:cat", "--axis", "seed=1,2", *cuda, "--no-report")
+    assert "got a machine where none is seen" in complaint(inside(*sweep, "--base", "model=i2vgen-xl"), code=2)
+    assert not (tmp_path / "results").exists()
+    unused = "closed-form runs on the CPU alone, so device cuda:0 is not used"
+    done = i2v_lab(
+        "generate", "sample:cat", "zoom in", "--resolution", "64x64", "--num-frames", 2, "--num-inference-steps", 1, *cuda
+    )
+    assert done.returncode == 0
+    assert f"note: {unused}" in done.stderr.splitlines()
+    assert f"warning: {unused}" in inside("plan", "sample:cat", *cuda).stderr.splitlines()
 
 
 def test_a_locale_that_cannot_hold_the_prompt_is_named(tmp_path):

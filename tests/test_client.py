@@ -110,6 +110,7 @@ def test_a_full_queue_is_an_error_or_is_waited_for(client, server, monkeypatch):
     assert made[0].params["seed"] == 62
 
 
+@pytest.mark.slow
 def test_a_client_waits_through_a_restart_of_the_server(tmp_path, monkeypatch):
     server = Server(tmp_path / "restarted").start()
     made = []

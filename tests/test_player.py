@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from sweeps import EVIL, clip_frames, make_sweep
+from foreign_clips import make_foreign
+from sweeps import EVIL, clip_frames, colour, make_sweep
 
-from i2v_lab import ClipParams, Store, compare
+from i2v_lab import ClipParams, Store, compare, runs
 from i2v_lab.clip import video
 from i2v_lab.errors import InputError
 from i2v_lab.report.player.media import glance, look
@@ -83,27 +85,82 @@ def test_files_show_the_settings_they_carry_and_others_their_names(tmp_path):
     view = clip_view(foreign)
     assert [cell.label for cell in view.grid.cells] == [(("file", "b.webm"),), (("file", "c.webm"),)]
     lied = video.write(clip_frames(1, 4, 64, 96), tmp_path, stem="d", fps=8, settings={"params": {"seed": "many"}}).path
-    assert clip_view([lied]).axes == ()  # settings that are none are no reason not to show a clip
+    assert clip_view([lied]).axes == ("file",)  # settings that are none are no reason not to show a clip
     assert "text/html" in compare([*own, *foreign, str(lied)])._repr_mimebundle_()[0]
 
 
+def test_files_folders_patterns_arrays_and_names_can_be_compared(results, tmp_path):
+    frames = clip_frames(1, 4, 64, 96)
+    for name in ("b10", "b9", "a [1]"):
+        video.write(frames, tmp_path / "clips", stem=name, fps=8)
+    (tmp_path / "clips" / "notes.txt").touch()
+    odd = tmp_path / ("猫 🐈 " + "画" * 80 + ".mp4")  # 254 of the 255 bytes that a name may have
+    odd.write_bytes((tmp_path / "clips" / "b9.mp4").read_bytes())
+
+    def labels(given: Any, **more: Any) -> list[tuple[tuple[str, str], ...]]:
+        return [cell.label for cell in clip_view(given, **more).grid.cells]
+
+    assert labels(tmp_path / "clips") == [(("file", f"{name}.mp4"),) for name in ("a [1]", "b9", "b10")]
+    assert labels(str(tmp_path / "clips" / "b*.mp4")) == [(("file", "b9.mp4"),), (("file", "b10.mp4"),)]
+    assert labels(tmp_path / "clips" / "a [1].mp4") == [(("file", "a [1].mp4"),)]
+    assert labels({"before": odd, "after": frames}) == [(("name", "before"),), (("name", "after"),)]
+    mixed = compare([odd, frames, frames[:2]], fps=12)
+    assert [(cell["label"][0][1], cell["frames"], cell["fps"]) for cell in mixed.data["cells"]] == [
+        (odd.name, 4, 8), ("array 2", 4, 12), ("array 3", 2, 12)
+    ]  # fmt: skip
+    own, foreign = results.runs()["clip"][0], tmp_path / "clips" / "b9.mp4"
+    assert [label[0][0] for label in labels([own, foreign])] == ["file", "file"]  # and no "none" for what one of them lacks
+    assert labels(results.directory) == [cell.label for cell in clip_view(results.runs()).grid.cells]
+    assert runs(str(results.directory)).equals(runs(results))
+    with pytest.raises(InputError, match="there is no such folder"):
+        runs("no-results")
+
+
+def test_clips_of_other_tools_are_shown_as_copies_and_the_page_says_so(tmp_path):
+    kinds = make_foreign(tmp_path)
+    player = Heard(clip_view([tmp_path / name for name in kinds]))
+    cells = player.data["cells"]
+    assert [(cell["label"][0][1], cell["kind"]) for cell in cells] == list(kinds.items())
+    assert {(cell["width"], cell["height"]) for cell in cells} == {(160, 96), (96, 160)}
+    for number, kind in enumerate(kinds.values()):
+        player._receive(None, {"type": "clip", "request": "r", "cell": number}, [])
+        content, (data,) = player.sent[-1]
+        sent = tmp_path / "sent"
+        sent.write_bytes(data)
+        info = video.probe(sent)
+        assert (info.width, info.height, info.frames) == tuple(cells[number][name] for name in ("width", "height", "frames"))
+        assert info.plain and info.steady and info.codec == ("h264" if kind else info.codec)
+        assert content["mime"] == ("video/webm" if info.codec == "vp9" else "video/mp4")
+        upper = video.read(sent)[:, 16, 48].astype(int) if info.width > info.height else video.read(sent)[:, 80, 16].astype(int)
+        assert np.abs(upper - colour(number)).max() < 24 or kind == "H.264 in MOV"  # whose side it is, depends on the turn
+    copies = sum(map(bool, kinds.values()))
+    assert f"{copies} of {len(kinds)} clips are shown as copies" in player.data["notes"][0][0]
+    assert "HEVC" in player.data["notes"][0][1]
+    slow = cells[list(kinds).index("uneven.mp4")]
+    assert (slow["frames"], slow["fps"]) == (60, 30)  # two seconds, as long as the file
+
+
 def test_what_cannot_be_compared_is_reported_in_one_line(results, tmp_path):
-    runs = results.runs()
+    table = results.runs()
     for wrong, more, said in (
         (pd.DataFrame({"seed": [1]}), {}, "a column clip"),
-        (7, {}, "a table of runs or a list of clips' files, got int"),
-        ([7], {}, "files of clips, got '7'"),
+        (7, {}, "clips' files, a folder of them.*; got int"),
+        ([7], {}, "frames as uint8 .*; got '7'"),
+        (tmp_path, {}, "expected clips in this folder"),
+        (tmp_path / "*.mp4", {}, "no file has such a name"),
+        (np.zeros((2, 8, 8, 3)), {}, "uint8 .F, H, W, 3., got float64 .2, 8, 8, 3."),
+        ({"a": [tmp_path]}, {}, "frames as uint8"),
         ([tmp_path / "no\nclip.mp4"], {}, "there is no such file"),
-        (runs, {"axes": ["hue"]}, "'hue'"),
-        (runs, {"best": "hue"}, "seconds_total.*got 'hue'"),
-        (runs, {"best": "seed", "best_is": "least"}, "lowest or highest"),
-        (runs, {"best": "seed"}, "it is not known which is better for seed"),
+        (table, {"axes": ["hue"]}, "'hue'"),
+        (table, {"best": "hue"}, "seconds_total.*got 'hue'"),
+        (table, {"best": "seed", "best_is": "least"}, "lowest or highest"),
+        (table, {"best": "seed"}, "it is not known which is better for seed"),
     ):
         with pytest.raises(InputError, match=said) as caught:
             compare(wrong, **more)
         assert "\n" not in str(caught.value)
-    empty = compare(runs.iloc[:0])
-    assert empty.data["cells"] == [] and "make a clip in studio.ipynb" in empty.data["notes"][0]
+    empty = compare(table.iloc[:0])
+    assert empty.data["cells"] == [] and "make a clip in studio.ipynb" in empty.data["notes"][0][0]
 
 
 def test_a_page_can_sort_by_every_number_that_differs_and_marks_the_best(results):
@@ -171,7 +228,7 @@ def test_a_file_over_the_limit_is_sent_as_a_copy_and_the_page_says_so(tmp_path, 
     paths = [video.write(noise, tmp_path, stem=name, fps=8).path for name in "ab"]
     monkeypatch.setattr(live, "CLIP_LIMIT_BYTES", paths[0].stat().st_size - 1)
     player = Heard(clip_view(paths))
-    assert "2 of 2 clips are shown as copies" in player.data["notes"][0]
+    assert "2 of 2 clips are shown as copies" in player.data["notes"][0][0]
     player._receive(None, {"type": "clip", "request": "r", "cell": 0, "whole": True}, [])
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(player.sent[-1][1][0])

@@ -75,7 +75,7 @@ def test_of_several_runs_of_a_cell_the_newest_that_is_done_is_shown_and_it_is_to
     table.loc[4, "status"] = "failed"
     grid = arrange(table, ["seed"])
     assert [cell.run["name"] for cell in grid.cells] == ["c", "f"]
-    assert grid.notes and grid.notes[0].startswith("6 runs for 2 cells")
+    assert grid.notes and grid.notes[0][0].startswith("6 runs for 2 cells")
 
 
 def test_values_that_are_missing_or_empty_have_a_name():
@@ -184,7 +184,7 @@ def test_a_limit_on_the_size_is_kept_and_told(guidance):
         clips = [len(cell["base64"]) for cell in data["cells"] if "base64" in cell]
         posters = [2 * len(cell["poster"]) for cell in data["cells"] if "poster" in cell]
         assert sum(clips) + sum(posters) <= limit + 60 * len(data["cells"])  # some bytes each of data:image/jpeg;base64,
-        return len(clips), len(posters), sum(clips), sum(posters), " ".join(data["notes"])
+        return len(clips), len(posters), sum(clips), sum(posters), " ".join(note[0] for note in data["notes"])
 
     *many, clips, posters, said = sizes(10_000_000)
     assert (many, said) == ([6, 6], "")
@@ -200,7 +200,7 @@ def test_a_limit_on_the_size_is_kept_and_told(guidance):
 def test_large_clips_and_those_that_browsers_do_not_play_are_shown_as_copies(tmp_path, format, size):
     cells = [{"seed": seed, "resolution": size, "num_frames": 3} for seed in (0, 1)]
     grid = clip_grid(make_sweep(tmp_path, cells, format=format), ["seed"])
-    assert grid.data["notes"][0].startswith("2 of 2 clips are shown as copies")
+    assert grid.data["notes"][0][0].startswith("2 of 2 clips are shown as copies")
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(base64.b64decode(grid.data["cells"][1]["base64"]))
     info = video.probe(copy)

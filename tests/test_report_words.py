@@ -92,9 +92,11 @@ def test_the_cheapest_good_setting_comes_with_its_figures():
 
 
 TITLES = [
-    ({"guidance_scale": [1.0, 5, 13], "seed": [0, 1, 2]}, "Guidance 1 to 13, three seeds, on a coffee cup", "引导系数 1 到 13，3 个种子，图片：咖啡杯"),
+    ({"guidance_scale": [1.0, 5, 13], "seed": [0, 1, 2]}, "Guidance 1 to 13, three seeds, on a coffee cup",
+     "引导系数 1 到 13，3 个种子，图片：咖啡杯"),
     ({"scheduler": ["ddim", "unipc"], "seed": [4]}, "Scheduler ddim and unipc, on a coffee cup", "采样器 ddim和unipc，图片：咖啡杯"),
-    ({"prompt": ["a" * 30, "b" * 30], "fps": [8, 16]}, "Two prompts, frame rate 8 and 16, on a coffee cup", "2 条提示词，帧率 8和16，图片：咖啡杯"),
+    ({"prompt": ["a" * 30, "b" * 30], "fps": [8, 16]}, "Two prompts, frame rate 8 and 16, on a coffee cup",
+     "2 条提示词，帧率 8和16，图片：咖啡杯"),
     ({"seed": [0]}, "On a coffee cup", "图片：咖啡杯"),
 ]  # fmt: skip
 

@@ -65,6 +65,14 @@ def ran(params: ClipParams, model: FakeModel | None, store: Store, **options: An
     return record
 
 
+def refused(params: ClipParams, store: Store) -> str:
+    """The reason why nothing was begun; there is no run of it."""
+    record = run_clip(params, None, store, settings=SETTINGS)
+    assert (record.status, record.clip, store.records(), list(store.directory.glob("*"))) == ("failed", "", [], [])
+    assert store.get(record.id) is None
+    return record.reason
+
+
 def works(params: ClipParams, store: Store) -> None:
     """The next run in the same process is not hurt by the one before."""
     assert ran(params.replace(seed=4), None, store).status == "done"
@@ -111,13 +119,12 @@ def test_frames_of_odd_sizes_are_padded_and_the_record_says_so(params, store):
     ("name", "expected"),
     [("none.jpg", "no such file"), ("text.jpg", "expected"), ("flat.png", "of one colour"), (".", "folder")],
 )
-def test_a_bad_picture_is_a_failed_run(name, expected, params, store, tmp_path):
+def test_a_bad_picture_is_refused_and_leaves_no_run(name, expected, params, store, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     Image.new("RGB", (300, 300), (9, 90, 200)).save(tmp_path / "flat.png")
-    record = ran(params.replace(image=name), None, store)
-    assert record.status == "failed"
-    assert expected in record.reason
-    assert "\n" not in record.reason
+    reason = refused(params.replace(image=name), store)
+    assert expected in reason
+    assert "\n" not in reason
     works(params, store)
 
 
@@ -131,10 +138,8 @@ def test_a_bad_picture_is_a_failed_run(name, expected, params, store, tmp_path):
         ({"model": "."}, "model_index.json"),
     ],
 )
-def test_a_model_that_cannot_do_it_is_a_failed_run(change, expected, params, store):
-    record = ran(params.replace(**change), None, store)
-    assert record.status == "failed"
-    assert expected in record.reason
+def test_what_a_model_cannot_do_is_refused_and_leaves_no_run(change, expected, params, store):
+    assert expected in refused(params.replace(**change), store)
     works(params, store)
 
 

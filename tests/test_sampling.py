@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import get_args
 
 import numpy as np
@@ -183,3 +185,12 @@ def test_progress_hears_every_step_and_may_look() -> None:
     look = lambda latents: np.zeros((len(latents), 3, 5, 3), np.uint8)  # noqa: E731
     denoise(Gaussian(), noise, make_scheduler("heun", LEADING), params("heun", 3), generator, Ears(), look)
     assert heard == [("denoise", 5)] + [(2, 3, 5, 3)] * 5  # Heun looks twice in all steps but the last
+
+
+def test_a_scheduler_is_made_without_the_compiler_of_torch_and_the_compiler_is_there_afterwards():
+    code = (
+        "import sys; from i2v_lab.models.sampling import make_scheduler; make_scheduler('ddim', {}); "
+        "print('torch._dynamo' in sys.modules); import torch._dynamo; print(torch._dynamo.is_compiling())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

@@ -43,6 +43,7 @@ for i in range(25):
 """
 
 
+@pytest.mark.slow
 def test_eight_processes_write_at_once(tmp_path: Path) -> None:
     writers = [python(WRITER, tmp_path / "new", i) for i in range(8)]
     for writer in writers:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from contextlib import suppress
 
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.errors import SweepError
+from i2v_lab.errors import InputError, SweepError
 from i2v_lab.sweep import Sweep, parse_sweep
-from i2v_lab.textfile import parse_yaml
+from i2v_lab.textfile import parse_yaml, plain_text, read_text, safe_csv
 
 
 @pytest.mark.parametrize(("text", "value"), [
@@ -91,3 +94,36 @@ def test_every_file_is_a_sweep_or_one_line(text: str) -> None:
             assert [cell.params for cell in again.cells()] == [cell.params for cell in sweep.cells()]
     except SweepError as error:
         assert "\n" not in str(error)
+
+
+FORMULAS = ["=1+1", "=cmd|'/C calc'!A0", "+2 cups", "-x", "@SUM(1)", "\t=1", "\n=1", "＝1", "'=1", "''-x"]
+PLAIN = ["a\n=1", "a = b", "'tis a cat", "'", "", "-1.5", "+3", "-1e-5", "猫", "24000/1001", None]
+
+
+def test_no_text_of_a_table_becomes_a_formula_and_each_can_be_read_back():
+    texts = FORMULAS + PLAIN
+    table = pd.DataFrame(
+        {"prompt": pd.array(texts, "string"), "seed": range(-1, len(texts) - 1), "kind": pd.Categorical(texts), "=x": -1.5}
+    )
+    written = safe_csv(table).to_csv(index=False)
+    rows = list(csv.reader(io.StringIO(written, newline="")))[1:]
+    for (prompt, seed, kind, number), text, place in zip(rows, texts, range(-1, 99), strict=False):
+        assert prompt == kind
+        assert (prompt == text or not text) if text in PLAIN else prompt == f"'{text}"
+        assert plain_text(prompt) == (text or "")
+        assert (seed, number) == (str(place), "-1.5")
+    assert table["prompt"][0] == "=1+1"  # the table itself stays
+    again = pd.read_csv(io.StringIO(written), keep_default_na=False)["prompt"].map(plain_text).tolist()
+    assert again == [value or "" for value in texts]
+    broken = safe_csv(pd.DataFrame({"prompt": ["a\r=1", "\r\n=1"]})).to_csv(index=False)  # a \r alone would begin a row
+    assert pd.read_csv(io.StringIO(broken, newline=""))["prompt"].tolist() == ["a\n=1", "'\n=1"]
+
+
+def test_text_as_excel_and_powershell_write_it(tmp_path):
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / "a.csv").write_text("é猫", encoding=encoding)
+        assert read_text(tmp_path / "a.csv", InputError, "a text") == "é猫"
+    for data in ("é".encode("cp1252"), "走着的猫".encode("gbk"), b"\xff\xfea"):
+        (tmp_path / "a.csv").write_bytes(data)
+        with pytest.raises(InputError, match="UTF-8; got another encoding: save it as UTF-8"):
+            read_text(tmp_path / "a.csv", InputError, "a text")

@@ -1,7 +1,7 @@
 """The command line, i2v-lab: every command a program may read answers on standard output, all else is on standard error.
 
-Exit codes: 0 done; 1 a run failed, and its record says why (a picture that
-cannot be opened too), or something else went wrong; 2 nothing was begun: an option, the settings, or a file is wrong;
+Exit codes: 0 done; 1 a run failed, and its record says why, or something else went wrong; 2 nothing was begun and nothing is
+recorded: an option, the settings, or a file is wrong (a picture that cannot be opened, a size that the model cannot make);
 130 stopped.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -19,37 +18,45 @@ import typer
 
 from i2v_lab.cli.code import code
 from i2v_lab.cli.demo import demo
-from i2v_lab.cli.interrupt import STOPPED, stops
+from i2v_lab.cli.interrupt import stops
 from i2v_lab.cli.measure import measure
-from i2v_lab.cli.options import AsJson, Force, Preset, Tier, clip_params, with_settings
+from i2v_lab.cli.options import AsJson, Force, Picture, Preset, Tier, Words, clip_params, with_settings, with_words
 from i2v_lab.cli.plan import plan
 from i2v_lab.cli.serve import serve
+from i2v_lab.cli.show import delete, show
+from i2v_lab.cli.start import Commands, options
 from i2v_lab.cli.sweep import sweep, sweep_screen
-from i2v_lab.cli.terminal import listening, record_fields, remark, show_record, show_runs, tell, tell_json
+from i2v_lab.cli.terminal import each, listening, record_fields, remark, show_record, show_runs, tell, tell_json, working
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, PictureError, Stop
 from i2v_lab.log import log_path, start_log
 
 if TYPE_CHECKING:
-    from i2v_lab.clip.params import ClipParams
+    from i2v_lab.clip.params import Advice, ClipParams
     from i2v_lab.clip.progress import Progress
     from i2v_lab.clip.record import RunRecord
     from i2v_lab.settings import Settings
 
 log = logging.getLogger(__name__)
 app = typer.Typer(
-    name="i2v-lab", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-    help="Find out what the parameters of an image-to-video model do.",
+    name="i2v-lab", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
+app.callback()(options)
 
 
 def _make(params: ClipParams, settings: Settings, progress: Progress, *, force: bool, tier: int | None) -> tuple[RunRecord, bool]:
-    """Make one clip: (record, whether it was made before)."""
+    """Make one clip: (record, whether it was made before).
+
+    Raises:
+        InputError: it was refused before anything was begun.
+    """
     from i2v_lab.clip.record import new_id
     from i2v_lab.run import run_clip
     from i2v_lab.store import Store
 
     id, store = new_id(), Store(settings.output.directory)
     record = run_clip(params, None, store, progress=progress, settings=settings, force=force, tier=tier, id=id)
+    if record.status == "failed" and store.get(record.id) is None:
+        raise InputError(record.reason)
     return record, record.id != id
 
 
@@ -66,28 +73,32 @@ def _answer(record: RunRecord, settings: Settings, as_json: bool, **more: bool) 
 @app.command()
 @with_settings("output_dir", "format", "prefix", "device")
 def generate(
-    settings: Settings, *, preset: Preset = None, force: Force = False, tier: Tier = None, as_json: AsJson = False, **fields: Any
-) -> None:
-    """Make one clip from a picture."""
+    settings: Settings, *, picture: Picture = None, words: Words = None, preset: Preset = None, force: Force = False,
+    tier: Tier = None, as_json: AsJson = False, **fields: Any,
+) -> None:  # fmt: skip
+    """Make one clip from a picture. For example: i2v-lab generate photo.jpg "zoom in"."""
     start_log(settings.log.directory)
-    params = clip_params(fields, preset, settings)
-    _advise(params)
+    with working("reading the picture"):
+        params = clip_params(with_words(fields, picture, words), preset, settings)
+        advice = _advice(params)
+    for line in advice:
+        remark(f"advice: {line}", "yellow")
     with listening() as progress:
         record, found = _make(params, settings, progress, force=force, tier=tier)
     raise typer.Exit(_answer(record, settings, as_json, made_before=found))
 
 
-def _advise(params: ClipParams) -> None:
-    """Each warning on a line of standard error."""
+def _advice(params: ClipParams) -> list[Advice]:
+    """What will probably disappoint, before anything is begun."""
     from i2v_lab import models
     from i2v_lab.clip.picture import open_picture
 
     picture = None
-    with suppress(PictureError):  # the run reports and records it
+    with suppress(PictureError):  # the run says so
         picture = open_picture(params.image)
     with suppress(I2VLabError):  # likewise
-        for advice in models.advice(models.resolve(params), picture):
-            remark(f"advice: {advice}", "yellow")
+        return models.advice(models.resolve(params, (lambda: picture) if picture else None), picture)
+    return []
 
 
 @app.command()
@@ -135,57 +146,21 @@ def runs(
     if rebuild:
         remark(f"{store.rebuild()} runs were recorded from their clips")
     if as_csv:
-        store.runs(status=chosen).to_csv(sys.stdout, index=False)
+        from i2v_lab.textfile import safe_csv
+
+        safe_csv(store.runs(status=chosen)).to_csv(sys.stdout, index=False)
     elif as_json:
         for record in store.records(status=chosen):
             tell_json(record_fields(record, store.directory) | ({"gone": True} if store.is_gone(record) else {}))
     else:
         records = store.records(status=chosen, limit=limit)
         if records:
-            gone = {"clip": "", "reason": "its clip is gone"}
-            show_runs([record.model_copy(update=gone) if store.is_gone(record) else record for record in records])
+            show_runs([(record, store.is_gone(record)) for record in records])
         else:
-            remark(f"no such runs in {store.directory}; make one: i2v-lab generate --image sample:coffee --prompt 'zoom in slowly'")
+            remark(f"no such runs in {store.directory}; make one: i2v-lab generate sample:coffee 'zoom in slowly'")
 
 
 Clips = Annotated[list[Path], typer.Argument(metavar="CLIP...", help="files that i2v_lab made")]
-
-
-def _each(clips: list[Path], work: Callable[[Path], int]) -> int:
-    """Do some work with each clip; an error is a line, and the next one goes on. Returns the highest exit code."""
-    codes = []
-    for clip in clips:
-        try:
-            codes.append(work(clip))
-            if codes[-1] == STOPPED:
-                break
-        except I2VLabError as error:
-            if len(clips) == 1 or isinstance(error, Stop):
-                raise
-            remark(f"error: {error}", "red")
-            codes.append(2 if isinstance(error, InputError) else 1)
-    return max(codes)
-
-
-@app.command()
-def show(clips: Clips, as_json: AsJson = False) -> None:
-    """Show the settings that clips carry."""
-    from i2v_lab.clip.video import read_settings
-
-    def one(clip: Path) -> int:
-        inside = read_settings(clip)
-        if as_json:
-            tell_json(inside)
-            return 0
-        if len(clips) > 1:
-            tell(clip, "bold")
-        for part in ("params", "record"):
-            fields = inside.get(part, {})
-            for name, value in fields.items() if isinstance(fields, dict) else ():
-                tell(f"{name}: {value}")
-        return 0
-
-    raise typer.Exit(_each(clips, one))
 
 
 @app.command()
@@ -202,7 +177,7 @@ def again(
     """Make clips again from the settings they carry, and say whether the frames are equal."""
     start_log(settings.log.directory)
     with listening() as progress:
-        code = _each(clips, lambda clip: _again(clip, settings, progress, image, model, tier, as_json, format))
+        code = each(clips, lambda clip: _again(clip, settings, progress, image, model, tier, as_json, format))
     raise typer.Exit(code)
 
 
@@ -294,7 +269,7 @@ def doctor(settings: Settings, as_json: AsJson = False) -> None:
     raise typer.Exit(int(any(check.state == "missing" for check in checks)))
 
 
-for command in (demo, sweep, serve, measure, plan, code):
+for command in (demo, sweep, serve, measure, plan, code, show, delete):
     app.command()(command)
 
 

@@ -6,19 +6,21 @@ import functools
 import inspect
 import locale
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from i2v_lab.errors import ParamsError
+from i2v_lab.errors import ModelError, ParamsError
 
 if TYPE_CHECKING:
     from i2v_lab.clip.params import ClipParams
     from i2v_lab.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="answer as JSON on standard output")]
+Picture = Annotated[str | None, typer.Argument(metavar="[PICTURE]", help="the input picture, as --image")]
+Words = Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="what should happen in the clip, as --prompt")]
 Force = Annotated[bool, typer.Option("--force", help="make it again even where the same clip was made before")]
 Preset = Annotated[str | None, typer.Option(help="quick, standard, high or extreme; options given win")]
 Tier = Annotated[int | None, typer.Option(min=0, max=6, help=(
@@ -75,6 +77,20 @@ def settings_of(**options: Any) -> Settings:
     return load_settings(**given.pop("", {}), **given)
 
 
+def with_words(fields: dict[str, Any], picture: str | None, prompt: str | None) -> dict[str, Any]:
+    """The fields given as options, with the picture and the prompt that were given without option names.
+
+    Raises:
+        ParamsError: one of them was given in both ways.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    for name, value in (("image", picture), ("prompt", prompt)):
+        if value is not None and name in given:
+            raise ParamsError(f"{name}: expected one, got two: {value!r} and --{name} {given[name]!r}; drop one")
+        given |= {} if value is None else {name: value}
+    return given
+
+
 def clip_params(fields: dict[str, Any], preset: str | None, settings: Settings) -> ClipParams:
     """Params from the options given, above the preset, above the defaults."""
     from i2v_lab import models
@@ -87,6 +103,26 @@ def clip_params(fields: dict[str, Any], preset: str | None, settings: Settings) 
             raise ParamsError(f"{name}: expected text in {encoding}, the encoding of the locale {place}, got {value!a}; "
                               "set LC_ALL=C.UTF-8, or name the file in UTF-8")  # fmt: skip
     return ClipParams(**{**(models.preset(given["model"], preset) if preset else {}), **given})
+
+
+def warn_of_device(device: str, names: Iterable[str], remedy: str = "") -> None:
+    """A line of warning for each model that does not run on the device that was asked for.
+
+    Raises:
+        ParamsError: the device is not here; `remedy` ends its text.
+    """
+    if not device.startswith("cuda"):
+        return
+    from i2v_lab import models
+    from i2v_lab.cli.terminal import remark
+    from i2v_lab.run import check_device
+
+    for name in dict.fromkeys(names):
+        try:
+            if note := check_device(models.find(name)[0], device):
+                remark(f"warning: {note}", "yellow")
+        except ModelError as error:
+            raise ParamsError(f"{error}{remedy}") from None
 
 
 def _parameter(name: str, annotation: Any) -> inspect.Parameter:
@@ -120,7 +156,7 @@ def _option(name: str, about: dict[str, Any]) -> Any:
     if about.get("unit"):
         help += f" ({about['unit']})"
     if "default" not in about:
-        help += " [required]"
+        help += " [required, here or as PICTURE]"
     elif about["default"] is None:
         help += " [default: the model's]" if name in OPTIONAL else ""
     elif about["default"] != "":

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from i2v_lab.cli.options import AsJson, Preset, clip_params, with_settings
-from i2v_lab.cli.terminal import remark, show_table, tell, tell_json
+from i2v_lab.cli.options import AsJson, Preset, Words, clip_params, warn_of_device, with_settings, with_words
+from i2v_lab.cli.terminal import remark, show_table, tell, tell_json, tell_lines, working
 from i2v_lab.errors import ParamsError
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ SHOWN_RUNS = 20  # of --accuracy
 def plan(
     settings: Settings,
     *,
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="a sweep file such as experiments/guidance.yaml")] = None,
+    first: Annotated[
+        str | None, typer.Argument(metavar="[PICTURE|FILE]", help="the input picture, as --image; or a sweep file (.yaml)")
+    ] = None,
+    words: Words = None,
     preset: Preset = None,
     vram: Annotated[list[str] | None, typer.Option(help="for a card with so many GB (10^9 bytes), here or not; 8,12,24")] = None,
     card: Annotated[list[str] | None, typer.Option(help="for a known card, such as 'RTX 4090'; may be repeated")] = None,
@@ -37,15 +40,17 @@ def plan(
     as_json: AsJson = False,
     **fields: Any,
 ) -> None:
-    """Predict the memory and time of a clip, of a sweep's cells, or (with neither) of all models and presets.
+    """Predict the memory and time of a clip, of a sweep's cells, or of all models.
 
     Nothing is loaded and nothing is run. A new shape takes some seconds, of a large model half a minute; the second time milliseconds.
-    Without --image, a resolution that follows the picture is the model's native size.
+    With neither a clip's options nor a sweep file it shows all models and presets. Without a picture, a resolution that follows
+    the picture is the model's native size.
     """
     from i2v_lab.store import Store
 
     store = Store(settings.output.directory) if settings.output.directory.is_dir() else None  # a plan makes no folders
-    given = {name: value for name, value in fields.items() if value is not None}
+    file = Path(first) if first and Path(first).suffix.lower() in (".yaml", ".yml") else None
+    given = with_words(fields, None if file else first, words)
     if accuracy:
         _show_accuracy(store, as_json)
         return
@@ -59,6 +64,12 @@ def plan(
     else:
         _show_models(budgets or _budgets([str(size) for size in TABLE_GB], []), settings, store, tier, as_json)
         return
+    if not budgets:
+        warn_of_device(
+            settings.device,
+            (params.model for _, params in clips),
+            "; --vram 12 or --card 'RTX 4090' plans for one that is not here",
+        )
     _answer(clips, budgets, settings, store, tier, as_json)
 
 
@@ -96,14 +107,15 @@ def _show_models(budgets: list[Budget], settings: Settings, store: Store | None,
     forecasters = [Forecaster(device="cuda", budget=budget) for budget in budgets]
     model = ""
     if not as_json:
-        tell(plan_models.heads(budgets), "bold")
+        tell_lines(plan_models.heads(budgets).split("\n"), "bold")
     for name, preset, params in plan_models.clips():
         if name != model and not as_json:
             plan_models.title(name)
         model = name
         try:
-            whole = unlimited.plan(params, tier=tier, advise=False)
-            plans = [forecaster.plan(params, tier=tier, advise=False) for forecaster in forecasters]
+            with working(f"predicting {name} {preset}: the first time takes up to half a minute"):
+                whole = unlimited.plan(params, tier=tier, advise=False)
+                plans = [forecaster.plan(params, tier=tier, advise=False) for forecaster in forecasters]
         except I2VLabError as error:  # its configs are not known, or it has no such tier
             if as_json:
                 tell_json({"model": name, "preset": preset, "error": str(error)})
@@ -115,7 +127,7 @@ def _show_models(budgets: list[Budget], settings: Settings, store: Store | None,
                 {"preset": preset, "published": plan_models.PUBLISHED.get(name, ""), **_plain(whole, plans), "time": time(params)}
             )
         else:
-            tell(plan_models.row(preset, whole, plans, time(params)))
+            tell_lines(plan_models.row(preset, whole, plans, time(params)).split("\n"))
     if not as_json:
         plan_models.explain(budgets)
 
@@ -143,7 +155,8 @@ def _answer(
     as_json: bool,
 ) -> None:  # fmt: skip
     """The forecasts for each clip and budget, as a table or as JSON, a line a clip."""
-    from i2v_lab.cost import Budget, Forecaster
+    with working("loading torch"):
+        from i2v_lab.cost import Budget, Forecaster
 
     # A card that is not here is a CUDA device; the clip runs on a CPU only where its family has no other.
     device = "cuda" if budgets and not settings.device.startswith("cuda") else settings.device
@@ -152,17 +165,33 @@ def _answer(
     one = len(clips) == 1
     rows: list[tuple[str, Forecast, list[Forecast]]] = []
     for label, params in clips:
-        plans = [forecaster.plan(params, tier=tier, advise=one or as_json) for forecaster in forecasters]
-        rows.append((label, unlimited.plan(params, tier=tier) if budgets else plans[0], plans))
+        with working(f"predicting {params.model} {label or params.resolution}: the first time takes some seconds"):
+            plans = [forecaster.plan(params, tier=tier, advise=one or as_json) for forecaster in forecasters]
+            rows.append((label, unlimited.plan(params, tier=tier) if budgets else plans[0], plans))
         if as_json:
             tell_json({"cells": label, **_plain(*rows[-1][1:])})
     if as_json:
         return
-    _table(rows, budgets)
+    _table(rows, [] if one else budgets)
     for _, _, plans in rows if one else ():
-        for item in plans:
-            tell(item.sentence())
+        if len(plans) > 1:
+            _cards(plans)
+        else:
+            tell(plans[0].sentence())
     _explain(rows, bool(budgets))
+
+
+def _cards(plans: list[Forecast]) -> None:
+    """One clip on several cards, a line each."""
+    tell("")
+    show_table(("card", "fits", "peak GiB", "of GiB", ""), (
+        (plan.budget.name.removesuffix(" of VRAM"), _fits(plan), f"{plan.peak_gib:.1f}", f"{plan.free_gib:.1f}",
+         str(plan.time or "") if plan.fits else plan.advice()) for plan in plans
+    ))  # fmt: skip
+
+
+def _fits(plan: Forecast) -> str:
+    return "no" if plan.tier is None else f"tier {plan.tier}" if plan.tier else "fits"
 
 
 def _plain(whole: Forecast, plans: list[Forecast]) -> dict[str, Any]:
@@ -183,16 +212,16 @@ def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budge
     from i2v_lab.devices.hardware import GIB
 
     columns = ["clip", "encode", "denoise", "decode", "peak GiB", "TFLOP"]
-    columns += [budget.name.removesuffix(" of VRAM") for budget in budgets] or ["fits", "time"]
+    columns += [budget.name.removesuffix(" of VRAM") for budget in budgets]
+    columns += [] if budgets or len(rows) == 1 else ["fits", "time"]
     table = []
     for label, whole, plans in rows:
         params, peak = whole.params, whole.peak_gib
         name = " ".join(part for part in (label, f"{params.resolution}·{params.num_frames}") if part)
         cells = [name, *(f"{stage.total / GIB:.2f}" for stage in whole.stages), f"{peak:.2f}"]
         cells.append(f"{whole.flops / 1e12:.3g}" if whole.flops < 1e15 else f"{whole.flops / 1e12:,.0f}")
-        cells += ["no" if item.tier is None else f"tier {item.tier}" if item.tier else "fits" for item in plans]
-        if not budgets:
-            cells.append(str(whole.time or "not known"))
+        cells += [] if len(rows) == 1 else map(_fits, plans)
+        cells += [] if budgets or len(rows) == 1 else [str(whole.time or "not known")]
         table.append(cells)
     show_table(columns, table)
 

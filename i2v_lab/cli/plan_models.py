@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from i2v_lab.cli.terminal import remark, tell
+from i2v_lab.cli.terminal import out, remark, tell, width_of
 
 if TYPE_CHECKING:
     from i2v_lab.clip.params import ClipParams
@@ -64,9 +64,10 @@ def row(preset: str, whole: Forecast, plans: list[Forecast], time: str) -> str:
 
 
 def _line(clip: str, flops: str, peak: str, cells: list[str], time: str) -> str:
-    widths = [max(7, min(len(cell), 14)) for cell in cells]
-    return (f"{clip:<26} {flops:>7} {peak:>6}" + "".join(f"{cell:>{width + 1}}" for cell, width in zip(cells, widths, strict=True))
-            + (f"  {time}" if time else "")).rstrip()  # fmt: skip
+    widths = [max(7 if len(cells) == 1 else 5, min(len(cell), 14)) for cell in cells]
+    line = f"{clip:<25} {flops:>7} {peak:>6}" + "".join(f" {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    below = len(line) + 2 + len(time) > (width_of(out) or 2**16)
+    return (line + (f"\n{'':12}{time}" if below else f"  {time}") if time else line).rstrip()
 
 
 def title(model: str) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,11 +25,13 @@ from i2v_lab.errors import I2VLabError, SettingsError
 from i2v_lab.rights import make_file, make_folder
 
 if TYPE_CHECKING:
+    from i2v_lab.server.app import Running
     from i2v_lab.settings import Settings
 
 log = logging.getLogger(__name__)
 BEGIN_SECONDS = 120  # until the page answers: importing torch takes long on a cold disk
 LOG_VARIABLE = "I2V_SERVE_LOG"  # passes the log file to a start in the background; not a setting
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - asked about, not listened on
 TOKEN_BYTES = 24  # random, of a token that is made here
 KILL_SECONDS = 60.0  # beyond `stop_seconds`
 
@@ -36,11 +39,15 @@ KILL_SECONDS = 60.0  # beyond `stop_seconds`
 @with_settings("port", "host", "output_dir", "device")
 def serve(
     settings: Settings,
+    open_page: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
     background: Annotated[bool, typer.Option("--background", help="return once the page answers")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="end the server of this port, and its clip")] = False,
     no_token: Annotated[bool, typer.Option("--no-token", help="everybody on this machine may use it; only on 127.0.0.1")] = False,
 ) -> None:
-    """Serve the web page and the API on one port: the studio at /, JupyterLab at /lab, the API at /api."""
+    """Serve the web page and the API on one port: the studio at /, JupyterLab at /lab, the API at /api.
+
+    Where it runs already, its address is printed again.
+    """
     if stop:
         _stop(settings)
         return
@@ -51,16 +58,21 @@ def serve(
         raise SettingsError(f"--no-token: expected a server on 127.0.0.1, got {settings.server.host}: others could reach it; "
                             "leave --no-token out, and a token is made")  # fmt: skip
     settings = app.with_absolute_folders(settings)
+    if running := app.running_server(settings.server.port):
+        _show_again(settings, running, open_page)
+        return
     app.check_port(settings.server.host, settings.server.port)
-    token = "" if no_token else settings.server.token or secrets.token_hex(TOKEN_BYTES)
+    token = "" if no_token else settings.server.token or secrets.token_urlsafe(TOKEN_BYTES)
     given = os.environ.pop(LOG_VARIABLE, "")
     if not given:
         _check_machine(settings)
     path = Path(given) if given else _open_log(settings)
     if background:
         _start(settings, token, path)
+        if open_page:
+            _open(settings.server.host, settings.server.port, token)
         return
-    _serve(settings, token, path, quiet=bool(given))
+    _serve(settings, token, path, quiet=bool(given), open_page=open_page)
 
 
 def _check_installed() -> None:
@@ -96,17 +108,37 @@ def _open_log(settings: Settings) -> Path:
     return path
 
 
+def _address(host: str, port: int, token: str) -> str:
+    """Where the page is, for a browser on this machine."""
+    shown = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/{f'?token={token}' if token else ''}"
+
+
 def _show(settings: Settings, token: str, path: Path) -> None:
     """Print where the page is, and how to follow the log."""
     host, port = settings.server.host, settings.server.port
-    behind = f"/?token={token}" if token else "/"
-    everywhere = host in ("0.0.0.0", "::")  # noqa: S104 - asked about, not listened on
-    tell(f"local address: http://{'127.0.0.1' if everywhere else f'[{host}]' if ':' in host else host}:{port}{behind}")
-    if everywhere:
-        tell(f"network address: http://{_network_name()}:{port}{behind}")
-    else:
-        tell("network address: none; --host 0.0.0.0 lets other machines in, with a token")
-    tell(f"API: /api/docs; JupyterLab: /lab; log: tail -f {path}")
+    tell(f"i2v_lab is at {_address(host, port, token)}")
+    if host in EVERYWHERE:
+        tell(f"for other machines: {_address(_network_name(), port, token)}")
+    tell(f"API: /api/docs; JupyterLab: /lab; log: {path}")
+
+
+def _show_again(settings: Settings, running: Running, open_page: bool) -> None:
+    """Print where the server is that runs on this port already."""
+    tell(f"already running at {_address(running.host, running.port, running.token)}")
+    wanted = settings.output.directory
+    if running.output != wanted:
+        remark(f"its clips go to {running.output}, not to {wanted}: end it with --stop, or choose another --port", "yellow")
+    if open_page:
+        _open(running.host, running.port, running.token)
+
+
+def _open(host: str, port: int, token: str) -> None:
+    """Open the page in the browser of this machine, where it has one."""
+    import webbrowser
+
+    if not webbrowser.open(_address(host, port, token)):
+        remark("no browser could be opened here; open the address yourself", "yellow")
 
 
 def _network_name() -> str:
@@ -117,26 +149,25 @@ def _network_name() -> str:
     return socket.gethostname()
 
 
-def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
+def _serve(settings: Settings, token: str, path: Path, *, quiet: bool, open_page: bool) -> None:
     """Serve until asked to end. The running clip is finished, or recorded as stopped."""
     from i2v_lab.jobs import environment
     from i2v_lab.log import log_to
     from i2v_lab.server import app
     from i2v_lab.server.api import make_app
     from i2v_lab.server.state import ApiState
+    from i2v_lab.store.processes import MAKER, own_name
 
     os.environ.update(environment(settings))  # also for notebooks, which have another current folder
+    os.environ[MAKER] = own_name()  # a clip that a page asks for is made by the worker of the server, and outlives the page
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Jupyter ends by it, or has its own
     hang_up_terminates()
     state = ApiState(settings)
     try:
+        state.runner.prepare()  # the worker loads what it needs while the server does
         server = app.make(settings, token, log_to(path, "py.warnings"), make_app(state, with_token=bool(token)))
         state.runner.start()
-        app.write_state(settings)
-        if not quiet:
-            _show(settings, token, path)
-            tell("Ctrl-C ends it")
-        app.run(server)
+        app.run(server, partial(_begin, settings, token, path, quiet, open_page), state.runner.prepare)
     finally:
         for name in ("SIGTERM", "SIGHUP"):  # it is ending
             if hasattr(signal, name):
@@ -144,6 +175,18 @@ def _serve(settings: Settings, token: str, path: Path, *, quiet: bool) -> None:
         state.runner.close()
         app.state_file(settings.server.port).unlink(missing_ok=True)
         log.info("the server has ended")
+
+
+def _begin(settings: Settings, token: str, path: Path, quiet: bool, open_page: bool) -> None:
+    """Say where the page is. From now on it answers."""
+    from i2v_lab.server import app
+
+    app.write_state(settings)
+    if not quiet:
+        _show(settings, token, path)
+        tell("Ctrl-C ends it")
+    if open_page:
+        _open(settings.server.host, settings.server.port, token)
 
 
 def _start(settings: Settings, token: str, path: Path) -> None:

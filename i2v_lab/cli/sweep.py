@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from i2v_lab.cli.interrupt import stops
-from i2v_lab.cli.options import AsJson, with_settings
-from i2v_lab.cli.terminal import err, remark, show_table, tell, tell_json
+from i2v_lab.cli.options import AsJson, warn_of_device, with_settings
+from i2v_lab.cli.terminal import err, out, remark, show_table, tell, tell_json, width_of, working
 from i2v_lab.errors import SweepError, printable
 from i2v_lab.log import start_log
 
@@ -70,6 +70,7 @@ def sweep(
     sweeps = [Sweep(**{**dict(item), "metric": metric}) for item in sweeps] if metric else sweeps
     for item in sweeps:
         item.cells()  # an error in the last file is reported before the first one runs
+        warn_of_device(settings.device, (cell.params.model for cell in item.cells()))
     store = Store(settings.output.directory)
     if dry_run:
         for item in sweeps:
@@ -90,7 +91,8 @@ def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_jso
     from i2v_lab.sweep import plan_sweep
     from i2v_lab.sweep.loop import retry_states
 
-    planned = plan_sweep(item, store, settings)
+    with working(f"planning {item.name}"):
+        planned = plan_sweep(item, store, settings)
     states = retry_states(retry)
     if as_json:
         seconds, size = planned.expected(states)
@@ -108,15 +110,16 @@ def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_jso
     if line := outlook_line(*planned.settings(), item.metric):
         tell(f"It can show: {line}")
     names, rows = item.axis_names, []
-    for one in planned.cells[:SHOWN_CELLS]:
+    shown = len(planned.cells) if width_of(out) is None else SHOWN_CELLS
+    for one in planned.cells[:shown]:
         megabytes = None if one.file_bytes is None else one.file_bytes / 1e6
         expected = ["" if value is None else f"{value:.3g}" for value in (one.seconds, megabytes, one.peak_gib)]
         state = one.state + (f": {one.reason}" if one.reason else "")
         tier = "" if one.tier is None else one.tier
-        rows.append([one.cell.number, *(printable(one.cell.labels[name])[:40] for name in names), state, *expected, tier])
-    show_table(("cell", *names, "state", "expected s", "MB", "GiB", "tier"), rows)
-    if len(planned.cells) > SHOWN_CELLS:
-        tell(f"... and {len(planned.cells) - SHOWN_CELLS} more cells; --json shows all")
+        rows.append([one.cell.number, *(one.cell.labels[name] for name in names), *expected, tier, state])
+    show_table(("cell", *names, "expected s", "MB", "GiB", "tier", "state"), rows)
+    if len(planned.cells) > shown:
+        tell(f"... and {len(planned.cells) - shown} more cells; | less shows all")
 
 
 def _answer(report: Report, with_report: bool, as_json: bool) -> int:

@@ -9,16 +9,18 @@ import errno
 import json
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 
-from i2v_lab.cli.interrupt import stops
+from i2v_lab.cli.interrupt import STOPPED, stops
+from i2v_lab.cli.tables import WRAPPED_MIN, lay_out, wrapped
 from i2v_lab.clip.progress import Listeners, Preview, Progress, StopSwitch
-from i2v_lab.errors import printable
+from i2v_lab.errors import I2VLabError, InputError, Stop, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -29,13 +31,10 @@ if TYPE_CHECKING:
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
-WIDE = 120  # columns of a terminal from which on the table of runs says more
-
 
 def tell(text: object, style: str = "") -> None:
-    """One line on standard output: an answer."""
-    with _terminal_may_be_gone():
-        out.print(printable(text), style=style)
+    """A line on standard output: an answer."""
+    _say(out, text, style)
 
 
 def tell_json(answer: object) -> None:
@@ -46,19 +45,59 @@ def tell_json(answer: object) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on standard output."""
-    from rich.table import Table
+    """A table on standard output: no wider than the terminal; complete where a program reads it."""
+    head, *lines = lay_out(columns, rows, width_of(out))
+    tell_lines([head], "bold")
+    tell_lines(lines)
 
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*map(printable, row))
-    out.print(table)
+
+def tell_lines(lines: Iterable[str], style: str = "") -> None:
+    """Lines that are laid out and printable already, on standard output."""
+    with _terminal_may_be_gone():
+        for line in lines:
+            out.print(line, style=style)
+
+
+def show_pairs(pairs: Iterable[tuple[str, object]]) -> None:
+    """Names and values on standard output; long values go on below themselves in a terminal."""
+    first, *others = [[f"{name}:", str(value)] for name, value in pairs] or [["", ""]]
+    tell_lines(lay_out(first, others, width_of(out)))
+
+
+def width_of(console: Console) -> int | None:
+    """Cells of the terminal; None where it is none: lines for a program are never broken."""
+    return console.width if console.is_terminal else None
 
 
 def remark(text: object, style: str = "") -> None:
-    """One line on standard error: all that is not the answer."""
+    """A line on standard error: all that is not the answer."""
+    _say(err, text, style)
+
+
+def _say(console: Console, text: object, style: str) -> None:
+    line, width = printable(text), width_of(console)
+    # Only between words: a path stays whole, so that it can be copied.
+    long = width is not None and len(line) > width and " " in line
+    parts = textwrap.wrap(line, width or 80, break_long_words=False, break_on_hyphens=False) if long else [line]
     with _terminal_may_be_gone():
-        err.print(printable(text), style=style)
+        for part in parts:
+            console.print(part, style=style)
+
+
+def each(clips: Sequence[Path], work: Callable[[Path], int]) -> int:
+    """Do some work with each clip; an error is a line, and the next one goes on. Returns the highest exit code."""
+    codes = []
+    for clip in clips:
+        try:
+            codes.append(work(clip))
+            if codes[-1] == STOPPED:
+                break
+        except I2VLabError as error:
+            if len(clips) == 1 or isinstance(error, Stop):
+                raise
+            remark(f"error: {error}", "red")
+            codes.append(2 if isinstance(error, InputError) else 1)
+    return max(codes)
 
 
 @contextmanager
@@ -95,6 +134,16 @@ class StageBars(Progress):
         if self._task is not None:
             task = self.bars.tasks[self.bars.task_ids.index(self._task)]
             self.bars.update(self._task, total=task.total or 1, completed=task.total or 1)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """While the block runs a terminal shows what is being done; nothing of it is left, and a program sees nothing of it."""
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(what):
+        yield
 
 
 @contextmanager
@@ -151,41 +200,42 @@ def cost(record: RunRecord) -> str:
     return f"{record.seconds.get('total', 0):.2f} s ({stages}); peak {memory}; on {record.device_name}"
 
 
-def show_runs(records: list[RunRecord]) -> None:
-    """A line a run, the newest last. One that has no clip says why, below its line where there is no room."""
-    from rich.text import Text
+def show_runs(rows: Sequence[tuple[RunRecord, bool]]) -> None:
+    """The runs, the newest last: a line each where that fits, otherwise the figures in a line and what was made below it.
 
-    wide = out.width >= WIDE
-    heads = ["made (UTC)", "size", "frames", "steps", "guidance", *(("seed", "GiB") if wide else ()), "s"]
-    table = [heads, *(_cells(record, wide) for record in records)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    head, *lines = [
-        "".join(
-            cell.ljust(width + 2) if place < 2 else cell.rjust(width) + "  "
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    ]
-    tell(head + "clip or status", "bold")
-    for record, line in zip(records, lines, strict=True):
-        if record.clip:
-            prompt = Text(printable(record.params.prompt) if wide and record.params else "")
-            prompt.truncate(max(0, out.width - len(line) - len(record.clip) - 2), overflow="ellipsis")
-            tell(f"{line}{record.clip}  {prompt}".rstrip())
-            continue
-        text = f"{record.status}: {record.reason}" if record.reason else record.status
-        fits = len(line) + len(text) <= out.width
-        tell(line + (text if fits else record.status))
-        for part in [] if fits else textwrap.wrap(record.reason, max(40, out.width - 12)):
-            tell(" " * 12 + part)
+    Args:
+        rows: each run, and whether its clip is gone.
+    """
+    heads = ["made (UTC)", "size", "frames", "steps", "guidance", "seed", "s"]
+    figures, asked = [_figures(record) for record, _ in rows], [_asked(record) for record, _ in rows]
+    ends = [record.clip or f"{record.status} {record.id}" for record, _ in rows]  # by the id `delete` knows it
+    reasons = ["its clip is gone" if gone else record.reason for record, gone in rows]
+    width = width_of(out)
+    columns = [*heads, "picture", "clip or status", "prompt", *(["why"] if any(reasons) else [])]
+    whole = [[*one, picture, end, prompt, *([why] if any(reasons) else [])] for one, (picture, prompt), end, why in
+             zip(figures, asked, ends, reasons, strict=True)]  # fmt: skip
+    if width is None or max(map(cell_len, lay_out(columns[:-1], [row[:-1] for row in whole], None))) + 2 + WRAPPED_MIN <= width:
+        show_table(columns, whole)
+        return
+    head, *lines = lay_out(heads, figures, None)
+    tell_lines([head], "bold")
+    for line, (picture, prompt), end, why in zip(lines, asked, ends, reasons, strict=True):
+        tell_lines([line])
+        below = (f"{picture}: {prompt}", f"{end}: {why}" if why else end)
+        tell_lines("    " + part for text in below for part in wrapped(printable(text), width - 4))
 
 
-def _cells(record: RunRecord, wide: bool) -> list[str]:
-    made, seconds = f"{record.created:%m-%d %H:%M}", f"{record.seconds.get('total', 0):.1f}"
-    peak = record.peak_vram_reserved_gib or record.peak_ram_gib
-    asked = record.params
-    clip = ["", "", "", ""]
-    if asked:
-        clip = [asked.resolution, str(asked.num_frames), str(asked.num_inference_steps), f"{asked.guidance_scale:g}"]
-    more = [str(asked.seed) if asked else "", f"{peak:.2f}" if peak else ""] if wide else []
-    return [made, *clip, *more, seconds]
+def _asked(record: RunRecord) -> tuple[str, str]:
+    """The name of the picture, and the prompt."""
+    if record.params is None:
+        return "", ""
+    image = record.params.image
+    return image if image.startswith("sample:") else PurePath(image).name, record.params.prompt
+
+
+def _figures(record: RunRecord) -> list[str]:
+    made, seconds, asked = f"{record.created:%m-%d %H:%M}", f"{record.seconds.get('total', 0):.1f}", record.params
+    if asked is None:
+        return [made, *[""] * 5, seconds]
+    figures = asked.resolution, asked.num_frames, asked.num_inference_steps, f"{asked.guidance_scale:g}", asked.seed
+    return [made, *map(str, figures), seconds]

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from i2v_lab.errors import ClipError, I2VLabError, WriteError, printable
 
 # A clip is not trusted: playlists, which can name other files and addresses, are not opened.
-READ = ["-protocol_whitelist", "file,pipe", "-format_whitelist", "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif", "-xerror"]
+READ = ["-protocol_whitelist", "file,pipe", "-format_whitelist", "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi", "-xerror"]
 
 
 class FFmpeg:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from i2v_lab.clip.levers import NEUTRAL
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.video import Frames
 
@@ -36,7 +37,7 @@ def clip_key(params: ClipParams, image_sha256: str, model: KnownModel, changes: 
             made so has a key of its own: a user who did not ask for it never gets it.
     """
     decides: dict[str, Any] = {
-        **{name: value for name, value in params.plain().items() if name not in NOT_IN_KEY},
+        **{name: value for name, value in params.plain().items() if name not in NOT_IN_KEY and value != NEUTRAL.get(name)},
         "image": image_sha256,
         "model": [model.name, model.fingerprint],
         "dtype": model.dtype,

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 
+from i2v_lab.clip.levers import parse_cache, parse_interval
 from i2v_lab.errors import Message, ParamsError, explain, faults
 
 Scheduler = Literal["ddim", "ddpm", "dpm++-2m", "dpm++-2s", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms", "lcm"]
@@ -26,6 +27,7 @@ NAMED = (*SQUARES, 480, 540, 576, 704, 720)  # that some family has a size for; 
 OPTIONAL = (
     "prompt", "negative_prompt", "condition_fps", "flow_shift", "guidance_scale_2", "true_cfg_scale", "min_guidance_scale",
     "motion_bucket_id", "noise_aug_strength", "decode_timestep", "decode_noise_scale", "image_cond_noise_scale", "lora",
+    "guidance_interval", "cache",
 )  # fmt: skip
 AUTO = "auto"  # the resolution that follows the picture
 FPS_MIN, FPS_MAX = Fraction(1), Fraction(120)
@@ -174,6 +176,16 @@ class ClipParams(BaseModel):
         Annotated[str, Field(max_length=2000)] | None,
         BeforeValidator(lambda text: text or None),  # "" is "without" in a sweep, where an axis has no empty values
         _field("LoRA files or hub ids with weights, such as style.safetensors:0.8; commas between several"),
+    ] = None
+    guidance_interval: Annotated[
+        str | None,
+        BeforeValidator(parse_interval),
+        _field("guidance only within this share of the steps, such as 0.1-0.8; one pass a step outside"),
+    ] = None
+    cache: Annotated[
+        str | None,
+        BeforeValidator(parse_cache),
+        _field("what is kept from step to step to save time: deep:N, pab:N, first-block:THRESHOLD, taylor:N"),
     ] = None
 
     def __init__(self, /, **fields: Any) -> None:

@@ -64,6 +64,8 @@ class VideoInfo:
         file_bytes: size of the file.
         codec: h264, vp9, gif, or another name of FFmpeg.
         padded: (rows, columns), 0 or 1 each, added at the bottom and the right. Only `write` knows it: (0, 0) from `probe`.
+        plain: whether its pixels are 8-bit 4:2:0, which every browser plays.
+        steady: whether all its frames last as long, up to rounding.
     """
 
     path: Path
@@ -74,6 +76,8 @@ class VideoInfo:
     file_bytes: int
     codec: str
     padded: tuple[int, int]
+    plain: bool = True
+    steady: bool = True
 
 
 def check_format(format: str, fps: Fraction) -> None:
@@ -203,9 +207,19 @@ def probe(path: Path) -> VideoInfo:
             stated, apart = 1 / Fraction(heads["tb 1"]), (max(shown_at) - min(shown_at)) * base
             fps = stated if abs((len(shown_at) - 1) / stated - apart) <= 2 * base else (len(shown_at) - 1) / apart
         width, height = int(size[0]), int(size[1])
-    except (KeyError, ValueError, ZeroDivisionError, IndexError):
+        plain = next(int(fields[4]) for fields in packets if fields[0] == "1") == width * height + 2 * -(-width // 2) * -(
+            -height // 2
+        )
+    except (StopIteration, KeyError, ValueError, ZeroDivisionError, IndexError):
         raise ClipError(f"{printable(path)}: expected a clip with frames that last some time, found none") from None
-    return VideoInfo(Path(path), frames, width, height, fps, Path(path).stat().st_size, codec, (0, 0))
+    return VideoInfo(Path(path), frames, width, height, fps, Path(path).stat().st_size, codec, (0, 0), plain, _steady(shown_at))
+
+
+def _steady(shown_at: list[int]) -> bool:
+    """Whether frames that are shown at these ticks follow each other evenly, up to the rounding of a tick."""
+    times = sorted(shown_at)
+    apart = [after - before for before, after in itertools.pairwise(times)]
+    return not apart or max(apart) - min(apart) <= 2 or max(apart) <= 1.5 * min(apart)
 
 
 def read(path: Path, select: str = "") -> Frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from bisect import bisect_left
 from contextlib import nullcontext, suppress
@@ -14,6 +15,7 @@ from typing import Any
 import psutil
 
 from i2v_lab import models
+from i2v_lab.clip.levers import LEVERS, MOST_REUSED, by_data
 from i2v_lab.clip.params import SIDE_MIN, ClipParams
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.cost.budget import Budget, default_device
@@ -99,7 +101,10 @@ class Forecast:
             where = f" even on tier {self.last_tier} ({tier_name(self.last_tier)})" if self.last_tier else ""
             return f"{made} does not fit: it takes {peak}{where}, of {free}; {self.advice()}"
         fits = f"fits on tier {self.tier} ({tier_name(self.tier)})" if self.tier else "fits"
-        time = self.time or f"{_flops(self.flops)}, time not known yet here"
+        most = "at most " if by_data(self.params) else ""
+        time = self.time or f"{most}{_flops(self.flops)}, time not known yet here"
+        if most:
+            time = f"{time}; what the cache saves depends on the clip"
         return f"{made} {fits}: {peak}, of {free}; {time}"
 
     def advice(self) -> str:
@@ -220,10 +225,15 @@ class Forecaster:
                 fits = number
                 break
         rates = self._rates_of(case, last) if timed else None
+        time = rates.seconds(row_of(params), stages) if rates else None
+        if rates and time and by_data(params):  # what it saves at least is nothing; at most, about all steps but the first ones
+            least = case.params.replace(cache=MOST_REUSED)
+            if (quick := rates.seconds(row_of(least), case.cost(least, last))) is not None:
+                time = Span(math.sqrt(quick.low * time.high), quick.low, time.high)
         return Forecast(
             params=params, model=case.family.name, device=case.device, dtype=case.dtype, tier=fits, stages=stages,
             base=case.base, correction=case.correction, budget=case.budget, flops=sum(stage.flops for stage in stages),
-            time=rates.seconds(row_of(params), stages) if rates else None, runs=rates.runs if rates else 0,
+            time=time, runs=rates.runs if rates else 0,
             last_tier=last, nearest=case.nearest(last) if fits is None and advise else (),
         )  # fmt: skip
 
@@ -237,9 +247,9 @@ class Forecaster:
         if key not in self._rates:
 
             def cost(row: Row) -> tuple[StageCost, ...]:
-                resolution, frames, steps, guidance, scheduler = row
-                then = case.params.replace(resolution=resolution, num_frames=frames, num_inference_steps=steps,
-                                           guidance_scale=guidance, scheduler=scheduler)  # fmt: skip
+                resolution, frames, steps, guidance, scheduler, *levers = row
+                then = case.params.replace(resolution=resolution, num_frames=frames, num_inference_steps=steps, guidance_scale=guidance,
+                                           scheduler=scheduler, **dict(zip(LEVERS, levers, strict=True)))  # fmt: skip
                 return case.cost(then, case.family.tiers(case.device)[0])
 
             self._rates[key] = Rates(

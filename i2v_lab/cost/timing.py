@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from i2v_lab.clip.levers import LEVERS
 from i2v_lab.clip.params import ClipParams, resolution_size
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.base import StageCost
@@ -28,7 +29,7 @@ AWAY = 0.1  # what is added to that for each power of e in FLOPs beyond the runs
 ONE_RUN = 0.5  # the spread where one shape was run: its stages are known, how they grow is not
 
 Stages = tuple[StageCost, ...]
-Row = tuple[str, int, int, float, str]  # resolution, frames, steps, guidance, scheduler
+Row = tuple[Any, ...]  # resolution, frames, steps, guidance, scheduler, and each of LEVERS or ""
 Columns = dict[str, list[float]]
 
 
@@ -68,7 +69,7 @@ class Rates:
         taken: dict[Any, list[dict[str, float]]] = {}
         for *row, seconds, _, encode, denoise, decode, write in store.timings(model_name, device_name, 500, **like):
             shape: Any = tuple(row)
-            self._same.setdefault(_alike(shape), []).append(seconds)
+            self._same.setdefault(alike(shape), []).append(seconds)
             stages = {"encode": encode, "denoise": denoise, "decode": decode, "write": write}
             if shape in taken or len(taken) < SHAPES_MAX:
                 # A record without its stages (of another program, say) is one stage.
@@ -79,7 +80,7 @@ class Rates:
 
     def seconds(self, row: Row, stages: Stages) -> Span | None:
         """Of a clip without loading: by runs of this very shape, or by the fit; None where nothing was run."""
-        if same := self._same.get(_alike(row)):
+        if same := self._same.get(alike(row)):
             margin = 1.25 if len(same) == 1 else 1.1
             return Span(statistics.median(same), min(same) / margin, max(same) * margin)
         if not self._known:
@@ -118,7 +119,7 @@ def _flops(stages: Stages) -> float:
 
 def _columns(row: Row, stages: Stages) -> Columns:
     """What each stage's seconds are a sum of, with rates that are fitted: something that does not grow with the clip, and its work."""
-    resolution, frames, steps, _, _ = row
+    resolution, frames, steps, *_ = row
     height, width = resolution_size(resolution)
     work = {stage.stage: float(max(1, stage.flops)) for stage in stages} | {
         "write": 3.0 * height * width * frames,
@@ -137,15 +138,16 @@ def _predict(runs: Sequence[_Run], columns: Columns) -> float:
     return max(1e-3, sum(float(np.array(columns[name]) @ rates[name]) for name in names))
 
 
-def _alike(row: Sequence[Any]) -> tuple[Any, ...]:
+def alike(row: Sequence[Any]) -> tuple[Any, ...]:
     """What of a shape decides how long it takes: of guidance, only whether there is any."""
-    resolution, frames, steps, guidance, scheduler = row
-    return resolution, frames, steps, guidance > 1, scheduler
+    resolution, frames, steps, guidance, *rest = row
+    return resolution, frames, steps, guidance > 1, *rest
 
 
 def row_of(params: ClipParams) -> Row:
     """The shape of a clip as the store has it."""
-    return params.resolution, params.num_frames, params.num_inference_steps, params.guidance_scale, params.scheduler
+    levers = (getattr(params, name) or "" for name in LEVERS)
+    return params.resolution, params.num_frames, params.num_inference_steps, params.guidance_scale, params.scheduler, *levers
 
 
 def duration(seconds: float) -> str:

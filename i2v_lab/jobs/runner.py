@@ -19,11 +19,12 @@ from i2v_lab.errors import I2VLabError
 from i2v_lab.settings import ENV_PREFIX, Settings
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job, Jobs, JobState, StopAfter, forecast, result_of
-from i2v_lab.store.processes import lives, may_take
+from i2v_lab.store.processes import lives, may_take, own_name
 
 log = logging.getLogger(__name__)
 
 BUSY_SECONDS, QUIET_SECONDS = 0.2, 1.0  # between two looks at the queue, while there are jobs and while there are none
+RECORD_SECONDS = 2.0  # between two looks whether anything was recorded
 SETTLE_SECONDS = 2.0  # between two looks whether the workers of others live
 WATCH_SECONDS = 3.0  # for so long a look at previews counts
 STARTS_MAX = 3  # workers in a row that end before they take a job
@@ -54,6 +55,7 @@ class JobRunner:
         active: the status of each job that runs or waits, in their order, at the last look.
         last: the clip of this process's jobs that ended last; None before the first.
         waiting: how many jobs wait.
+        recorded: grows when the database may have changed, by anybody; looked at once in two seconds.
         worker: the worker's process, while there is one.
     """
 
@@ -65,6 +67,7 @@ class JobRunner:
         """
         self.store, self.settings, self.stop_with_process = store, settings, stop_with_process
         self.jobs = Jobs(store.database, settings)
+        self._process = own_name()
         self.worker: subprocess.Popen[bytes] | None = None
         self.active: list[JobStatus] = []
         self.last: Job | None = None
@@ -77,12 +80,19 @@ class JobRunner:
         self._failed_starts = 0
         self._restored: set[str] = set()  # jobs that were entered again after the database was lost
         self._changed = False
+        self.recorded, self._stamp, self._stamped = 0, self.store.database.stamp(), 0.0
         self._awake, self._looking = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="job runner", daemon=True)
 
     def start(self) -> None:
         """Begin to look at the queue, in a thread."""
         self._thread.start()
+
+    def prepare(self) -> None:
+        """Start the worker before there is a job: meanwhile it loads what the first clip needs. Not where another's makes the jobs."""
+        with self._looking:
+            if self.worker is None and not self.closed and may_take(self.jobs.owner, self._process):
+                self._start_worker()
 
     def close(self) -> None:
         """End the worker: its clip may be finished within `stop_seconds`, then it is recorded as stopped. Waits for that."""
@@ -195,10 +205,19 @@ class JobRunner:
             self._version, self._changed = changed[-1].version, True
         if ended:
             self._rate = self.jobs.rate()
+        self._look_at_record(bool(ended))
         if len(active) > waiting and any(list(self._listeners.values())) and time.monotonic() - self._watched > WATCH_SECONDS / 3:
             self._watched = time.monotonic()
             self.jobs.watch(time.time() + WATCH_SECONDS)
         return bool(active)
+
+    def _look_at_record(self, now: bool) -> None:
+        """Whether somebody, in any process, recorded something."""
+        if now or time.monotonic() - self._stamped >= RECORD_SECONDS:
+            self._stamped = time.monotonic()
+            if (stamp := self.store.database.stamp()) != self._stamp or now:
+                self._stamp, self._changed = stamp, True
+                self.recorded += 1
 
     # The worker
 
@@ -214,7 +233,7 @@ class JobRunner:
     def _next(self) -> Job | None:
         """The first waiting job that the worker of this runner may take."""
         active = self.jobs.active()
-        return next((job for job in active if job.state == "waiting" and may_take(job.owner, self.jobs.owner)), None)
+        return next((job for job in active if job.state == "waiting" and may_take(job.owner, self._process)), None)
 
     def _start_worker(self) -> None:
         # In a session of its own: Ctrl-C in the terminal is for this process alone.

@@ -12,7 +12,9 @@ import logging
 import os
 import select
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +23,7 @@ from typing import Any, cast
 
 from PIL import Image
 
+from i2v_lab import models
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.progress import Preview
 from i2v_lab.errors import I2VLabError, Stop
@@ -31,15 +34,16 @@ from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job, Jobs, JobState, result_of
 from i2v_lab.store.processes import own_name
-from i2v_lab.sweep import SweepProgress, SweepStatus, run_sweep
+from i2v_lab.sweep import SweepProgress, SweepResult, SweepStatus, run_sweep
 from i2v_lab.sweep.file import parse_sweep
 
 log = logging.getLogger(__name__)
 NOTE_SECONDS = 0.2  # between two notes of where a job is
-LOOK_SECONDS = 0.5  # between two looks for a job, where no byte came
+LOOK_SECONDS = 0.2  # between two looks for a job, where no byte came
 PREVIEW_SECONDS = 0.7  # between two previews
 PREVIEW_SHARE = 20  # and at least this many times what the last one took: previews must not slow the clip down
 WAIT = "wait"  # the stage of a clip while another process has the device
+REPORT = "report"  # the stage of a sweep whose clips are made
 HAS_ENDED = "the job was ended by another process"
 
 
@@ -138,6 +142,13 @@ class SweepJobProgress(JobProgress):
             self._show(status)
             self._stop_after("step")
 
+    def reporting(self) -> None:
+        """The clips are made, and the report is being made."""
+        self.name, self.at, self.total = REPORT, 0, None
+        self._note()
+        if self.stop_reason or (self.job.stop and self.job.stop_after == "step"):
+            raise Stop(self.stop_reason or self.job.stop)
+
     def _show(self, status: SweepStatus) -> None:
         self.name, self.at, self.total = status.stage, status.step, status.steps
         self.status = {**asdict(status), **_noted(status.note)}
@@ -181,10 +192,13 @@ class Worker:
 
     def work(self) -> None:
         """Take jobs until it is time to end."""
-        idle_since = time.monotonic()
+        idle_since, prepared = time.monotonic(), False
         while not self.alone:
             job = self.jobs.claim(self.name, self.owner)
-            if job:
+            if not job and not prepared:
+                prepared = True
+                self._prepare()
+            elif job:
                 self.make(job)
                 idle_since = time.monotonic()
                 self._heard()
@@ -193,6 +207,13 @@ class Worker:
                 return
             else:
                 self._heard(min(left, LOOK_SECONDS))
+
+    def _prepare(self) -> None:
+        """Import what a clip of the settings' model needs, while nobody waits."""
+        with suppress(I2VLabError):
+            import diffusers.schedulers  # noqa: F401
+
+            models.find(self.settings.model)
 
     def _heard(self, seconds: float = 0.0) -> bool:
         """Whether a byte came from the runner within so long."""
@@ -240,10 +261,43 @@ class Worker:
         return state, record.reason, result_of(record, job.id) if state == "done" else ""
 
     def _sweep(self, job: Job) -> tuple[JobState, str, str]:
-        self.progress = SweepJobProgress(self.jobs, job, self._heard)
-        made = run_sweep(parse_sweep(job.sweep), self.store, settings=self._settings(job), progress=self.progress)
-        result = json.dumps({"sweep": made.id, "counts": made.counts, "ran": made.ran})
-        return "stopped" if made.stopped else "done", made.stopped, result
+        self.progress = progress = SweepJobProgress(self.jobs, job, self._heard)
+        settings = self._settings(job)
+        made = run_sweep(parse_sweep(job.sweep), self.store, settings=settings, progress=progress)
+        stopped, problem = made.stopped, ""
+        if not stopped or progress.job.stop_after == "cell":
+            try:
+                problem = self._report(made, settings, progress)
+            except Stop as stop:
+                stopped = str(stop)
+        result = json.dumps({"sweep": made.id, "counts": made.counts, "ran": made.ran, "problem": problem})
+        return "stopped" if stopped else "done", stopped, result
+
+    def _report(self, made: SweepResult, settings: Settings, progress: SweepJobProgress) -> str:
+        """Make the report of a sweep, by the command that makes it: a process of its own, which ends when it should stop.
+
+        Returns what failed of it; "" where nothing did.
+        """
+        command = [sys.executable, "-P", "-m", "i2v_lab", "sweep", str(made.folder / "sweep.yaml"), "--retry", "none", "--json",
+                   "--output-dir", str(self.store.directory), "--device", settings.device]  # fmt: skip
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
+            try:
+                while process.poll() is None:
+                    progress.reporting()
+                    self._heard(NOTE_SECONDS)
+                    if self.alone and self.stop_with_parent:
+                        raise Stop(progress.stop_reason)
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+            if process.returncode == 0:
+                return ""
+            said.seek(0)
+            text = said.read().decode(errors="replace")
+        log.error("no report of %s: %s", made.folder, text)
+        return f"the report could not be made: {(text.strip().splitlines() or ['no answer'])[-1]}"
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 
+from i2v_lab.clip.levers import CACHES, cache_of
 from i2v_lab.clip.params import OPTIONAL, SQUARES, Advice, ClipParams, Scheduler
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
@@ -59,6 +60,7 @@ class VideoModel(Protocol):
         only_sizes: the sizes that it makes, (height, width), where they are few; (): any in multiples.
         frame_rule: which numbers of frames it makes.
         reads: which fields of OPTIONAL it reads; the others must stay at their defaults.
+        caches: the kinds of cache that it works with, of clip/levers.py.
         schedulers: those that it works with.
         cuda_dtype: the number format that "auto" means on CUDA.
         threads: whether the number of threads of the CPU changes pixels.
@@ -83,6 +85,7 @@ class VideoModel(Protocol):
     only_sizes: ClassVar[tuple[tuple[int, int], ...]]
     frame_rule: ClassVar[FrameRule]
     reads: ClassVar[frozenset[str]]
+    caches: ClassVar[tuple[str, ...]]
     schedulers: ClassVar[tuple[str, ...]]
     cuda_dtype: ClassVar[str]
     threads: ClassVar[bool]
@@ -149,7 +152,8 @@ class Own:
     sizes: ClassVar[Mapping[str, tuple[int, int]]] = {f"{side}p": (side, side) for side in SQUARES}
     only_sizes: ClassVar[tuple[tuple[int, int], ...]] = ()
     frame_rule: ClassVar[FrameRule] = FrameRule()
-    reads: ClassVar[frozenset[str]] = frozenset(("prompt", "negative_prompt", "condition_fps"))
+    reads: ClassVar[frozenset[str]] = frozenset(("prompt", "negative_prompt", "condition_fps", "guidance_interval"))
+    caches: ClassVar[tuple[str, ...]] = ()
     schedulers: ClassVar[tuple[str, ...]] = get_args(Scheduler)
     cuda_dtype: ClassVar[str] = "float16"
     threads: ClassVar[bool] = False
@@ -217,6 +221,9 @@ def check_common(kind: type[VideoModel], params: ClipParams) -> None:
     for field in OPTIONAL:
         if field not in kind.reads and (value := getattr(params, field)) != ClipParams.model_fields[field].default:
             raise UnsupportedParams(f"{field}: {name} does not read it, got {value!r}; leave it out, or choose {_readers(field)}")
+    if (asked := cache_of(params)) and asked.kind not in kind.caches:
+        near = f"{kind.caches[0]}:{CACHES[kind.caches[0]].default:g}"
+        raise UnsupportedParams(f"cache: {name} works with {', '.join(kind.caches)}, got {params.cache}; nearest: {near}")
 
 
 def nearest_size(kind: type[VideoModel], height: int, width: int) -> tuple[int, int]:
@@ -226,6 +233,10 @@ def nearest_size(kind: type[VideoModel], height: int, width: int) -> tuple[int, 
 
 def _readers(field: str) -> str:
     """The families that read a field, in words."""
-    reads = {"closed-form": Own.reads, "i2vgen-xl": Own.reads, **{family.name: family.reads for family in STOCK.values()}}
+    reads = {
+        "closed-form": Own.reads,
+        "i2vgen-xl": Own.reads | {"cache"},
+        **{family.name: family.reads for family in STOCK.values()},
+    }
     those, others = [name for name in reads if field in reads[name]], [name for name in reads if field not in reads[name]]
     return f"any model but {', '.join(others)}" if len(those) > len(others) else f"a model that does: {', '.join(those)}"

@@ -280,7 +280,21 @@ def advice(params: ClipParams, image: Picture | None = None) -> list[Advice]:
     with suppress(ModelError):  # a model that cannot be found is an error, raised where it is loaded
         kind = find(params.model)[0]
         found = (params_advice(params) if params.model not in STOCK and kind.name not in STOCK else []) + kind.advice(params)
+        if image and len(kind.only_sizes) != 1:
+            found += _shape_advice(params, image)
     return found + (_picture_advice(params, image) if image else [])
+
+
+def _shape_advice(params: ClipParams, image: Picture) -> list[Advice]:
+    """A size that is higher than wide for a picture that is wider than high, or the other way round: mostly a slip."""
+    height, width = params.height, params.width
+    if (height - width) * (image.height - image.width) >= 0:
+        return []
+    kept = image.crop_box(height, width)
+    cut = round(100 * (1 - (kept[2] - kept[0]) * (kept[3] - kept[1]) / (image.width * image.height)))
+    what = Message(f"{params.resolution} is {height} high x {width} wide, and the picture is {image.height} high x {image.width} wide",
+                   "resolution.turned", height=height, width=width, high=image.height, wide=image.width, cut=cut)  # fmt: skip
+    return [Advice("resolution", what, f"{cut} % of the picture is cut off", "auto takes the picture's own shape")]
 
 
 def _picture_advice(params: ClipParams, image: Picture) -> list[Advice]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
+from i2v_lab.clip.levers import steps_of
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.progress import Preview, Progress
 from i2v_lab.errors import UnsupportedParams
@@ -46,8 +48,15 @@ SCHEDULERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "lcm": ("LCMScheduler", {}),
 }
 
+_TWICE = ("heun", "kdpm2", "kdpm2-a")  # schedulers that call the network twice a step, except the last
+
 LOST_MAX = 0.09
 """The share of the noise schedule that a scheduler may lose by rounding; `set_steps` refuses what loses more."""
+
+
+def calls_of(params: ClipParams) -> int:
+    """How often a scheduler has the network called in a run."""
+    return 2 * params.num_inference_steps - 1 if params.scheduler in _TWICE else params.num_inference_steps
 
 
 def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
@@ -57,14 +66,26 @@ def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
         name: a key of SCHEDULERS.
         config: the model's own scheduler config, as diffusers keeps it.
     """
-    import diffusers
-
     class_name, options = SCHEDULERS[name]
-    scheduler = getattr(diffusers, class_name)
+    scheduler = getattr(_diffusers(), class_name)
     # As its from_config does, without importing every other scheduler.
     known = {key: value for key, value in config.items() if key in inspect.signature(scheduler.__init__).parameters}
     with numpy_quiet():
         return scheduler(**{**known, **options})
+
+
+def _diffusers() -> Any:
+    """The package, imported without torch's compiler: that takes a second, and diffusers only marks classes for it."""
+    if not {"diffusers", "torch._dynamo"} & sys.modules.keys():
+        sys.modules["torch._dynamo"] = cast(Any, None)  # as in a torch that has none, which diffusers allows for
+        try:
+            with contextlib.suppress(ImportError):
+                import diffusers
+        finally:
+            del sys.modules["torch._dynamo"]
+    import diffusers
+
+    return diffusers
 
 
 def set_steps(scheduler: Any, steps: int, device: torch.device | str = "cpu") -> None:
@@ -151,7 +172,8 @@ def denoise(
         predict: the network; see Predict.
         noise: standard normal, (F, C, h, w).
         scheduler: fresh from `make_scheduler`; it keeps state, so one a run.
-        params: num_inference_steps and guidance_scale are read here. At guidance 1 or below there is no negative pass.
+        params: num_inference_steps, guidance_scale and guidance_interval are read here. At guidance 1 or below, and outside the
+            interval, there is no negative pass.
         generator: source of the noise that stochastic schedulers add.
         progress: receives the stage "denoise" and every step; Stop raised there ends the loop.
         preview: renders latents small, uint8 (F, h, w, 3).
@@ -164,10 +186,10 @@ def denoise(
     """
     set_steps(scheduler, params.num_inference_steps, noise.device)
     extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
-    guided = params.guidance_scale > 1
+    steps = steps_of(params, len(scheduler.timesteps))
     latents: torch.Tensor = noise * scheduler.init_noise_sigma
     progress.stage("denoise", len(scheduler.timesteps))
-    for timestep in scheduler.timesteps:
+    for timestep, (guided, _) in zip(scheduler.timesteps, steps, strict=True):
         prediction = predict(scheduler.scale_model_input(latents, timestep), timestep, guided)  # (1 or 2, F, C, h, w)
         if guided:
             negative, positive = prediction

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.record import RunRecord, new_id
+from i2v_lab.errors import InputError, printable
 from i2v_lab.metrics.fill import fill_in
 from i2v_lab.models.base import VideoModel
 from i2v_lab.run.make import carried_record, clip_stem, make, portable
@@ -38,7 +40,9 @@ def run_clip(
     sweep: str = "",
     id: str = "",
 ) -> RunRecord:
-    """Make a clip, write it, measure it and record it, whatever happens.
+    """Make a clip, write it, measure it and record it, whatever happens once it has begun.
+
+    What is refused before that (a picture that cannot be opened, say) leaves no run, unless it is the cell of a sweep.
 
     Args:
         params: the clip.
@@ -46,17 +50,15 @@ def run_clip(
         store: where the clip and its record go; None: the output folder of the settings.
         progress: receives stages and steps, and may raise Stop.
         settings: format, prefix, device; None reads config.yaml and the environment.
-        force: make it even where a finished clip of the same key exists. Otherwise that one's record is returned; where only
-            the fps differs, its frames are used again at the new rate.
-        tier: the tier of the memory ladder to begin on, whatever the plan says; None: the first on which the plan says that
-            it fits. Where it fits on none, nothing is begun. A run that runs out of memory all the same goes on up.
+        force: make it even where a clip of the same key exists. Otherwise that record is returned; at another fps its frames are used.
+        tier: the tier of the memory ladder to begin on, whatever the plan says; None: the first on which it says that the clip fits.
+            Where it fits on none, nothing is begun. A run that runs out of memory all the same goes on up.
         sweep: the sweep that it belongs to.
-        id: of this run, from `new_id`, for a caller who must know it before; "" makes one. A record with another id that
-            comes back is that of a clip made before.
+        id: of this run, from `new_id`; "" makes one. A record with another id that comes back is that of a clip made before.
 
     Returns:
-        The record. Its status is done, or says what went wrong: failed, out_of_memory or stopped, with `reason`. It has
-        metrics, unless a Stop came while they were computed or the log says why not: see `metrics.fill`.
+        The record. Its status is done, or says what went wrong: failed (also where it was refused), out_of_memory or stopped, with
+        `reason`. It has metrics, unless a Stop came while they were computed or the log says why not: see `metrics.fill`.
 
     Raises:
         StoreError: the record could not be written. KeyboardInterrupt: after it was recorded as stopped.
@@ -74,11 +76,11 @@ def run_clip(
         kept.keep_picture(picture.path, picture.sha256)
 
     with ExitStack() as turns:  # held until it is measured
-        made = make(
-            params, kept.clips, model, progress=progress, settings=settings, tier=tier, sweep=sweep, id=id, known=known, began=began,
-            history=kept, turns=turns,
-        )  # fmt: skip
+        made = make(params, kept.clips, model, progress=progress, settings=settings, tier=tier, sweep=sweep, id=id, known=known,
+                    began=began, history=kept, turns=turns)  # fmt: skip
         record = made.record
+        if made.refused and not sweep:
+            return record
         if record.id == id:
             record = kept.adopt(record, made.clip or next(iter(retimed), None))
         how = record.status if record.id == id else "made this clip before:"
@@ -129,9 +131,17 @@ def _without_sound(notes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(left if note.startswith("with sound") else note for note in notes)
 
 
-def runs(store: Store | None = None, **only: Any) -> pd.DataFrame:
+def runs(store: Store | str | os.PathLike[str] | None = None, **only: Any) -> pd.DataFrame:
     """The table of runs as a DataFrame, one row a run; `only` as in Store.runs (sweep, status).
 
-    Without a store: that of the output folder in the settings.
+    Args:
+        store: a Store, or its output folder: `runs("../results")`. Without it: the output folder in the settings.
+
+    Raises:
+        InputError: there is no such folder.
     """
+    if isinstance(store, (str, os.PathLike)):
+        if not Path(store).is_dir():
+            raise InputError(f"runs: {printable(store)}: expected an output folder, such as ../results; there is no such folder")
+        store = Store(Path(store))
     return (store or Store(load_settings().output.directory)).runs(**only)

@@ -47,11 +47,13 @@ class Made:
         record: how it ended; its `clip` is "" until a store adopts it.
         clip: the clip's file; None where there is none.
         interrupted: whether KeyboardInterrupt ended it.
+        refused: whether it failed before it began: nothing was loaded.
     """
 
     record: RunRecord
     clip: Path | None = None
     interrupted: bool = False
+    refused: bool = False
 
 
 def make(
@@ -100,6 +102,7 @@ def make(
             run.choose_tier(history)
             if found := known(run.record):  # on a tier that changes pixels it is another clip; or it was made meanwhile
                 return Made(found)
+            run.begun = True
             began(run.record, run.picture)
             run.write(run.generate(), folder)
     except I2VLabError as error:
@@ -111,7 +114,8 @@ def make(
         # A fault of ours or of a library: one clip's, not the sweep's. The traceback is in the log.
         log.exception("unexpected error in run %s", run.record.id)
         run.end(_told(error, folder))
-    return Made(run.record.model_copy(update=meter.record_fields()), run.clip, interrupted)
+    refused = not run.begun and run.record.status == "failed"
+    return Made(run.record.model_copy(update=meter.record_fields()), run.clip, interrupted, refused)
 
 
 def _told(error: Exception, folder: Path) -> I2VLabError:
@@ -133,6 +137,7 @@ class _Run:
         self.params, self.settings, self.meter, self.progress = params, settings, meter, progress
         self.record = record
         self.clip: Path | None = None
+        self.begun = False
         self.full: list[int] = []  # tiers of the memory ladder that it ran out of memory on
 
     def _update(self, **fields: Any) -> None:
@@ -145,10 +150,10 @@ class _Run:
         """Open and check, and learn the clip's key. What fails fast comes first."""
         self.progress.stage("load")  # of the picture, of the family's module (torch), of the model
         video.check_format(self.settings.output.format, self.params.fps)
-        _check_device(self.settings.device)
-        self.picture = open_picture(self.params.image)
-        self._update(image_sha256=self.picture.sha256, notes=self.picture.notes)
         self.handle = models.open(model or self.params.model, self.settings.device, self.params.dtype)
+        unused = check_device(self.handle.family, self.settings.device)
+        self.picture = open_picture(self.params.image)
+        self._update(image_sha256=self.picture.sha256, notes=(*self.picture.notes, *([unused] if unused else [])))
         params = self.params = models.resolve(self.params, lambda: self.picture, self.handle.family)
         self._update(params=params)
         self.handle.check(params)
@@ -321,11 +326,20 @@ def portable(params: ClipParams) -> dict[str, Any]:
     return plain
 
 
-def _check_device(device: str) -> None:
-    """Raise ModelError where there is no such CUDA device, also for a clip that was made before."""
-    if device.startswith("cuda") and gpu(int(device.partition(":")[2] or 0)) is None:
+def check_device(family: type[VideoModel], device: str) -> str:
+    """A note where a family runs on the CPU though the settings name another device; "" otherwise.
+
+    Raises:
+        ModelError: the settings name a CUDA device that is not here. It is raised also for a clip that was made before.
+    """
+    if not device.startswith("cuda"):
+        return ""
+    if getattr(family, "device", "") == "cpu":
+        return f"{family.name} runs on the CPU alone, so device {device} is not used"
+    if gpu(int(device.partition(":")[2] or 0)) is None:
         raise ModelError(f"device: expected a CUDA device as {device}, got a machine where none is seen; use --device cpu or auto, "
                          "or fix the driver")  # fmt: skip
+    return ""
 
 
 def _check_not_flat(crop: Frames) -> None:

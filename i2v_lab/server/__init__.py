@@ -4,6 +4,7 @@ Jupyter Server listens on the port: the studio at `/` (rendered by Voilà), Jupy
 `/api/...` to the API, a FastAPI application in the same process. What takes long happens in threads or in other processes.
 
     app.py       the Jupyter server, configured by code; ports and state files
+    page.py      the page: its notebook, its language, its kernel
     front.py     what is added to it: the token for every request, the calls of the API
     api.py       the calls of the API
     state.py     what the calls share: settings, store, job runner, limits

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import logging
 import os
 import shutil
 import socket
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from i2v_lab.devices.turns import lock_folder
 from i2v_lab.errors import I2VLabError
@@ -24,7 +26,7 @@ log = logging.getLogger(__name__)
 
 STUDIO = Path("notebooks") / "studio.ipynb"
 MESSAGE_BYTES = 300 * 2**20  # of a message from the browser to a kernel: an uploaded picture; tornado's own limit is 10 MiB
-CULL_SECONDS = 1800  # a kernel whose page was closed is ended after so long
+CULL_SECONDS = 1800  # a notebook's kernel that nobody is connected to is ended after so long without work
 END_SECONDS = 5.0  # for calls that are still open when the server ends
 SWITCH_SECONDS = 0.001  # the threads of the API share Python's lock with the event loop: short turns
 
@@ -77,17 +79,51 @@ def state_file(port: int) -> Path:
 def write_state(settings: Settings) -> None:
     """Note that this process serves."""
     part = state_file(settings.server.port).with_suffix(f".{os.getpid()}.part")
-    part.write_text(own_name(), encoding="utf-8")
+    part.write_text(json.dumps({"process": own_name(), "output": str(settings.output.directory)}), encoding="utf-8")
     part.replace(state_file(settings.server.port))
+
+
+def _read_state(port: int) -> dict[str, str]:
+    """What the server of this user on a port noted; empty where there is none."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads(state_file(port).read_text(encoding="utf-8"))
+        if lives(found["process"]):
+            return dict(found)
+    return {}
 
 
 def find_server(port: int) -> Any:
     """The psutil.Process of the server of this user on a port; None where there is none."""
     import psutil
 
-    with suppress(OSError, ValueError, psutil.Error):
-        name = state_file(port).read_text(encoding="utf-8")
-        return psutil.Process(int(name.split(":")[1])) if lives(name) else None
+    with suppress(ValueError, KeyError, psutil.Error):
+        return psutil.Process(int(_read_state(port)["process"].split(":")[1]))
+    return None
+
+
+class Running(NamedTuple):
+    """A server that runs.
+
+    Attributes:
+        output: its output folder, as far as it noted it.
+    """
+
+    host: str
+    port: int
+    token: str
+    output: Path
+
+
+def running_server(port: int) -> Running | None:
+    """The server of this user on a port. Its token is in the file that Jupyter keeps for this user alone."""
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        state = _read_state(port)
+        pid = state["process"].split(":")[1]
+        info = json.loads((Path(jupyter_runtime_dir()) / f"jpserver-{pid}.json").read_text(encoding="utf-8"))
+        return Running(info["hostname"], port, info["token"], Path(state["output"]))
+    return None
 
 
 # The server
@@ -115,13 +151,6 @@ def studio_notebook(root: Path) -> str:
     return STUDIO.as_posix()
 
 
-def use_output_folder(directory: Path, request: Any, notebook: Any, cwd: str) -> None:
-    """Let the studio on the page write where the server does; the notebook's own folder is for those who open it by hand."""
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.source = cell.source.replace('output_dir="../results"', f"output_dir={str(directory)!r}")
-
-
 def make(settings: Settings, token: str, handler: logging.Handler, api: Any) -> Any:
     """The ServerApp, ready to start.
 
@@ -134,10 +163,12 @@ def make(settings: Settings, token: str, handler: logging.Handler, api: Any) -> 
     from jupyter_server.auth.identity import PasswordIdentityProvider
     from jupyter_server.serverapp import JupyterServerAuthWarning, ServerApp
 
-    from i2v_lab.server import front
+    from i2v_lab.server import front, page
 
     root = Path.cwd()
     os.environ.pop("JUPYTER_TOKEN", None)
+    known = os.environ.get("JUPYTER_PATH", "")
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([str(page.TEMPLATES), *([known] if known else [])])
     app = ServerApp.instance(config=_config(settings, token, root))
     app.tornado_settings = {"websocket_max_message_size": MESSAGE_BYTES}
     warnings.simplefilter("ignore", JupyterServerAuthWarning)  # `front` guards the handlers that ask nobody for a token
@@ -151,14 +182,24 @@ def make(settings: Settings, token: str, handler: logging.Handler, api: Any) -> 
             logger.removeHandler(old)
         logger.addHandler(handler)
         logger.propagate = False
+    app.log.setLevel(logging.INFO)  # the trait would bring the handlers back
 
     sys.setswitchinterval(SWITCH_SECONDS)
     front.add_to(app.web_app, api, studio_notebook(root), settings.server.body_mib)
     return app
 
 
-def run(server: Any) -> None:
-    """Serve until asked to end; then end the calls that are still open, whose threads would hold up the process."""
+def run(server: Any, listening: Callable[[], None], opened: Callable[[], None]) -> None:
+    """Serve until asked to end; then end the calls that are still open, whose threads would hold up the process.
+
+    Args:
+        listening: called once, when requests are answered.
+        opened: called in a thread when a page is opened: somebody may soon want a clip.
+    """
+    kernels = server.kernel_manager
+    kernels.opened = opened
+    for call in (listening, kernels.make_ready):  # after the callback that binds the port
+        server.io_loop.add_callback(call)
     server.start()
     loop = server.io_loop.asyncio_loop
     for call in (calls := asyncio.all_tasks(loop)):
@@ -169,11 +210,13 @@ def run(server: Any) -> None:
 def _config(settings: Settings, token: str, root: Path) -> Any:
     from traitlets.config import Config
 
+    from i2v_lab.server import page
+
     server = settings.server
     config = Config()
     config.ServerApp.ip, config.ServerApp.port, config.ServerApp.port_retries = server.host, server.port, 0
     config.ServerApp.open_browser = False
-    config.ServerApp.log_level = logging.INFO
+    config.ServerApp.log_level = logging.WARNING  # until the log goes to its file: the terminal is for the address
     config.ServerApp.answer_yes = True  # Ctrl-C ends it at once
     config.ServerApp.allow_root = True  # containers
     config.ServerApp.root_dir = str(root)
@@ -185,9 +228,15 @@ def _config(settings: Settings, token: str, root: Path) -> Any:
     config.IdentityProvider.cookie_options = {"samesite": "Lax"}  # other sites get no answer with it
     config.PasswordIdentityProvider.hashed_password = ""
     config.PasswordIdentityProvider.allow_password_change = False
-    config.MappingKernelManager.cull_idle_timeout = config.AsyncMappingKernelManager.cull_idle_timeout = CULL_SECONDS
+    config.PageKernels.cull_idle_timeout = CULL_SECONDS
     config.VoilaConfiguration.show_tracebacks = False
-    config.VoilaConfiguration.prelaunch_hook = partial(use_output_folder, settings.output.directory)
+    config.VoilaConfiguration.prelaunch_hook = partial(page.prepare, settings.output.directory, settings.language)
+    config.VoilaConfiguration.template = page.TEMPLATE
+    config.VoilaConfiguration.allow_template_override = config.VoilaConfiguration.allow_theme_override = "NO"
+    config.ServerApp.kernel_manager_class = page.PageKernels
+    config.VoilaConfiguration.page_config_hook = page.without_mathjax
+    config.PageKernels.folder = STUDIO.parent.as_posix()
+    config.LabApp.log_level = logging.WARNING
     config.LabApp.news_url = None
     config.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
     return config

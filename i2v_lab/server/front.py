@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Message
 from tornado import iostream, web
 from tornado.routing import Matcher, Rule
 
+from i2v_lab.server.page import HEADER, language_of
+
 DRAIN_BYTES = 2**30  # of a body that is too large: read and thrown away, so that the client reads the answer
 PARTS = 16  # of a body, of 64 KiB each, that wait until the API takes them
 CALLS = r"(?:predict|clips|models|plan|openapi\.json|docs)(?:/.*)?"  # below /api/
@@ -39,6 +41,7 @@ def add_to(web_app: Any, api: ASGIApp, studio: str, body_mib: int) -> None:
         (f"{base}/api/{CALLS}", ApiCall, calls),
         Rule(WithoutToken(web_app), Refused),
         (f"{base}/?", Redirect, {"target": f"voila/render/{studio}"}),
+        (f"{base}/voila(?:/tree.*)?", Redirect, {"target": ""}),  # Voilà's list of files: JupyterLab has a better one
         (f"{base}/docs", Redirect, {"target": "api/docs"}),
     ])  # fmt: skip
     rules = web_app.default_router.rules
@@ -72,6 +75,10 @@ class Refused(JupyterHandler):  # type: ignore[misc]
     async def prepare(self, *, _redirect_to_login: bool = True) -> None:
         self.current_user = self._jupyter_current_user = None
         raise web.HTTPError(403)
+
+    @property
+    def template_namespace(self) -> dict[str, Any]:
+        return {**super().template_namespace, "language": language_of(self.request.headers.get(HEADER, ""))}
 
     def data_received(self, chunk: bytes) -> None:
         """It was answered."""

@@ -17,7 +17,7 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord, new_id
 from i2v_lab.settings import Settings
 from i2v_lab.store.database import Database
-from i2v_lab.store.processes import may_take, own_name
+from i2v_lab.store.processes import asker_name, may_take
 
 JobState = Literal["waiting", "running", "done", "failed", "out_of_memory", "stopped"]
 JobKind = Literal["clip", "sweep"]
@@ -39,7 +39,7 @@ class Job:
         force: make the clip even where it was made before.
         work: of a clip: how much there is to compute, pixels x frames x steps.
         expected: seconds for the whole, as predicted; None: not known.
-        owner: the process that asked; see `processes.own_name`. Its worker makes the job; once it has ended, any worker does.
+        owner: the process that asked; see `processes.asker_name`. Its worker makes the job; once it has ended, any worker does.
         stage, step, steps: where the clip is; `steps` is None where it is not known.
         status: as JSON, while it runs: note (what it waits for), with its code and values (see errors.Message). Of a clip also
             stages (seconds of those that ended) and previews (how many were written), of a sweep the fields of its SweepStatus.
@@ -110,7 +110,7 @@ class Jobs:
         self.settings = "" if settings is None else json.dumps(
             {"device": settings.device, "format": settings.output.format, "prefix": settings.output.prefix}
         )  # fmt: skip
-        self.owner = own_name()
+        self.owner = asker_name()
 
     def add_clip(self, params: ClipParams, limit: int | None = None, force: bool = False, *, expected: float | None = None) -> Job:
         """Put a clip at the end of the queue.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
+MAKER = "I2V_JOBS_MADE_BY"  # variable of the environment: the process whose worker makes what this one asks for
 CLOCK_SLACK_SECONDS = 5.0  # between a process's start, by the clock at boot, and a time that it noted
 
 
@@ -14,6 +15,12 @@ def own_name(pid: int | None = None) -> str:
 
     pid = pid or os.getpid()
     return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time()}"
+
+
+def asker_name() -> str:
+    """Who asks for a job: this process. Where the worker of another makes it, "@" and that one follow: of a page, the server."""
+    maker = os.environ.get(MAKER, "")
+    return f"{own_name()}@{maker}" if maker and lives(maker) else own_name()
 
 
 def lives(process_name: str) -> bool:
@@ -40,5 +47,10 @@ def is_there(pid: int, seen: float) -> bool:
 
 
 def may_take(job_owner: str, owner: str) -> bool:
-    """Whether a worker of `owner` may take a waiting job: its own, and those of processes that have ended or that are elsewhere."""
-    return job_owner == owner or job_owner.partition(":")[0] != socket.gethostname() or not lives(job_owner)
+    """Whether a worker of `owner` may take a waiting job: its own, and those of processes that have ended or that are elsewhere.
+
+    Args:
+        job_owner: see `asker_name`; what is after an "@" counts.
+    """
+    maker = job_owner.rpartition("@")[2]
+    return maker == owner or maker.partition(":")[0] != socket.gethostname() or not lives(maker)

@@ -21,7 +21,7 @@ from i2v_lab.clip.publish import disk_full, is_full, partial_file, publish, writ
 from i2v_lab.clip.record import COLUMNS, RunRecord, Status, from_row, json_text, new_id, stamp, table, to_row
 from i2v_lab.errors import PROCESS_ENDED, StoreError
 from i2v_lab.rights import make_file, make_folder
-from i2v_lab.store import sweeps
+from i2v_lab.store import sweeps, trash
 from i2v_lab.store.database import Database, is_closed
 from i2v_lab.store.processes import is_there
 from i2v_lab.store.rebuild import SUFFIXES, carried
@@ -222,6 +222,34 @@ class Store:
                 part.unlink(missing_ok=True)
         return kept
 
+    # Deleting
+
+    def delete(self, *ids: str) -> None:
+        """Delete runs: their clips move to clips/.trash, and nothing shows or counts them any more. `undelete` undoes it.
+
+        Raises:
+            StoreError: there is no such run, it is still running, or its clip cannot be moved; those before it are deleted.
+        """
+        deleted = stamp(datetime.now(UTC))
+        for id in ids:
+            trash.delete(self.database, id, deleted)
+
+    def undelete(self, *ids: str) -> list[str]:
+        """Undo the deletion of runs; without ids, of those that were deleted last, together. Returns their ids.
+
+        Raises:
+            StoreError: there is no such deleted run, or its clip cannot be moved.
+        """
+        chosen = list(ids) or self.database.read(trash.last)
+        for id in chosen:
+            trash.undelete(self.database, id)
+        return chosen
+
+    def empty_trash(self) -> int:
+        """Remove the deleted runs and their clips for good. Returns how many runs there were."""
+        shutil.rmtree(self.directory / trash.FOLDER, ignore_errors=True)
+        return self.database.write(lambda connection: connection.execute("DELETE FROM trash").rowcount)
+
     # Sweeps
 
     def begin_sweep(self, id: str, name: str, definition: str, members: Iterable[Member]) -> None:
@@ -255,6 +283,13 @@ class Store:
     def get(self, id: str) -> RunRecord | None:
         """The run of this id."""
         return next(iter(self._select("WHERE id = ?", (id,))), None)
+
+    def find_clip(self, clip: Path) -> RunRecord | None:
+        """The run whose clip this file in the output folder is."""
+        with suppress(ValueError, OSError):
+            place = (clip.parent.resolve() / clip.name).relative_to(self.directory.resolve()).as_posix()
+            return next(iter(self._select("WHERE clip = ?", (place,))), None)
+        return None
 
     def find_done(self, key: str, ending: str = "", fps: Fraction | None = None) -> RunRecord | None:
         """The newest done run of the key whose clip is still there, and has this ending (".mp4") and this rate."""

@@ -34,6 +34,8 @@ TABLES = {
     "stop_after TEXT NOT NULL DEFAULT '', watched REAL NOT NULL DEFAULT 0, worker TEXT NOT NULL DEFAULT '', "
     "result TEXT NOT NULL DEFAULT '')",
     "previews": "CREATE TABLE IF NOT EXISTS previews (job TEXT PRIMARY KEY NOT NULL, data BLOB NOT NULL)",
+    "trash": "CREATE TABLE IF NOT EXISTS trash (id TEXT PRIMARY KEY NOT NULL, row TEXT NOT NULL, place TEXT NOT NULL, "
+    "deleted TEXT NOT NULL)",
 }
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS runs_created ON runs (created, id)",
@@ -73,7 +75,7 @@ def is_foreign(connection: sqlite3.Connection) -> bool:
     """Whether a database is another program's: it has tables, and not ours."""
     columns = {row[1] for row in connection.execute("PRAGMA table_info(runs)")}
     return not is_new(connection) and not (
-        columns >= {"id", "status", "created"} or _tables(connection) >= TABLES.keys() - {"runs"}
+        columns >= {"id", "status", "created"} or _tables(connection) >= TABLES.keys() - {"runs", "trash"}
     )
 
 

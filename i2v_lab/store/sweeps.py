@@ -95,9 +95,10 @@ def _column(name: str, group: str, kind: Any, field: str) -> str:
 
 _SELECT = ", ".join(_column(column.name, column.group, column.kind, column.field) for column in COLUMNS)
 
-# A cell that has no run yet shows the run that makes its clip now, or the one of another sweep that made it.
+# A cell that has no run (or whose run was deleted) shows the run that makes its clip now, or the one of another sweep that made it.
 _RUN = (
-    "coalesce(c.run, (SELECT id FROM runs WHERE key = c.key AND c.key <> '' AND fps = CAST(json_extract(c.params, '$.fps') AS TEXT) "
+    "coalesce((SELECT id FROM runs WHERE id = c.run), "
+    "(SELECT id FROM runs WHERE key = c.key AND c.key <> '' AND fps = CAST(json_extract(c.params, '$.fps') AS TEXT) "
     "AND status IN ('done', 'running') ORDER BY created DESC, id DESC LIMIT 1))"
 )
 QUERY = (
@@ -109,8 +110,8 @@ QUERY = (
 def timings(
     connection: sqlite3.Connection, model_name: str, device_name: str, limit: int, like: Mapping[str, Any] | None = None
 ) -> list[Sequence[Any]]:
-    """The newest done runs of a model on a device: (resolution, frames, steps, guidance, scheduler, seconds, file bytes, seconds of
-    encode, denoise, decode and write).
+    """The newest done runs of a model on a device: (resolution, frames, steps, guidance, scheduler, guidance_interval, cache, seconds, file
+    bytes, seconds of encode, denoise, decode and write).
 
     Seconds are without the stage "load"; those of a stage are None where they are not known.
 
@@ -119,7 +120,8 @@ def timings(
             `offload`: the tier, where it was one that offloads, else 0.
     """
     query = (
-        "SELECT resolution, num_frames, num_inference_steps, guidance_scale, scheduler, seconds_total - coalesce(seconds_load, 0), "
+        "SELECT resolution, num_frames, num_inference_steps, guidance_scale, scheduler, "
+        "coalesce(guidance_interval, ''), coalesce(cache, ''), seconds_total - coalesce(seconds_load, 0), "
         "file_bytes, seconds_encode, seconds_denoise, seconds_decode, seconds_write "
         "FROM runs WHERE status = 'done' AND model_name = :model_name AND device_name = :device_name "
         "AND seconds_total IS NOT NULL AND coalesce(retimed_from, '') = '' "

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,13 +22,16 @@ from i2v_lab.store import Store
 from i2v_lab.sweep.loop import run_cells
 from i2v_lab.sweep.status import CellProgress, SweepStatus
 from i2v_lab.sweep.stop import SweepStop
-from i2v_lab.textfile import read_text
+from i2v_lab.textfile import plain_text, read_text
 
 log = logging.getLogger(__name__)
 
 
 def read_rows(path: Path) -> list[Mapping[str, Any] | str]:
     """The rows of a CSV file (with a header) or a JSONL file; columns are fields of ClipParams.
+
+    A CSV may have commas, semicolons or tabs between its cells, as the Excel of each country writes it; where it is not
+    the comma, numbers may have a decimal comma. Rows and unnamed columns that are empty are passed over.
 
     Returns:
         For each row its fields; or, where it cannot be read, the reason.
@@ -37,24 +41,52 @@ def read_rows(path: Path) -> list[Mapping[str, Any] | str]:
     """
     text = read_text(path, InputError, "a CSV or JSONL file")
     if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
+        # Not splitlines(): a prompt may hold other line breaks.
         rows: list[Mapping[str, Any] | str] = [
             _json_row(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()
         ]
     else:
-        # Not splitlines(): a prompt in quotes may hold line breaks.
-        table = csv.DictReader(io.StringIO(text, newline=""), restkey="more columns than the header")
-        try:
-            _check_header(path, table.fieldnames or [])
-            rows = list(table)
-        except csv.Error as error:
-            raise InputError(f"expected a CSV file, got {path}: line {table.line_num}: {error}") from None
+        rows = list(_csv_rows(text, path))
     if not rows:
         raise InputError(f"expected at least one row, got none in {path}")
     return rows
 
 
-def _check_header(path: Path, names: Any) -> None:
-    if twice := sorted({name for name in names if list(names).count(name) > 1}):
+def _csv_rows(text: str, path: Path) -> Iterator[dict[str, str]]:
+    text = re.sub(r"\A(?i:sep)=.\r?\n", "", text)  # a line by which Excel is told the separator
+    separator = _separator(text.split("\n", 1)[0])
+    table = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        names = [name.strip() for name in next(table, [])]
+        _check_header(path, [name for name in names if name])
+        for cells in table:
+            if not any(cells):
+                continue
+            row = dict(zip(names, map(plain_text, cells), strict=False))
+            row = {name: _number(name, cell) if separator != "," else cell for name, cell in row.items() if name or cell}
+            yield row | ({"more columns than the header": "x"} if any(cells[len(names) :]) else {})
+    except csv.Error as error:
+        raise InputError(f"expected a CSV file, got {path}: line {table.line_num}: {error}") from None
+
+
+def _separator(header: str) -> str:
+    """Comma, semicolon or tab: the one by which most of the header's cells are parameters."""
+
+    def known(separator: str) -> int:
+        return sum(name.strip(' "\r') in ClipParams.model_fields for name in header.split(separator))
+
+    return max(",;\t", key=known)
+
+
+def _number(name: str, cell: str) -> str:
+    """A cell of a table that has no commas between its cells: a parameter that is a number may have a decimal comma."""
+    field = ClipParams.model_fields.get(name)
+    number = field is not None and "str" not in str(field.annotation) and re.fullmatch(r"\s*[+-]?\d*,\d+\s*", cell)
+    return cell.replace(",", ".") if number else cell
+
+
+def _check_header(path: Path, names: Sequence[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"expected each column once, got {', '.join(map(repr, twice))} twice in {path}; drop one")
     unknown = [name for name in names if name not in ClipParams.model_fields]
     if unknown:
@@ -108,7 +140,10 @@ def run_batch(
             store.save(record)
             log.info("run %s: failed: %s", record.id, record.reason)
             return record
-        return run_clip(params, None, store, progress=watch, settings=settings, force=force, tier=tier, id=id)
+        record = run_clip(params, None, store, progress=watch, settings=settings, force=force, tier=tier, id=id)
+        if record.status == "failed":
+            store.save(record)  # a row that was refused has a run too
+        return record
 
     reason = "over"
     try:

@@ -63,6 +63,8 @@ class Sweep(BaseModel):
         where: a condition; cells that do not meet it are left out; see `condition.condition`.
         zip: lists of axes that change together, value by value, instead of being multiplied.
         metric: the one that is asked about, such as prompt_agreement; the findings weigh it most, and call the others exploratory.
+        reference: {axis: value}: the cells that the others are compared with, clip by clip, such as {cache: "deep:1"}. Where it is empty
+            and a lever is an axis: the cells without a lever, and with the most steps; see `sweep.prices`.
         order: all axes, outermost first (of axes in one zip, one is enough). Where it is empty, COSTLY axes are outermost
             and the others stay as written.
         shuffle: the seed of the order in which cells run where `order` is empty; see `sweep_plan.turns`.
@@ -82,6 +84,7 @@ class Sweep(BaseModel):
     zip: tuple[tuple[str, ...], ...] = ()
     order: tuple[str, ...] = ()
     metric: str = ""
+    reference: dict[str, Any] = {}
     shuffle: int = 0
 
     def __init__(self, **fields: Any) -> None:
@@ -127,6 +130,11 @@ class Sweep(BaseModel):
             raise SweepError(
                 "seed: expected numbers from 0 on, got -1, which draws one for all cells; write it in base, or list seeds"
             )
+        _check_names("reference", self.reference, self._values)
+        for axis, value in self.reference.items():
+            if str(value) not in map(str, self._values[axis][0]):
+                shown = ", ".join(map(str, self._values[axis][0]))
+                raise SweepError(f"reference: {axis}: expected a value of the axis ({shown}), got {value!r}; add it to the axis")
         for place, names in (("zip", tuple(itertools.chain(*self.zip))), ("order", self.order)):
             _check_names(place, names, self._values)
             if twice := [name for name in names if names.count(name) > 1]:

@@ -30,6 +30,7 @@ from i2v_lab.sweep.definition import Cell, Sweep
 from i2v_lab.sweep.status import CellProgress, SweepStatus
 from i2v_lab.sweep.stop import SweepStop
 from i2v_lab.sweep.sweep_plan import Planned, SweepPlan, params_json, plan_sweep, work
+from i2v_lab.textfile import safe_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -276,7 +277,7 @@ class _SweepRun:
         except StoreError as error:
             log.warning("no table was written: %s", error)  # this may be the end of a run that failed for the same reason
             return
-        writers: dict[str, Any] = {"csv": table.to_csv, "parquet": table.to_parquet}
+        writers: dict[str, Any] = {"csv": safe_csv(table).to_csv, "parquet": table.to_parquet}
         for format, write in writers.items():
             try:
                 with partial_file(self.folder, "table", format) as part, writing(self.folder):

@@ -17,7 +17,7 @@ from i2v_lab.clip.params import ClipParams, resolution_size
 from i2v_lab.clip.picture import open_picture
 from i2v_lab.clip.publish import free_bytes
 from i2v_lab.cost import Forecast, Forecaster
-from i2v_lab.cost.timing import Span, row_of, span
+from i2v_lab.cost.timing import Span, alike, row_of, span
 from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.base import VideoModel
@@ -324,7 +324,7 @@ class _Look:
 
     def forecast(self, params: ClipParams) -> Forecast | None:
         """None where nothing can be predicted; the search for the model says why."""
-        shape = (params.model, params.dtype, params.image, *row_of(params)[:3], params.guidance_scale > 1, params.scheduler)
+        shape = (params.model, params.dtype, params.image, *alike(row_of(params)))
         with suppress(I2VLabError):
             return self._once(("forecast", *shape), lambda: self.forecaster.plan(params))
         return None
@@ -339,7 +339,7 @@ class _Look:
         """{(resolution, frames): bytes a pixel} of the runs of a model on a device."""
         found: dict[tuple[str, int], list[float]] = {}
         rows = self.store.timings(name, str(machine(device)["device_name"])) if name else []
-        for resolution, frames, _, _, _, _, size, *_ in rows:
+        for resolution, frames, *_, size, _, _, _, _ in rows:
             height, width = resolution_size(resolution)
             found.setdefault((resolution, frames), []).append((size or 0) / (height * width * frames))
         return found

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Literal
 import ipywidgets
 
 from i2v_lab.errors import I2VLabError, InputError
+from i2v_lab.language import LANGUAGE_CSS, system_language
+from i2v_lab.report.player.assets import texts
 from i2v_lab.report.player.grid import Grid, GridCell, in_words, labels, text_of
 from i2v_lab.report.player.view import View, differing
+from i2v_lab.settings import load_settings
 from i2v_lab.statistics import ranking
 from i2v_lab.widgets.clip_player import ClipPlayer
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from i2v_lab.store.opinions import Opinions
 
-_LABELS = {"left": "Left is better", "equal": "Equal", "right": "Right is better"}
+_LABELS = ("left", "equal", "right")
 SIDES = ((("clip", "left"),), (("clip", "right"),))
 
 
@@ -55,11 +58,13 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
         self._voted = Counter(frozenset(pair) for pair in zip(*(opinions.votes()[side] for side in ("left", "right")), strict=True))
         self.pair: tuple[int, int] | None = None
         self.player = ClipPlayer(_view(self.runs, ()))
-        self._buttons = {better: ipywidgets.Button(description=label) for better, label in _LABELS.items()}
+        chosen = load_settings().language
+        language = system_language() if chosen == "auto" else chosen
+        self._buttons = {better: ipywidgets.Button(description=texts(f"blind_{better}", language)) for better in _LABELS}
         for better, button in self._buttons.items():
             button.on_click(lambda _, better=better: self.vote(better))
         self._message = ipywidgets.HTML()
-        self._ask = ipywidgets.Button(description="Show the ranking")
+        self._ask = ipywidgets.Button(description=texts("blind_ranking", language))
         self._ask.on_click(lambda _: self.show_ranking())
         self._ranking = ipywidgets.HTML()
         row = ipywidgets.HBox([*self._buttons.values(), self._ask], layout=ipywidgets.Layout(flex_flow="row wrap"))
@@ -85,9 +90,9 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
         """Show which settings win, over all seeds."""
         found = ranking(self.opinions.votes(), self.settings())
         apart = int(found["group"].max()) if len(found) else 0
-        self._ranking.value = (
-            found.round(2).to_html(escape=True, border=0) if len(found) else "There are no votes between settings yet."
-        ) + (f"<p>{apart} groups were never compared with each other: each is ranked alone.</p>" if apart > 1 else "")
+        self._ranking.value = (found.round(2).to_html(escape=True, border=0) if len(found) else _both("blind_none")) + (
+            f"<p>{_both('blind_apart', count=apart)}</p>" if apart > 1 else ""
+        )
 
     def settings(self) -> dict[str, str]:
         """{run id: the parameters that differ between the runs, without the seed, in a line}."""
@@ -102,7 +107,7 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
         pairs = [pair for pair in itertools.combinations(range(len(ids)), 2) if before is None or set(pair) != set(before)]
         pairs = pairs or ([before] if before else [])
         if not pairs:
-            self._message.value = "At least two clips are needed: choose more, or make some in studio.ipynb."
+            self._message.value = _both("blind_two")
             for button in self._buttons.values():
                 button.disabled = True
             return
@@ -111,8 +116,12 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
         one, other = self._random.choice([pair for pair in pairs if votes[pair] == fewest])
         self.pair = (one, other) if self._random.random() < 0.5 else (other, one)
         asked = sum(self._voted[frozenset((ids[a], ids[b]))] > 0 for a, b in itertools.combinations(range(len(ids)), 2))
-        self._message.value = f"{asked} of {len(ids) * (len(ids) - 1) // 2} pairs have a vote."
+        self._message.value = _both("blind_asked", asked=asked, all=len(ids) * (len(ids) - 1) // 2)
         self.player.show(_view(self.runs, self.pair))
+
+
+def _both(key: str, **values: object) -> str:
+    return f"<style>{LANGUAGE_CSS}</style>{texts.both(key, **values)}"
 
 
 def _view(runs: pd.DataFrame, numbers: tuple[int, ...]) -> View:

@@ -9,7 +9,7 @@ import anywidget
 import pandas as pd
 import traitlets
 
-from i2v_lab.report.player.assets import joined
+from i2v_lab.report.player.assets import base_script, joined
 from i2v_lab.report.player.grid import check_axes, plain_values
 from i2v_lab.report.player.view import BASIC, FIELDS, differing
 
@@ -27,7 +27,7 @@ class RunTable(anywidget.AnyWidget):  # type: ignore[misc]
         selected: numbers of the chosen rows, from 0.
     """
 
-    _esm = joined("player_base.js") + "\n" + joined("table.js", package="i2v_lab.widgets")
+    _esm = base_script() + "\n" + joined("table.js", package="i2v_lab.widgets")
     _css = joined("player.css") + "\n" + joined("table.css", package="i2v_lab.widgets")
     data = traitlets.Dict().tag(sync=True)
     selected = traitlets.List(traitlets.Int()).tag(sync=True)

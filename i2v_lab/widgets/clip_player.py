@@ -15,16 +15,15 @@ import anywidget
 import traitlets
 
 from i2v_lab.errors import I2VLabError
-from i2v_lab.report.player.assets import joined, player_script
+from i2v_lab.report.player.assets import joined, player_script, said
 from i2v_lab.report.player.grid import GridCell, text_of
-from i2v_lab.report.player.media import PIXELS_IN_STEP, PLAYED, PROXY_SIDE, Media, bytes_of, glance, look_at_all, mime_of
+from i2v_lab.report.player.media import PIXELS_IN_STEP, PROXY_SIDE, Media, bytes_of, foreign_notes, glance, look_at_all, mime_of
 from i2v_lab.report.player.page import height_of, player_data, poster_table
 from i2v_lab.report.player.view import View, clip_view
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from i2v_lab.clip.video import VideoInfo
     from i2v_lab.store.opinions import Opinions
 
 CLIP_LIMIT_BYTES = 32_000_000  # a larger file is sent as a small copy
@@ -48,7 +47,7 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
     def __init__(self, view: View, opinions: Opinions | None = None, **more: Any) -> None:
         self.opinions = opinions
         self.view = view
-        self._shown: list[tuple[VideoInfo, bool] | None] = []  # the clip of a cell, and whether the grid shows a small copy
+        self._shown: list[tuple[Media, bool] | None] = []  # the clip of a cell, and whether the grid shows a small copy
         self._table = ""
         super().__init__(data=self._made(view), **more)
         self.on_msg(self._receive)
@@ -68,7 +67,7 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
         pixels = sum(item.info.width * item.info.height for item in found if isinstance(item, Media))
         self.view = view
         self._shown = [_shown(item, pixels > PIXELS_IN_STEP) for item in found]
-        data = player_data(view.table, view.axes, view.grid, found, [*view.notes, *self._notes()], view.best)
+        data = player_data(view.table, view.axes, view.grid, found, [*view.notes, *foreign_notes(found), *self._notes()], view.best)
         self._add_opinions(data, view.grid.cells)
         left = POSTERS_LIMIT_BYTES
         for cell in data["cells"]:
@@ -77,17 +76,18 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
                 left -= len(cell["poster"])
                 if left < 0:
                     cell["poster"] = ""
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in data["notes"])
+        lines = [line for note in data["notes"] for line in (note if isinstance(note, list) else [note])]
+        notes = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
         self._table = notes + poster_table(view.grid, data)
         data |= {"height": height_of(view.grid, data), "plain": view.plain}
         return data | ({"notes": []} if view.plain else {})
 
-    def _notes(self) -> list[str]:
+    def _notes(self) -> list[Any]:
         copied = sum(item[1] for item in self._shown if item)
         if not copied:
             return []
-        return [f"{copied} of {sum(map(bool, self._shown))} clips are shown as copies, up to {PROXY_SIDE} px wide or high, until two are "
-                f"chosen; files over {CLIP_LIMIT_BYTES / 1e6:g} MB always are. The files themselves are unchanged."]  # fmt: skip
+        megabytes = f"{CLIP_LIMIT_BYTES / 1e6:g}"
+        return [said("copies_in_kernel", count=copied, all=sum(map(bool, self._shown)), side=PROXY_SIDE, megabytes=megabytes)]
 
     def _add_opinions(self, data: dict[str, Any], cells: Sequence[GridCell]) -> None:
         if self.opinions is None:
@@ -119,11 +119,12 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
         try:
             if shown is None:
                 raise I2VLabError("there is no clip")
-            info, small = shown
-            data, copied = bytes_of(info, (small and not whole) or info.file_bytes > CLIP_LIMIT_BYTES, CLIP_LIMIT_BYTES)
+            item, small = shown
+            large = item.info.file_bytes > CLIP_LIMIT_BYTES and not item.kind
+            data, copied = bytes_of(item, (small and not whole) or large, CLIP_LIMIT_BYTES)
             if data is None:
                 raise I2VLabError(f"over {CLIP_LIMIT_BYTES / 1e6:g} MB, even as a copy: open the file in a video player")
-            self.send(answer | {"mime": "video/mp4" if copied else mime_of(info)}, buffers=[data])
+            self.send(answer | {"mime": mime_of(item, copied)}, buffers=[data])
         except (I2VLabError, OSError) as error:
             self.send(answer | {"text": str(error)})
 
@@ -150,9 +151,8 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
         return f"ClipPlayer({len(self.view.grid.rows)} x {len(self.view.grid.columns)}, {sum(map(bool, self._shown))} clips)"
 
 
-def _shown(item: Media | str, many: bool) -> tuple[VideoInfo, bool] | None:
+def _shown(item: Media | str, many: bool) -> tuple[Media, bool] | None:
     if not isinstance(item, Media):
         return None
     info = item.info
-    large = many and max(info.width, info.height) > PROXY_SIDE
-    return info, large or info.codec not in PLAYED or info.file_bytes > CLIP_LIMIT_BYTES
+    return item, (many and max(info.width, info.height) > PROXY_SIDE) or (info.file_bytes > CLIP_LIMIT_BYTES and not item.kind)

@@ -10,8 +10,6 @@ from i2v_lab.report.player.facts import BestIs
 from i2v_lab.report.player.view import View, clip_view, differing
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from i2v_lab.store.opinions import Opinions
     from i2v_lab.widgets.clip_player import ClipPlayer
 
@@ -19,7 +17,7 @@ __all__ = ["View", "clip_view", "compare", "differing"]
 
 
 def compare(
-    runs: pd.DataFrame | Sequence[Any],
+    runs: Any,
     *,
     axes: Sequence[str] | None = None,
     rows: str | Sequence[str] | None = None,
@@ -27,19 +25,25 @@ def compare(
     best: str = "",
     best_is: BestIs | None = None,
     opinions: Opinions | None = None,
+    fps: float = 8,
 ) -> ClipPlayer:
     """Clips side by side, playing in step, labelled with what differs among them.
 
         compare(runs().tail(6))
         compare(["a.mp4", "b.webm"])
+        compare("clips/*.mp4")
+        compare({"before": "a.mp4", "after": frames})
 
     Args:
-        runs: a table such as runs() gives, or clips' files. Files show the settings that they carry; others, their names.
+        runs: a table such as runs() gives, or an output folder; clips' files, folders and patterns (`clips/*.mp4`), in MP4, WebM,
+            MOV, MKV, AVI, GIF or animated WebP; frames, uint8 (F, H, W, 3); a list of these; or {name: one of these}. Files
+            that carry settings show them; others, their names. What a browser does not play is shown as a copy.
         axes: columns that make the rows and columns; by default the parameters that differ. Where two runs do not differ,
             each is named by its file.
         rows, columns: axes to put there instead; the others go with the rows.
         best: a column of numbers, or a metric without its metric_: the clip with the best value is marked.
         best_is: which value is the best: lowest or highest; by default as the metric says, and for a cost the lowest.
+        fps: of frames that are given as arrays.
         opinions: i2v_lab.store.opinions.Opinions(store): each clip can be given stars and a note, which are stored there.
 
     Returns:
@@ -48,7 +52,7 @@ def compare(
     Raises:
         InputError: no table of runs and no files; an axis or `best` is not a column; widgets are not installed.
     """
-    view = clip_view(runs, axes=axes, rows=rows, columns=columns, best=best, best_is=best_is)
+    view = clip_view(runs, axes=axes, rows=rows, columns=columns, best=best, best_is=best_is, fps=fps)
     try:
         from i2v_lab.widgets.clip_player import ClipPlayer
     except ImportError as error:

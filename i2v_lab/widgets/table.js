@@ -12,35 +12,45 @@ class RunTable {
     this.words = [];
     this.last = -1; // the row that was clicked last: shift-click chooses up to the next
     root.classList.add("i2v-table");
+    this.endLooks = followLooks(root, () => this.relanguage());
     this.build();
     this.fill();
   }
 
+  relanguage() {
+    sayAgain(this.root);
+    this.mark();
+  }
+
   build() {
     const filter = make("input", "i2v-words");
-    Object.assign(filter, { type: "search", placeholder: "filter: words, or column:word" });
-    filter.setAttribute("aria-label", "filter");
+    filter.type = "search";
+    say(filter, () => (filter.placeholder = t("table_filter_help")));
+    named(filter, "table_filter");
     filter.addEventListener("input", () => {
       this.words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
       this.fill();
     });
     filter.addEventListener("keydown", (event) => event.stopPropagation()); // not a shortcut of the notebook
     this.said = make("span", "i2v-table-said");
-    const all = wordButton("all", "choose all shown", "Choose every run that the filter lets through", () => this.chooseAll());
-    const none = wordButton("none", "none", "Choose none", () => {
+    this.said.setAttribute("role", "status");
+    const all = wordButton("all", "table_all", "table_all_help", () => this.chooseAll());
+    const none = wordButton("none", "none", "table_none_help", () => {
       this.chosen.clear();
       this.tell();
     });
     this.heads = this.columns.map((name, index) => {
       const head = make("button", "i2v-sorter", name);
       head.type = "button";
-      head.title = `sort by ${name}`;
+      titled(head, "table_sort", { name });
       head.addEventListener("click", () => this.sorted(index));
       return make("th", "", head);
     });
     this.body = make("tbody");
-    const table = make("table", "", make("thead", "", make("tr", "", make("th", "i2v-box"), ...this.heads)), this.body);
-    this.root.replaceChildren(make("div", "i2v-table-bar", filter, all, none, this.said), make("div", "i2v-table-scroll", table));
+    const table = make("table", "", make("thead", "", make("tr", "", make("th", "i2v-box", told(make("span", "i2v-hidden"), "table_boxes")), ...this.heads)), this.body);
+    const scroll = named(make("div", "i2v-table-scroll", table), "table_runs");
+    Object.assign(scroll, { tabIndex: 0, role: "region" });
+    this.root.replaceChildren(make("div", "i2v-table-bar", filter, all, none, this.said), scroll);
   }
 
   sorted(index) {
@@ -60,7 +70,7 @@ class RunTable {
 
   found() {
     const numbers = this.rows.map((_, number) => number).filter((number) => this.passes(this.rows[number]));
-    if (this.sort < 0) return numbers;
+    if (this.sort < 0) return numbers.reverse(); // the newest first
     const sign = this.falling ? -1 : 1;
     const value = (number) => this.rows[number][this.sort];
     const compare = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true }));
@@ -84,7 +94,7 @@ class RunTable {
   line(number) {
     const box = make("input");
     Object.assign(box, { type: "checkbox" });
-    box.setAttribute("aria-label", `choose run ${number + 1}`);
+    named(box, "table_row", { number: number + 1 });
     const cells = this.rows[number].map((value) => {
       const text = value === null ? NONE : typeof value === "number" ? figureText(value) : value;
       const cell = make("td", typeof value === "number" ? "number" : "", text);
@@ -134,10 +144,10 @@ class RunTable {
       for (const [number, line] of this.lines) line.children[index + 1].classList.toggle("differs", at >= 0 && this.chosen.has(number));
     });
     const hidden = this.matching - this.shown.length;
-    const parts = [`${this.chosen.size} of ${this.rows.length} runs chosen`];
-    if (this.matching < this.rows.length) parts.push(`${this.matching} match`);
-    if (hidden > 0) parts.push(`${this.shown.length} are shown: filter for the others`);
-    this.said.textContent = this.rows.length ? parts.join(" · ") : "There are no runs yet: make a clip in studio.ipynb, or with i2v-lab generate.";
+    const parts = [t("table_chosen", { chosen: this.chosen.size, all: this.rows.length })];
+    if (this.matching < this.rows.length) parts.push(t("table_match", { count: this.matching }));
+    if (hidden > 0) parts.push(t("table_shown", { count: this.shown.length }));
+    this.said.textContent = this.rows.length ? parts.join(" · ") : t("no_runs");
   }
 }
 
@@ -150,7 +160,10 @@ export default {
       model.set("selected", chosen);
       model.save_changes();
     };
-    const show = () => (table = new RunTable(root, { ...model.get("data"), chosen: model.get("selected"), changed }));
+    const show = () => {
+      table?.endLooks();
+      table = new RunTable(root, { ...model.get("data"), chosen: model.get("selected"), changed });
+    };
     const select = () => {
       table.chosen = new Set(model.get("selected"));
       table.mark();
@@ -161,6 +174,7 @@ export default {
     return () => {
       model.off("change:data", show);
       model.off("change:selected", select);
+      table.endLooks();
     };
   },
 };

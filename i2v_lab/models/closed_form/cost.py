@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from i2v_lab.clip.levers import steps_of
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.models.base import StageCost
 from i2v_lab.models.closed_form.canvas import FINE, grid_size
@@ -25,7 +26,7 @@ def cost(params: ClipParams) -> tuple[StageCost, ...]:
     rows, columns = grid_size(params.height, params.width)
     clips = len(MOTIONS) * params.num_frames * 3 * rows * columns  # numbers in all centres mu_k
     pixels, picture = params.height * params.width, picture_pixels(params.image)
-    passes = params.num_inference_steps * (2 if params.guidance_scale > 1 else 1)
+    passes = sum(2 if step.guided else 1 for step in steps_of(params, params.num_inference_steps))
     held = 3 * picture
     # While a picture is resampled there is a second copy of it, of 4 bytes a pixel. The clips are float32: at first three
     # times over, with the fine frames that they are pooled from; then beside their centres in float64 and the squares of

@@ -14,6 +14,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +22,19 @@ from typing import Any, NamedTuple
 
 import torch
 
+from i2v_lab.clip.levers import Cache, Step, cache_of, steps_of
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ModelError
+from i2v_lab.models import levers
 from i2v_lab.models.base import StageCost, VideoModel
 from i2v_lab.models.checkpoint import DTYPES, one_line, quiet_libraries, read_json
 from i2v_lab.models.i2vgen_xl import networks
 from i2v_lab.models.i2vgen_xl.networks import CELL, CLIP_TOKENS, Conditions, Networks, prompts
+from i2v_lab.models.levers import Clock, caching
 from i2v_lab.models.memory import tiers, tracker
 from i2v_lab.models.memory.cost_cache import kept
 from i2v_lab.models.memory.tracker import Tracker
+from i2v_lab.models.sampling import calls_of
 
 Configs = Mapping[str, Mapping[str, Any]]
 CONFIGS: Configs = json.loads(Path(__file__).with_name("configs.json").read_text("utf-8"))
@@ -38,7 +43,6 @@ CONFIGS: Configs = json.loads(Path(__file__).with_name("configs.json").read_text
 # float32 latents that are alive while the UNet runs, beside those it is given: the first noise, and what a scheduler
 # remembers of the steps before.
 _REMEMBERED = {"dpm++-2m": 3, "dpm++-2s": 3, "unipc": 4, "heun": 3, "kdpm2": 2, "kdpm2-a": 2, "lms": 5}
-_TWICE = ("heun", "kdpm2", "kdpm2-a")  # schedulers that call the network twice a step, except the last
 
 
 def cost(
@@ -144,7 +148,7 @@ class PartCost(NamedTuple):
 @functools.cache
 def _code() -> str:
     """A hash of the code that is run, and the versions of the libraries that it runs through."""
-    files = (*(str(module.__file__) for module in (networks, tiers, tracker)), __file__)
+    files = (*(str(module.__file__) for module in (networks, levers, tiers, tracker)), __file__)
     versions = [importlib.metadata.version(package).encode() for package in ("torch", "diffusers", "transformers")]
     return hashlib.sha256(b"".join([*(Path(file).read_bytes() for file in files), *versions])).hexdigest()
 
@@ -156,10 +160,15 @@ class _Runner:
         self.configs, self.dtype = json.dumps(configs, sort_keys=True, default=str), dtype
         self.tokens = min(CLIP_TOKENS, int(configs["text_encoder"].get("max_position_embeddings", CLIP_TOKENS)))
 
-    def part(self, name: str, tier: int, *shape: int) -> PartCost:
+    def part(self, name: str, tier: int, *shape: int | str) -> PartCost:
         """What a part takes at a shape, in the code that it runs on this tier."""
         code = tiers.code(tier)  # of which a part sees some: the UNet chunks, the VAE tiles, the towers neither
-        code = {"predict": min(code, 2) // 2 * 2, "latents": code // 5 * 5, "decode": code // 5 * 5}.get(name, 0)
+        code = {
+            "predict": min(code, 2) // 2 * 2,
+            "again": min(code, 2) // 2 * 2,
+            "latents": code // 5 * 5,
+            "decode": code // 5 * 5,
+        }.get(name, 0)
 
         def run() -> dict[str, int]:
             fake = _fake(self.configs, self.dtype)
@@ -206,16 +215,40 @@ class _Runner:
         )
         return model.predict(conditions, torch.zeros(frames, channels, *size), torch.zeros((), dtype=torch.int64))
 
+    def _again(self, model: Networks, kind: str, batch: int, frames: int, height: int, width: int) -> torch.Tensor:
+        """Two steps of the UNet with a cache: the first is computed, the second reuses what was kept of it."""
+        clock = Clock([Step(guided=batch > 1, reused=reused) for reused in (False, True)])
+        with caching([model.unet], Cache(kind, 2), clock):
+            self._predict(model, batch, frames, height, width)
+            clock.next_step()
+            return self._predict(model, batch, frames, height, width)
+
     def _decode(self, model: Networks, frames: int, height: int, width: int) -> torch.Tensor:
         return model.decode_frame(torch.zeros(frames, model.unet.config.in_channels, height // CELL, width // CELL))
 
 
+def _denoising(params: ClipParams, runner: _Runner, tier: int) -> tuple[int, int]:
+    """(bytes at the highest point, FLOPs) of all steps of the UNet, with the levers of a clip."""
+    peak = flops = 0
+    cache, shape = cache_of(params), (params.num_frames, params.height, params.width)
+    for step, count in Counter(steps_of(params, calls_of(params))).items():
+        batch = 2 if step.guided else 1
+        once = runner.part("predict", tier, batch, *shape)
+        if cache is None or not step.reused:
+            peak, flops = max(peak, once.peak), flops + count * once.flops
+        else:
+            both = runner.part("again", tier, cache.kind, batch, *shape)
+            peak, flops = max(peak, both.peak), flops + count * (both.flops - once.flops)
+    return peak, flops
+
+
 def _stages(params: ClipParams, runner: _Runner, tier: int, device: str) -> tuple[StageCost, ...]:
     """The stages of one clip, out of the parts."""
-    batch, frames, (height, width) = len(prompts(params)), params.num_frames, (params.height, params.width)
+    batch, frames, size = len(prompts(params)), params.num_frames, (params.height, params.width)
+    height, width = size
     text, seen = runner.part("text", tier, batch), runner.part("look", tier)
     first = runner.part("latents", tier, height, width)
-    network = runner.part("predict", tier, batch, frames, height, width)
+    networks_peak, networks_flops = _denoising(params, runner, tier)
     vae = runner.part("decode", tier, 1, height, width)
 
     noise = 4 * frames * first.out // DTYPES[runner.dtype].itemsize  # float32, (F, 4, h, w)
@@ -223,8 +256,7 @@ def _stages(params: ClipParams, runner: _Runner, tier: int, device: str) -> tupl
     conditions = text.out + batch * seen.out + batch * timed  # Conditions
     looking = text.out + (1 + batch) * seen.out + first.peak
     encode = max(text.peak, text.out + seen.peak, looking, conditions + timed + first.out)
-    denoise = network.peak + noise * _REMEMBERED.get(params.scheduler, 2)
-    calls = 2 * params.num_inference_steps - 1 if params.scheduler in _TWICE else params.num_inference_steps
+    denoise = networks_peak + noise * _REMEMBERED.get(params.scheduler, 2)
     # Decoding holds one frame at work, and those that are done; see `decode`. As bytes of uint8 all frames are `clip`.
     clip = 3 * height * width * frames
     decode = vae.peak + (0 if device.startswith("cuda") else clip)
@@ -232,7 +264,7 @@ def _stages(params: ClipParams, runner: _Runner, tier: int, device: str) -> tupl
         decode = 4 * clip + max(vae.peak, 2 * clip)
     found = {
         "encode": (encode, text.flops + seen.flops + first.flops),
-        "denoise": (denoise, network.flops * calls),
+        "denoise": (denoise, networks_flops),
         "decode": (conditions + 2 * noise + decode, vae.flops * frames),
     }
     return tuple(StageCost(name, runner.weights(tier, name, device), *taken) for name, taken in found.items())

@@ -22,10 +22,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from i2v_lab.clip.levers import cache_of, steps_of
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import BadFrames
+from i2v_lab.models.levers import Clock, caching
 from i2v_lab.models.memory.tiers import TIERS, put_on, tiers_on, tile
 from i2v_lab.models.sampling import denoise
 
@@ -45,6 +47,10 @@ class Conditions:
     picture: torch.Tensor  # (B, 1, D)
     latents: torch.Tensor  # (B, 4, F, h, w)
     fps: torch.Tensor  # (B,), int64
+
+    def of_prompt(self) -> Conditions:
+        """Those of the prompt alone, for a pass without guidance."""
+        return Conditions(self.text[-1:], self.picture[-1:], self.latents[-1:], self.fps[-1:])
 
 
 class Networks:
@@ -185,10 +191,15 @@ class Networks:
     ) -> torch.Tensor:
         """Noise (F, 4, h, w), float32, to latents of the same shape. BadFrames unless they are finite."""
 
-        def predict(latents: torch.Tensor, timestep: torch.Tensor, with_negative: bool) -> torch.Tensor:
-            return self.predict(conditions, latents, timestep)
+        clock, alone = Clock(steps_of(params, len(scheduler.timesteps))), conditions.of_prompt()
 
-        latents = denoise(predict, noise, scheduler, params, generator, progress, preview)
+        def predict(latents: torch.Tensor, timestep: torch.Tensor, with_negative: bool) -> torch.Tensor:
+            predicted = self.predict(conditions if with_negative else alone, latents, timestep)
+            clock.next_step()
+            return predicted
+
+        with caching([self.unet], cache_of(params), clock):
+            latents = denoise(predict, noise, scheduler, params, generator, progress, preview)
         if not torch.isfinite(latents).all():
             raise _not_finite("the latents", "denoise")
         return latents

@@ -9,20 +9,24 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from i2v_lab.clip.levers import Step, cache_of, steps_of
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ModelError
 from i2v_lab.models.base import StageCost, VideoModel
 from i2v_lab.models.memory.cost_cache import kept
+from i2v_lab.models.sampling import calls_of
 from i2v_lab.models.stock.cost_process import ask
 from i2v_lab.models.stock.cost_spec import Spec, find_spec
 from i2v_lab.models.stock.families import Family
 
 STAGES = ("encode", "denoise", "decode")
 STEPS = 3  # as many as a scheduler remembers
-TWICE = ("heun",)  # schedulers that call the network twice a step, except the last
 FRAME_COPIES = 13  # bytes a value of the clip at the end, on a CPU: three times in float32 and once as a byte
 PROMPT = " ".join("a" * 30)  # filled up to a fixed length by all but FramePack, which cuts it to its own
 TILED = 5  # the tier that decodes in tiles, or with decode_chunk frames at a time
@@ -43,25 +47,55 @@ def cost(
 ) -> tuple[StageCost, ...]:
     """See `VideoModel.cost`. Some seconds for a new shape, milliseconds for one that is on disk."""
     spec = find_spec(family, checkpoint, loaded)
-    shift = params.flow_shift and family.presets["standard"]["flow_shift"]  # as in _call
-    request = {
-        "spec": spec, "dtype": dtype, "scheduler": family.scheduler_classes[params.scheduler], "shift": shift,
-        "call": _call(family, spec, params, tier), "size": [params.height, params.width], "tiling": tier == TILED and not family.decode_chunk,
-    }  # fmt: skip
-    try:
-        found = kept([_code(), request], lambda: ask(request))
-    except ModelError as error:
-        raise ModelError(f"{family.name}: {error}") from None
+
+    def found(params: ClipParams, cache: str = "") -> Mapping[str, int]:
+        shift = params.flow_shift and family.presets["standard"]["flow_shift"]  # as in _call
+        request = {
+            "spec": spec, "dtype": dtype, "scheduler": family.scheduler_classes[params.scheduler], "shift": shift, "cache": cache,
+            "call": _call(family, spec, params, tier), "size": [params.height, params.width],
+            "tiling": tier == TILED and not family.decode_chunk,
+        }  # fmt: skip
+        try:
+            return kept([_code(), request], lambda: ask(request))
+        except ModelError as error:
+            raise ModelError(f"{family.name}: {error}") from None
+
     # Tier 5 moves weights as tier 4 does; on a CPU nothing is moved.
     moves = min(tier, 4) if device.startswith("cuda") else 0
-    steps = 2 * params.num_inference_steps - 1 if params.scheduler in TWICE else params.num_inference_steps
-    stages = []
-    for stage in STAGES:
-        weights, activations = found[f"{stage}.weights.{moves}"], found[f"{stage}.activations.{moves}"]
-        if stage == "decode" and not device.startswith("cuda"):
-            activations = max(activations, FRAME_COPIES * params.num_frames * params.height * params.width * 3)
-        stages.append(StageCost(stage, weights, activations, found[f"{stage}.flops"] * (steps if stage == "denoise" else 1)))
-    return tuple(stages)
+    plain = found(params)
+    costs = {
+        stage: StageCost(stage, plain[f"{stage}.weights.{moves}"], plain[f"{stage}.activations.{moves}"], plain[f"{stage}.flops"])
+        for stage in STAGES
+    }
+    if not device.startswith("cuda"):
+        frames = FRAME_COPIES * params.num_frames * params.height * params.width * 3
+        costs["decode"] = replace(costs["decode"], activations=max(costs["decode"].activations, frames))
+    activations, flops = _denoising(family, params, found, moves)
+    costs["denoise"] = replace(costs["denoise"], activations=activations, flops=flops)
+    return tuple(costs.values())
+
+
+def _denoising(family: Family, params: ClipParams, found: Callable[..., Mapping[str, int]], moves: int) -> tuple[int, int]:
+    """(bytes of activations at the highest point, FLOPs) of all steps, with the levers of a clip."""
+    activations = flops = 0
+    cache, counts = cache_of(params), Counter(steps_of(params, calls_of(params)))
+    if len(family.denoisers) > 1 and (reusing := next((step for step in counts if step.reused), None)):
+        counts.update(
+            {reusing: -1, Step(reusing.guided, reused=False): 1}
+        )  # where the second expert takes over, it has kept nothing
+    for step, count in counts.items():
+        alone = family.interval and not step.guided
+        part = params.replace(guidance_scale=1.0, guidance_interval=None) if alone else params
+        if cache is None or not step.reused:
+            taken = found(part)
+            flops += count * taken["denoise.flops"]
+        elif cache.kind == "taylor":  # sums of what was kept, of the size of the latents
+            continue
+        else:
+            taken = found(part, cache.kind)
+            flops += count * taken["denoise.reused.flops"]
+        activations = max(activations, taken[f"denoise.activations.{moves}"])
+    return activations, flops
 
 
 def _call(family: Family, spec: Spec, params: ClipParams, tier: int) -> dict[str, Any]:
@@ -86,6 +120,6 @@ def _code() -> str:
     """A hash of the code that is run, and the versions of the libraries that it runs through."""
     here = Path(__file__).parent
     memory = here.parent / "memory"
-    files = (*(here / name for name in CODE), memory / "tiers.py", memory / "tracker.py")
+    files = (*(here / name for name in CODE), here.parent / "levers.py", memory / "tiers.py", memory / "tracker.py")
     versions = [importlib.metadata.version(package).encode() for package in ("torch", "diffusers", "transformers")]
     return hashlib.sha256(b"".join([*(path.read_bytes() for path in files), *versions])).hexdigest()

@@ -27,7 +27,7 @@ _over = False  # this process ends: a thread that still asks starts no other one
 
 
 def ask(request: Mapping[str, Any]) -> dict[str, int]:
-    """What `rehearse` finds (see cost_run.py) for {"spec", "dtype", "scheduler", "shift", "call", "size", "tiling"}.
+    """What `rehearse` finds (see cost_run.py) for {"spec", "dtype", "scheduler", "shift", "call", "size", "tiling", "cache"}.
 
     Raises:
         ModelError: in one line, why it cannot be predicted.
@@ -131,7 +131,14 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
             pipe = _built(json.dumps(request["spec"]), request["dtype"])
             with outside():
                 pipe.scheduler = make_scheduler(request["scheduler"], pipe.scheduler, request["shift"])
-            return rehearse(pipe, request["spec"]["denoisers"], request["call"], request["size"], tiling=request["tiling"])
+            return rehearse(
+                pipe,
+                request["spec"]["denoisers"],
+                request["call"],
+                request["size"],
+                tiling=request["tiling"],
+                cache=request["cache"],
+            )
     except ModelError as error:
         return {"error": str(error)}
     except Exception as error:  # noqa: BLE001 - whatever diffusers raises on configs that do not fit

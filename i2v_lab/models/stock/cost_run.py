@@ -17,6 +17,8 @@ from unittest import mock
 import torch
 from PIL import Image
 
+from i2v_lab.clip.levers import Cache, Step
+from i2v_lab.models.levers import Clock, caching
 from i2v_lab.models.memory.tiers import block_bytes, bytes_of
 from i2v_lab.models.memory.tracker import Tracker
 from i2v_lab.models.sampling import numpy_quiet
@@ -29,7 +31,9 @@ STAGES = ("encode", "denoise", "decode")
 TIERS = (0, 3, 4)  # those that differ in what is on the device; see offload.py
 
 
-def rehearse(pipe: Any, denoisers: Sequence[str], call: Mapping[str, Any], size: Sequence[int], *, tiling: bool) -> dict[str, int]:
+def rehearse(
+    pipe: Any, denoisers: Sequence[str], call: Mapping[str, Any], size: Sequence[int], *, tiling: bool, cache: str = ""
+) -> dict[str, int]:
     """Run a clip; the pipeline is left as it was.
 
     Args:
@@ -37,10 +41,11 @@ def rehearse(pipe: Any, denoisers: Sequence[str], call: Mapping[str, Any], size:
         call: arguments of the pipeline, without the picture; those of a part of it as "part.argument".
         size: (height, width) of the picture.
         tiling: whether the VAE decodes in tiles.
+        cache: a kind of cache; all steps after the first reuse what it keeps.
 
     Returns:
-        {"encode.flops": of the stage, denoise: of one call of the scheduler's; "encode.weights.3": bytes on the device at the highest
-        point of the stage on tier 3; "encode.activations.3": bytes of all else there; ...}.
+        {"encode.flops": of the stage, denoise: of one call of the scheduler's, "denoise.reused.flops": of one that reuses;
+        "encode.weights.3": bytes on the device at the highest point of the stage on tier 3; "encode.activations.3": bytes of all else there; ...}.
     """
     picture = Image.new("RGB", (size[1], size[0]), (90, 120, 150))
     known = inspect.signature(type(pipe).__call__).parameters
@@ -52,7 +57,7 @@ def rehearse(pipe: Any, denoisers: Sequence[str], call: Mapping[str, Any], size:
             setattr(pipe, part, getattr(pipe, part).new(**{name: value}))
     if tiling and hasattr(pipe.vae, "enable_tiling"):
         pipe.vae.enable_tiling()
-    with numpy_quiet(), torch.no_grad(), Rehearsal(pipe, denoisers) as rehearsal:
+    with numpy_quiet(), torch.no_grad(), Rehearsal(pipe, denoisers, cache) as rehearsal:
         pipe(image=picture, **given, output_type="np")
     if hasattr(pipe.vae, "disable_tiling"):
         pipe.vae.disable_tiling()
@@ -70,8 +75,9 @@ class Rehearsal:
     What runs between two changes of what is on the device is a segment; a stage's highest point is that of its highest segment.
     """
 
-    def __init__(self, pipe: Any, denoisers: Sequence[str]) -> None:
-        self.pipe, self.denoisers = pipe, denoisers
+    def __init__(self, pipe: Any, denoisers: Sequence[str], cache: str = "") -> None:
+        self.pipe, self.denoisers, self.cache = pipe, denoisers, cache
+        self.clock = Clock([Step(guided=True, reused=False), Step(guided=True, reused=True)])
         self.networks = networks(pipe)
         self.bytes = {name: bytes_of(network) for name, network in self.networks.items()}
         self.blocks = {name: block_bytes(network, inner_lists(network)) for name, network in self.networks.items()}
@@ -81,7 +87,7 @@ class Rehearsal:
             tensor for network in self.networks.values() for tensor in (*network.parameters(), *network.buffers())
         )
         self.stage, self.steps = "encode", 0
-        self._flops = dict.fromkeys(STAGES, 0)
+        self._flops = dict.fromkeys((*STAGES, "denoise.reused"), 0)
         self._highest: dict[tuple[str, int], tuple[int, int]] = {}
         self.replay = Replay(self.tracker)
         self._on: set[str] = set()
@@ -96,7 +102,7 @@ class Rehearsal:
         for name, network in self.networks.items():
             coder = hasattr(network, "decoder") and hasattr(network, "decode")
             inside: Any = (network.encoder, network.decoder) if coder else (network, *blocks(network))
-            for inner in inside:
+            for inner in () if self.cache and name in self.denoisers else inside:  # what is kept changes from call to call
                 put(self.replay.of(inner))
             self._wrap(network, "forward", name, "denoise" if name in self.denoisers else "")
             if coder:
@@ -109,6 +115,8 @@ class Rehearsal:
                 if hasattr(module, "prepare_causal_attention_mask"):
                     put(mock.patch.dict(module.__dict__, {"prepare_causal_attention_mask": _mask}))
             put(mock.patch.dict(network.__dict__, {"to": self._converted(network)}))
+        if self.cache:
+            put(caching([self.networks[name] for name in self.denoisers], Cache(self.cache, 2), self.clock))
         kind = type(self.pipe.scheduler)
         put(mock.patch.object(kind, "step", self._stepped(kind.step)))
         put(mock.patch.object(kind, "set_timesteps", self._begun(kind.set_timesteps)))
@@ -146,6 +154,8 @@ class Rehearsal:
         self.tracker.peak = self.tracker.held
         if self.stage != "denoise" or self.steps == 0:
             self._flops[self.stage] += self.tracker.flops - self._seen
+        elif self.steps == 1 and self.cache:
+            self._flops["denoise.reused"] += self.tracker.flops - self._seen
         self._seen = self.tracker.flops
 
     def _wrap(self, owner: Any, method: str, name: str, stage: str = "") -> None:
@@ -188,6 +198,7 @@ class Rehearsal:
         def call(*args: Any, **options: Any) -> Any:
             self._cut()
             self.steps += 1
+            self.clock.next_step()
             return step(*args, **options)
 
         return call

@@ -40,6 +40,8 @@ class Family:
         threads: whether the number of threads of the CPU changes pixels.
         needs: modules that its pipeline needs, of the extra `families`.
         lora: whether the pipeline loads LoRAs.
+        caches: the kinds of cache that its networks work with; see models/levers.py.
+        interval: whether it reads guidance at each step, so that `guidance_interval` can turn it off for some.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Family:
     threads: bool = False
     needs: tuple[str, ...] = ()
     lora: bool = True
+    caches: tuple[str, ...] = ("pab", "taylor", "first-block")
+    interval: bool = False
 
     def asked_frames(self, frames: int) -> int:
         """What the pipeline has to be asked for, so that it makes so many frames."""
@@ -80,7 +84,8 @@ class Family:
     def reads(self) -> frozenset[str]:
         """The fields of ClipParams that it reads."""
         flow = {"flow_shift"} if "flow_shift" in self.presets["standard"] else set()
-        return frozenset({*self.takes, *flow, *({"lora"} if self.lora else ())})
+        more = {"lora": self.lora, "cache": bool(self.caches), "guidance_interval": self.interval}
+        return frozenset({*self.takes, *flow, *(name for name, reads in more.items() if reads)})
 
     def arguments(self, params: ClipParams, tier: int) -> dict[str, Any]:
         """What the pipeline is called with on a tier, without the picture and what is no value: generator, output, callback."""
@@ -117,7 +122,8 @@ LTX_NEGATIVE = "worst quality, inconsistent motion, blurry, jittery, distorted"
 WAN: dict[str, Any] = {
     "pipeline": "WanImageToVideoPipeline", "indexed": ("WanPipeline",), "licence": "Apache-2.0",
     "condition": "free for any use that is legal, commercial too", "scheduler_classes": FLOW, "passes": {"max_sequence_length": 512},
-    "needs": ("ftfy",), "float32": ("vae", "image_encoder"), "native_fps": 16, "size_multiple": 16, "frame_rule": FrameRule(4, 1, 5, 81),
+    "needs": ("ftfy",), "interval": True, "float32": ("vae", "image_encoder"),
+    "native_fps": 16, "size_multiple": 16, "frame_rule": FrameRule(4, 1, 5, 81),
     "sizes": {"480p": (480, 832), "720p": (720, 1280)},
 }  # fmt: skip
 LTX: dict[str, Any] = {
@@ -147,20 +153,20 @@ SVD: dict[str, Any] = {
         "min_guidance_scale", "motion_bucket_id", "noise_aug_strength",
         guidance_scale="max_guidance_scale", condition_fps="fps",
     ),
-    "passes": {"decode_chunk_size": 8}, "decode_chunk": ("decode_chunk_size", 1), "threads": True, "lora": False,
+    "caches": ("deep", "pab", "taylor"), "passes": {"decode_chunk_size": 8}, "decode_chunk": ("decode_chunk_size", 1), "threads": True, "lora": False,
     "licence": "Stability AI Community License",
     "condition": "free for research, and for companies below 1 million US dollars of yearly revenue",
 }  # fmt: skip
 
 HUNYUAN: dict[str, Any] = {
-    "native_fps": 24, "licence": "Tencent Hunyuan Community License",
+    "native_fps": 24, "caches": ("pab", "taylor"), "licence": "Tencent Hunyuan Community License",
     "condition": "not for use in the European Union, the United Kingdom and South Korea; above 100 million monthly users it asks for "
     "a licence of its own",
 }  # fmt: skip
 LTX_2: dict[str, Any] = {
     "pipeline": "LTX2ImageToVideoPipeline", "indexed": ("LTX2Pipeline",), "native_size": (512, 768), "native_fps": 24,
     "size_multiple": 32, "frame_rule": FrameRule(8, 1, 9, 257), "scheduler_classes": {"euler": FLOW["euler"]}, "channels": -1,
-    "sizes": {"480p": (480, 704), "512p": (512, 768), "704p": (704, 1216), "720p": (704, 1280)},
+    "sizes": {"480p": (480, 704), "512p": (512, 768), "704p": (704, 1216), "720p": (704, 1280)}, "caches": (),
     "takes": _takes(*TEXT, condition_fps="frame_rate"),
     # As the pipeline runs LTX-2.0: without the guidance of later versions, which takes two more passes a step. The picture is not
     # compressed as a video first, which needs PyAV.
@@ -303,7 +309,7 @@ _ALL = (
             quick={"resolution": "540p", "num_frames": 61, "num_inference_steps": 30},
         ),
     ),
-    Family(**HUNYUAN, name="framepack", hub="", size_gb=42.0,
+    Family(**{**HUNYUAN, "caches": ()}, name="framepack", hub="", size_gb=42.0,
         about="FramePack on HunyuanVideo: a section of 36 frames at a time, the end first; memory does not grow with the length.",
         pipeline="HunyuanVideoFramepackPipeline", indexed=("HunyuanVideoPipeline",), signs={"transformer.has_clean_x_embedder": True},
         native_size=(640, 640), size_multiple=16, sizes={"480p": (480, 832), "540p": (544, 720)}, frame_rule=FrameRule(36, 1, 37, 253),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from i2v_lab.clip.levers import cache_of, steps_of
 from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
@@ -19,9 +20,10 @@ from i2v_lab.clip.video import Frames
 from i2v_lab.errors import BadFrames, Message, UnsupportedParams
 from i2v_lab.models.base import StageCost, VideoModel, check_common, made_within_memory
 from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_checkpoint, quiet_libraries
+from i2v_lab.models.levers import Clock, caching
 from i2v_lab.models.memory.ladder import fitting
 from i2v_lab.models.memory.tiers import TIERS
-from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.sampling import calls_of, numpy_quiet
 from i2v_lab.models.stock import lora
 from i2v_lab.models.stock.families import Family
 from i2v_lab.models.stock.load import load_pipeline
@@ -169,8 +171,10 @@ class PipelineModel(VideoModel):
         picture = Image.fromarray(image.crop(params.height, params.width))
         self._set_parts(params)
         try:
+            clock = Clock(steps_of(params, calls_of(params)))
             with (
-                Watch(self.pipe, self.family, params, progress) as watch,
+                Watch(self.pipe, self.family, params, progress, clock) as watch,
+                caching([getattr(self.pipe, name) for name in self.family.denoisers], cache_of(params), clock),
                 torch.random.fork_rng(),
                 torch.no_grad(),
                 quiet_libraries(),
@@ -232,5 +236,5 @@ def model_class(family: Family, file: Path | None = None) -> type[PipelineModel]
 
 SHARED = (
     "name", "about", "condition", "size_gb", "native_size", "native_fps", "size_multiple", "sizes", "only_sizes", "frame_rule",
-    "cuda_dtype", "threads", "presets",
+    "cuda_dtype", "threads", "presets", "caches",
 )  # fmt: skip

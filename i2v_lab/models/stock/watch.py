@@ -13,6 +13,7 @@ import torch
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.progress import Progress
+from i2v_lab.models.levers import Clock
 from i2v_lab.models.stock.families import Family
 
 # The ends of the names of the modules that a network is a list of, in diffusers and transformers.
@@ -31,8 +32,8 @@ class Watch:
     `progress.pulse`, which may raise. diffusers undoes nothing of its own after an error: this does.
     """
 
-    def __init__(self, pipe: Any, family: Family, params: ClipParams, progress: Progress) -> None:
-        self.pipe, self.family, self.params, self.progress = pipe, family, params, progress
+    def __init__(self, pipe: Any, family: Family, params: ClipParams, progress: Progress, clock: Clock) -> None:
+        self.pipe, self.family, self.params, self.progress, self.clock = pipe, family, params, progress, clock
         self._stage = ""
         self._handles: list[Any] = []
         self._wrapped: list[tuple[Any, str]] = []
@@ -71,6 +72,7 @@ class Watch:
         return tensors
 
     def _shown(self, latents: torch.Tensor) -> None:
+        self.clock.next_step()
         kept = latents.detach()
         self.progress.step(lambda: preview(self._unpacked(kept), max(self.family.channels, 1)))
 
@@ -93,6 +95,8 @@ class Watch:
 
     def _denoises(self, *_: Any) -> None:
         self._enter("denoise", self.params.num_inference_steps)
+        if self.family.interval:  # the pipeline reads it after the pass under the prompt
+            self.pipe._guidance_scale = self.params.guidance_scale if self.clock.now.guided else 1.0
 
     def _decodes(self, *_: Any) -> None:
         if self._stage == "decode":

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from importlib.resources import files
 
+from i2v_lab.language import LANGUAGES, Texts
+
+texts = Texts(__package__)
+BASE = ("player_base.js", "player_looks.js")
 PLAYER = (
-    "player_base.js",
     "player_clip.js",
     "player_clock.js",
+    "player_axes.js",
     "player_order.js",
     "player_pair.js",
     "player_opinions.js",
@@ -24,6 +29,16 @@ def joined(*names: str, package: str = "i2v_lab.report.player") -> str:
     return "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
 
 
+def base_script() -> str:
+    """What the player and the table of runs share, with the texts of both in each language."""
+    return f"const TEXTS = {json.dumps(texts.page(), ensure_ascii=False)};\n{joined(*BASE)}"
+
+
 def player_script() -> str:
     """A module that exports `mount`; see player.js."""
-    return joined(*PLAYER)
+    return f"{base_script()}\n{joined(*PLAYER)}"
+
+
+def said(key: str, **values: object) -> list[str]:
+    """A text in all languages, as player.js takes a note."""
+    return [texts(key, language, **values) for language in LANGUAGES]

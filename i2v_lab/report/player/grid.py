@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from i2v_lab.clip.params import parse_resolution, resolution_size
 from i2v_lab.errors import InputError, ParamsError
+from i2v_lab.report.player.assets import said
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,14 +57,14 @@ class Grid:
         rows, columns: labels, in order. `rows` is one empty label where the columns are a list that may wrap.
         cells: in reading order; a place without a run has no cell.
         common: the axes that have one value in all cells.
-        notes: remarks for the reader.
+        notes: remarks for the reader, as `assets.said` makes them.
     """
 
     rows: tuple[Label, ...]
     columns: tuple[Label, ...]
     cells: tuple[GridCell, ...]
     common: Label
-    notes: tuple[str, ...]
+    notes: tuple[Any, ...]
 
     @property
     def wraps(self) -> bool:
@@ -247,7 +248,5 @@ def _precedence(run: Mapping[str, Any], index: int) -> tuple[bool, bool, str, in
     return (text_of(run.get("status")) in ("done", ""), bool(text_of(run.get("clip"))), text_of(run.get("created")), index)
 
 
-def _notes(runs: int, cells: int) -> tuple[str, ...]:
-    if runs == cells:
-        return ()
-    return (f"{runs} runs for {cells} cells: of several runs of one cell the newest that is done is shown.",)
+def _notes(runs: int, cells: int) -> tuple[Any, ...]:
+    return () if runs == cells else (said("newest_of_cells", runs=runs, cells=cells),)

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from i2v_lab.language import LANGUAGE_CSS
 from i2v_lab.report.pieces import framed
-from i2v_lab.report.player.assets import joined, player_script
+from i2v_lab.report.player.assets import joined, player_script, said, texts
 from i2v_lab.report.player.facts import BestIs, axes_data, check_best, number_columns, numbers_of
 from i2v_lab.report.player.grid import Grid, GridCell, Label, arrange, in_words
 from i2v_lab.report.player.media import LIMIT_BYTES, PROXY_SIDE, Media, collect
@@ -62,7 +63,7 @@ class ClipGrid:
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             '<meta name="color-scheme" content="light dark">\n'
-            f"<title>Clips in step</title>\n<style>{joined('player.css')}{style}</style>\n</head>\n<body>\n"
+            f"<title>Clips in step</title>\n<style>{joined('player.css')}{style}{LANGUAGE_CSS}</style>\n</head>\n<body>\n"
             f'<div id="player">{poster_table(self.grid, self.data)}</div>\n'
             f'<script type="application/json" id="data">{_json(self.data)}</script>\n'
             f'<script type="module">{script}</script>\n</body>\n</html>\n'
@@ -123,7 +124,7 @@ def player_data(
     axes: Sequence[str],
     grid: Grid,
     media: Sequence[Media | str],
-    notes: Sequence[str],
+    notes: Sequence[Any],
     best: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """What player.js mounts, without the bytes of the clips. `media` are those of the grid's cells, in order."""
@@ -133,7 +134,7 @@ def player_data(
         cell |= {"number": number, "values": numbers_of(grid.cells[number].run, numbers)}
     remarks = [*grid.notes, *notes]
     if len({cell["frames"] / cell["fps"] for cell in cells if "fps" in cell}) > 1:
-        remarks.append("Clips differ in length: shorter ones hold their last frame until the longest ends.")
+        remarks.append(said("lengths"))
     return {
         "rows": grid.rows,
         "columns": grid.columns,
@@ -174,9 +175,11 @@ def _cell_data(cell: GridCell, found: Media | str) -> dict[str, Any]:
         "reason": cell.reason,
     }
     if isinstance(found, str):
-        return data | {"reason": found, "status": "no clip" if cell.status == "done" else cell.status}
+        reason = found or (said("gone") if cell.status == "done" else "")
+        return data | {"reason": reason, "status": "no clip" if cell.status == "done" else cell.status}
     info = found.info
-    data |= {"width": info.width, "height": info.height, "frames": info.frames, "fps": float(info.fps), "said": found.said}
+    data |= {"width": info.width, "height": info.height, "frames": info.frames, "fps": float(info.fps)}
+    data |= {"said": found.said, "kind": found.kind}
     data["poster"] = "data:image/jpeg;base64," + base64.b64encode(found.poster).decode()
     return data
 
@@ -199,7 +202,9 @@ def poster_table(grid: Grid, data: dict[str, Any]) -> str:
             return ""
         if "poster" in cell:
             return f'<img src="{cell["poster"]}" width="160" alt="{html.escape(in_words(cell["label"]), quote=True)}">'
-        return f"<b>{html.escape(cell['status'].replace('_', ' '))}</b><br>{html.escape(cell['reason'])}"
+        status, reason = f"status_{cell['status'].replace(' ', '_')}", cell["reason"]
+        said = "<br>".join(map(html.escape, reason if isinstance(reason, list) else [reason]))
+        return f"<b>{texts.both(status) if status in texts else html.escape(cell['status'])}</b><br>{said}"
 
     if grid.wraps:  # a list: four to a line
         places = [f"<td>{content(cells.get((0, index)))}<br>{label(head)}</td>" for index, head in enumerate(grid.columns)]

@@ -1,4 +1,5 @@
-// Elements, icons and texts that the files of the player share. assets.py joins the files into one module.
+// Elements, icons and texts that the files of the player share. assets.py joins the files into one module, after a line
+// const TEXTS = { language: { key: text } }, from strings.json.
 
 const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
 const ICONS = {
@@ -10,6 +11,7 @@ const ICONS = {
   up: "M8 3l5 6H9.2v5H6.8V9H3z",
   down: "M8 13L3 7h3.8V2h2.4v5H13z",
   choose: "M2 2h12v12H2zM4 4v8h8V4z",
+  theme: "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1zM8 3v10A5 5 0 0 1 8 3z",
   close: "M3.4 2L8 6.6 12.6 2 14 3.4 9.4 8l4.6 4.6-1.4 1.4L8 9.4 3.4 14 2 12.6 6.6 8 2 3.4z",
 };
 const COLOURS = 6; // of axes: --axis-0 and on, in player.css
@@ -32,29 +34,65 @@ function icon(name) {
   return svg;
 }
 
-function button(name, title, act) {
+let language = "en";
+
+// A text of strings.json in the language of the page, with its {names} filled in.
+function t(key, values = {}) {
+  return TEXTS[language][key].replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+}
+
+// Run `write` now, and again whenever the language changes: see sayAgain.
+function say(node, write) {
+  node.i2vSay = [...(node.i2vSay || []), write];
+  write();
+  return node;
+}
+
+const spoken = (node, text) => say(node, () => (node.textContent = text()));
+const told = (node, key, values) => spoken(node, () => t(key, values));
+const named = (node, key, values) => say(node, () => node.setAttribute("aria-label", t(key, values)));
+const titled = (node, key, values) => say(node, () => (node.title = t(key, values)));
+
+function sayAgain(...roots) {
+  for (const root of roots) for (const node of [root, ...root.querySelectorAll("*")]) for (const write of node.i2vSay || []) write();
+}
+
+// A note or a reason: [English, Chinese], or one text for both.
+const inWords = (text) => (Array.isArray(text) ? text[Object.keys(TEXTS).indexOf(language)] : text);
+
+function button(name, key, act) {
   const node = make("button", `i2v-${name}`, icon(name));
   node.type = "button";
-  node.title = title;
-  node.setAttribute("aria-label", title);
+  titled(node, key);
+  named(node, key);
   node.addEventListener("click", act);
   return node;
 }
 
-function wordButton(name, text, title, act) {
-  const node = make("button", `i2v-word i2v-${name}`, text);
+function wordButton(name, key, help, act) {
+  const node = make("button", `i2v-word i2v-${name}`);
   node.type = "button";
-  node.title = title;
+  told(node, key);
+  titled(node, help);
   node.addEventListener("click", act);
   return node;
 }
 
-// A list to choose from: options are [value, text].
-function chooser(name, label, options, act) {
-  const node = make("select", `i2v-${name}`, ...options.map(([value, text]) => new Option(text, value)));
-  node.setAttribute("aria-label", label);
+// A list to choose from: options are [value, text, or a function that returns it].
+function chooser(name, key, options, act) {
+  const choices = options.map(([value, text]) => {
+    const option = new Option("", value);
+    return spoken(option, typeof text === "function" ? text : () => text);
+  });
+  const node = make("select", `i2v-${name}`, ...choices);
+  named(node, key);
   node.addEventListener("change", () => act(node.value));
   return node;
+}
+
+// A control behind its name.
+function labelled(key, control) {
+  return make("label", "", told(make("span"), key), control);
 }
 
 // The names of a label in the colours of their axes.

@@ -100,12 +100,12 @@ class Clip {
     this.video.height = cell.height;
     this.video.style.aspectRatio = `${cell.width} / ${cell.height}`;
     if (cell.poster) this.video.poster = cell.poster;
-    this.video.setAttribute("aria-label", words(cell.label) || "clip");
+    say(this.video, () => this.video.setAttribute("aria-label", player.nameOf(cell)));
     this.video.addEventListener("loadeddata", () => {
       this.ready = true;
       this.player.joined(this);
     });
-    this.video.addEventListener("error", () => this.fail("this browser cannot play the clip"));
+    this.video.addEventListener("error", () => this.fail(t("cannot_play")));
   }
 
   async attach() {
@@ -122,7 +122,7 @@ class Clip {
   }
 
   async fetch(turn) {
-    const slow = setTimeout(() => this.say("waiting for the kernel"), SLOW_MS);
+    const slow = setTimeout(() => this.say(t("waiting")), SLOW_MS);
     try {
       const blob = await this.player.shelf.take(this.key);
       if (turn === this.turn) this.show(blob); // otherwise it left the view meanwhile
@@ -162,6 +162,7 @@ class Clip {
     this.detach();
     this.failed = true;
     this.video.after(make("span", "i2v-said", reason));
+    this.video.classList.add("failed");
   }
 
   // The time of the clip for `time` of the clock: the same, or the middle of its frame; the last frame after the end.

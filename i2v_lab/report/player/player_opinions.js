@@ -5,19 +5,21 @@ const STARS = [1, 2, 3, 4, 5];
 function starRow(cell, rate) {
   const row = make("div", "i2v-stars");
   row.setAttribute("role", "group");
-  row.setAttribute("aria-label", "stars");
-  const buttons = STARS.map((stars) => wordButton("star", "★", `${stars} of 5 stars; again to take them back`, (event) => {
-    event.stopPropagation();
-    cell.stars = cell.stars === stars ? null : stars;
-    rate(cell.number, cell.stars);
-    show();
-  }));
-  const show = () => buttons.forEach((node, index) => {
-    node.setAttribute("aria-pressed", String(index < (cell.stars || 0)));
-    node.setAttribute("aria-label", `${STARS[index]} of 5 stars`);
+  named(row, "stars");
+  const buttons = STARS.map((stars) => {
+    const node = make("button", "i2v-word i2v-star", "★");
+    node.type = "button";
+    titled(node, "star_help", { stars });
+    named(node, "star", { stars });
+    node.addEventListener("click", () => {
+      cell.stars = cell.stars === stars ? null : stars;
+      rate(cell.number, cell.stars);
+      show();
+    });
+    return node;
   });
+  const show = () => buttons.forEach((node, index) => node.setAttribute("aria-pressed", String(index < (cell.stars || 0))));
   row.append(...buttons);
-  row.addEventListener("click", (event) => event.stopPropagation());
   show();
   return row;
 }
@@ -26,8 +28,9 @@ function starRow(cell, rate) {
 function noteField(cell, note) {
   const read = make("p", "i2v-note-text");
   const field = make("textarea", "i2v-note");
-  Object.assign(field, { rows: 2, placeholder: "a note on this clip", value: cell.note || "", maxLength: 10000 });
-  field.setAttribute("aria-label", "note");
+  Object.assign(field, { rows: 2, value: cell.note || "", maxLength: 10000 });
+  named(field, "note");
+  say(field, () => (field.placeholder = t("note_help")));
   const show = () => {
     read.textContent = cell.note || "";
     read.title = cell.note || "";

@@ -14,18 +14,18 @@ class Order {
     const { axes, fields, cells } = this.player.data;
     if (cells.length < 2) return [];
     const names = [...new Set([...this.player.axisNames, ...fields])];
-    const sort = chooser("sort", "sort by", [["", "as made"], ...names.map((name) => [name, name])], (name) => this.sorted(name));
-    this.turnButton = button("down", "Reverse the order", () => this.sorted(this.sort, !this.falling));
+    this.sorter = chooser("sort", "sort_by", [["", () => t("as_made")], ...names.map((name) => [name, name])], (name) => this.sorted(name));
+    this.turnButton = button("down", "reverse", () => this.sorted(this.sort, !this.falling));
     this.turnButton.disabled = true;
-    const made = [make("label", "", "sort", sort), this.turnButton];
+    const made = [make("span", "i2v-sorting", labelled("sort", this.sorter), this.turnButton)];
     if (fields.length) {
-      const options = fields.flatMap((name) => ["lowest", "highest"].map((is) => [`${is} ${name}`, `${is} ${name}`]));
-      const best = chooser("best", "mark the best by", [["", "none"], ...options], (value) => {
+      const options = fields.flatMap((name) => ["lowest", "highest"].map((is) => [`${is} ${name}`, () => t(is, { name })]));
+      const best = chooser("best", "best_by", [["", () => t("none")], ...options], (value) => {
         this.best = value;
         this.mark();
       });
       best.value = this.best;
-      made.push(make("label", "", "best", best));
+      made.push(labelled("best", best));
     }
     if (axes.length) made.push(this.filterButton());
     return made;
@@ -34,7 +34,7 @@ class Order {
   filterButton() {
     this.panel = make("div", "i2v-filter", ...this.player.data.axes.map((axis) => this.filterRow(axis)));
     this.panel.hidden = true;
-    this.opener = wordButton("filters", "filter", "Show clips of some values only", () => {
+    this.opener = wordButton("filters", "filter", "filter_help", () => {
       this.panel.hidden = !this.panel.hidden;
       this.opener.setAttribute("aria-expanded", String(!this.panel.hidden));
     });
@@ -65,6 +65,12 @@ class Order {
     this.apply();
   }
 
+  // The grid again, after a choice of axes.
+  unsort() {
+    if (this.sorter) this.sorter.value = "";
+    this.sorted("");
+  }
+
   passes(cell) {
     return cell.label.every(([name, value]) => !this.hidden.get(name)?.has(value));
   }
@@ -90,8 +96,6 @@ class Order {
     const { player } = this;
     const shown = this.ordered(player.slots.filter((slot) => this.passes(slot.cell)));
     player.arrange(shown, Boolean(this.sort));
-    const { length } = player.slots;
-    if (this.opener) this.opener.textContent = shown.length < length ? `filter: ${shown.length} of ${length}` : "filter";
     this.mark(shown);
   }
 
@@ -102,10 +106,13 @@ class Order {
     const rated = made.filter((slot) => typeof slot.cell.values[column] === "number");
     const values = rated.map((slot) => slot.cell.values[column]);
     const best = is === "lowest" ? Math.min(...values) : Math.max(...values);
+    const all = this.player.slots.length;
+    if (this.opener) this.opener.textContent = t(shown.length < all ? "filter_some" : "filter", { shown: shown.length, all });
+    this.player.saidChosen();
     for (const slot of this.player.slots) {
       const wins = rated.includes(slot) && slot.cell.values[column] === best;
       slot.node.classList.toggle("best", wins);
-      slot.badge.textContent = wins ? `★ ${is} ${column}: ${figureText(best)}` : "";
+      slot.badge.textContent = wins ? t("best_badge", { what: t(is, { name: column }), value: figureText(best) }) : "";
       slot.measure.replaceChildren();
       const value = slot.cell.values[this.sort];
       if (value !== undefined && !slot.cell.label.some(([name]) => name === this.sort)) {

@@ -20,24 +20,24 @@ class Pair {
   }
 
   bar() {
-    this.modes = ["wipe", "difference"].map((mode) => wordButton(mode, mode, `Show the two as a ${mode}`, () => this.turn(mode)));
+    this.modes = ["wipe", "difference"].map((mode) => wordButton(mode, mode, `${mode}_help`, () => this.turn(mode)));
     this.at = make("input");
     Object.assign(this.at, { type: "range", min: 0, max: 100, step: 0.5 });
-    this.at.setAttribute("aria-label", "wipe");
+    named(this.at, "wipe");
     this.at.addEventListener("input", () => this.move(Number(this.at.value)));
-    this.gain = chooser("gain", "brighter", GAINS.map((value) => [value, `${value}×`]), (value) => this.gained(Number(value)));
-    this.atLabel = make("label", "", "bar", this.at);
-    this.gainLabel = make("label", "", "brightness", this.gain);
+    this.gain = chooser("gain", "brightness", GAINS.map((value) => [value, `${value}×`]), (value) => this.gained(Number(value)));
+    this.atLabel = labelled("bar", this.at);
+    this.gainLabel = labelled("brightness", this.gain);
     const [left, right] = this.cells.map((cell) => this.player.ownLabel(cell, this.cells));
     const names = [left, right].map((label, index) => make("span", `i2v-side ${["left", "right"][index]}`, ...pairs(label, this.player.axisNames)));
-    const close = button("close", "Back to all clips (Escape)", () => this.player.closePair());
+    const close = button("close", "all_clips", () => this.player.closePair());
     return make("div", "i2v-bar i2v-pair-bar", names[0], make("span", "i2v-pair-tools", ...this.modes, this.atLabel, this.gainLabel, close), names[1]);
   }
 
   turn(mode) {
     this.mode = mode;
     this.box.classList.toggle("difference", mode === "difference");
-    for (const one of this.modes) one.setAttribute("aria-pressed", String(one.textContent === mode));
+    for (const one of this.modes) one.setAttribute("aria-pressed", String(one.classList.contains(`i2v-${mode}`)));
     this.atLabel.hidden = mode !== "wipe";
     this.gainLabel.hidden = mode === "wipe";
     this.light();

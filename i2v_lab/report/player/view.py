@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from i2v_lab.clip import video
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.errors import ClipError, InputError, ParamsError, printable
+from i2v_lab.report.player.assets import said
 from i2v_lab.report.player.facts import BestIs, check_best
+from i2v_lab.report.player.given import FILE_PARAMS, table_of
 from i2v_lab.report.player.grid import Grid, Label, arrange, check_axes, plain_values, text_of, value_texts
 
 if TYPE_CHECKING:
@@ -40,34 +38,35 @@ class View:
     table: pd.DataFrame
     axes: tuple[str, ...]
     grid: Grid
-    notes: tuple[str, ...] = ()
+    notes: tuple[Any, ...] = ()
     best: dict[str, str] | None = None
     plain: bool = False
 
 
 def clip_view(
-    runs: pd.DataFrame | Sequence[Any],
+    runs: Any,
     *,
     axes: Sequence[str] | None = None,
     rows: str | Sequence[str] | None = None,
     columns: str | Sequence[str] | None = None,
     best: str = "",
     best_is: BestIs | None = None,
+    fps: float = 8,
 ) -> View:
     """The view of a table of runs or of some files; arguments as for `compare`."""
-    table, notes = _table(runs), []
+    table, notes = table_of(runs, fps), list[Any]()
     marked = check_best(table, best, best_is)
     if not len(table):
-        notes.append("There are no runs yet: make a clip in studio.ipynb, or with i2v-lab generate.")
+        notes.append(said("no_runs"))
     if len(table) > CELLS_MAX:
-        notes.append(f"The newest {CELLS_MAX} of {len(table)} runs are shown: choose fewer of them.")
+        notes.append(said("newest", shown=CELLS_MAX, all=len(table)))
         table = table.tail(CELLS_MAX)
     table = table.reset_index(drop=True)
-    found = differing(table) if axes is None else list(axes)
+    found = _axes(table) if axes is None else list(axes)
     check_axes(table, found)
     if axes is None and _repeated(table, found):
         name = "file" if "file" in table.columns else "run"
-        table, found = table.assign(**{name: _names(table)}), [*found, name]
+        table, found = table.assign(**{name: _names(table)}), list(dict.fromkeys([*found, name]))
     if rows is None and columns is None and _sparse(table, found):
         columns = found  # one after the other
     grid = arrange(table, found, rows=rows, columns=columns)
@@ -76,41 +75,16 @@ def clip_view(
     return View(table, tuple(found), grid, tuple(notes), marked)
 
 
+def _axes(table: pd.DataFrame) -> list[str]:
+    """What the clips are called by: the parameters that differ; the names that the user gave; or, of files without params, their names."""
+    named = [name for name in ("name", "file") if name in table.columns and FILE_PARAMS in table.columns]
+    whole = not named or ("name" not in named and len(table) > 1 and all(table[FILE_PARAMS]))
+    return differing(table) if whole else named[:1]
+
+
 def differing(table: pd.DataFrame) -> list[str]:
     """The parameters that have more than one value in the table, in the order of ClipParams."""
     return [name for name in FIELDS if name in table.columns and len(set(plain_values(table, name))) > 1]
-
-
-def _table(runs: Any) -> pd.DataFrame:
-    import pandas as pd
-
-    if isinstance(runs, pd.DataFrame):
-        if "clip" not in runs.columns:
-            raise InputError(
-                f"compare: expected a table with a column clip, such as runs() gives; got {', '.join(map(str, runs.columns)) or 'none'}"
-            )
-        return runs
-    if isinstance(runs, (str, os.PathLike)):
-        runs = [runs]
-    if not isinstance(runs, Sequence):
-        raise InputError(f"compare: expected a table of runs or a list of clips' files, got {type(runs).__name__}")
-    if wrong := [item for item in runs if not isinstance(item, (str, os.PathLike))]:
-        raise InputError(f"compare: expected files of clips, got {str(wrong[0])[:80]!r}")
-    paths = [Path(os.fspath(item)) for item in runs]
-    if missing := [path for path in paths if not path.is_file()]:
-        raise InputError(
-            f"compare: {printable(missing[0])}: there is no such file" + (f", nor {len(missing) - 1} others" * (len(missing) > 1))
-        )
-    return pd.DataFrame([_file_row(path) for path in paths], columns=None if paths else ["clip"])
-
-
-def _file_row(path: Path) -> dict[str, Any]:
-    """The file of a clip as a row, with the params that it carries if this version can read them."""
-    row: dict[str, Any] = {"file": path.name, "clip": str(path.absolute()), "status": "done", "reason": ""}
-    with suppress(ClipError, ParamsError, TypeError):
-        inside = video.read_settings(path)
-        row |= ClipParams(**inside["params"]).plain() if isinstance(inside.get("params"), dict) else {}
-    return row
 
 
 def _repeated(table: pd.DataFrame, axes: Sequence[str]) -> bool:
@@ -121,7 +95,7 @@ def _repeated(table: pd.DataFrame, axes: Sequence[str]) -> bool:
 
 def _names(table: pd.DataFrame) -> list[str]:
     """A name for each row: that of its file or its run, with a number where several rows have it."""
-    columns = [plain_values(table, name) for name in ("clip", "id") if name in table.columns]
+    columns = [plain_values(table, name) for name in ("file", "clip", "id") if name in table.columns]
     names = [next((Path(text_of(value)).name for value in found if text_of(value)), "run") for found in zip(*columns, strict=True)]
     return [name if names.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(names)]
 

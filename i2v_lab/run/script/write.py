@@ -11,6 +11,7 @@ from string import Template
 from typing import Any
 
 from i2v_lab import models
+from i2v_lab.clip.levers import LEVERS, NEUTRAL
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import open_picture
 from i2v_lab.errors import ClipError, ModelError
@@ -55,6 +56,9 @@ def script_for(params: ClipParams, record: Mapping[str, Any], name: str, *, to_s
     kind, checkpoint = models.find(params.model)
     if kind.name not in STOCK and kind.name != "i2vgen-xl":
         raise ClipError(f"{name}: {kind.name} is a model of i2v_lab itself, with no pipeline in diffusers, so there is no script: "
+                        "make the clip again with i2v-lab again")  # fmt: skip
+    if levers := [name for name in LEVERS if getattr(params, name) not in (None, NEUTRAL[name])]:
+        raise ClipError(f"{name}: it was made with {' and '.join(levers)}, which i2v_lab does itself, so there is no script: "
                         "make the clip again with i2v-lab again")  # fmt: skip
     picture = open_picture(params.image)
     params = models.resolve(params, lambda: picture, kind)

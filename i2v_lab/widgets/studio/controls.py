@@ -17,7 +17,7 @@ from i2v_lab.clip.params import AUTO, OPTIONAL, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.errors import I2VLabError, ParamsError, PictureError
 from i2v_lab.models.base import VideoModel
-from i2v_lab.widgets.studio.html import box, button, classed, escape, html_line
+from i2v_lab.widgets.studio.html import box, button, classed, described, escape, html_line
 from i2v_lab.widgets.studio.strings import Strings
 
 FINE_BELOW = 32  # up to here a slider has every whole number; above, twice as wide steps with every doubling
@@ -42,7 +42,7 @@ class Control:
     """One field of ClipParams: a labelled entry, a slider where there is a range, a line for what it means and one for what is wrong.
 
     Attributes:
-        value: as it was entered: what ClipParams takes.
+        value: as it was entered: what ClipParams takes. wrong: what is wrong with it; "" for nothing.
         widget: what is shown.
     """
 
@@ -52,19 +52,22 @@ class Control:
         numeric = limits.get("type") in ("integer", "number")
         self.entry = _entry(name, about, strings, numeric=numeric)
         self.slider: Any = None
+        self.wrong = ""
         self.fault, self.meaning = html_line("i2vs-fault"), html_line("i2vs-meaning")
         row: list[Any] = [self.entry]
         if unit := strings.unit(about.get("unit", ""), name):
             row.append(html_line("i2vs-unit", value=unit))
         if numeric and "minimum" in limits and limits["maximum"] < SLIDER_MAX:
             self._stops = stops(limits["minimum"], limits["maximum"], about["step"] or 1)
-            slider = widgets.SelectionSlider(
-                options=_named(self._stops), readout=False, tooltip=strings.label(name), continuous_update=True
+            slider = described(
+                widgets.SelectionSlider, strings.label(name), options=_named(self._stops), readout=False, continuous_update=True
             )
             self.slider = classed(slider, "i2vs-slider")
             self.slider.observe(self._slid, "value")
         elif name == "seed":
             row.append(button("⚂", strings("new_seed"), "i2vs-small", act=lambda: self.set(secrets.randbelow(2**31))))
+        elif name == "resolution":
+            row.append(button("▣", strings("own_shape"), "i2vs-small", act=lambda: self.set(AUTO)))
         self.entry.observe(self._entered, "value")
         parts = [box(row, "i2vs-entry", row=True), *([self.slider] if self.slider else []), self.meaning, self.fault]
         self.widget = box(parts, "i2vs-control", f"i2vs-field-{name}")
@@ -104,7 +107,8 @@ class Control:
 
     def blame(self, text: str) -> None:
         """Show what is wrong with the entry; "" for nothing."""
-        self.fault.value = escape(self._strings.say(text))
+        self.wrong = self._strings.say(text)
+        self.fault.value = escape(self.wrong)
         (self.widget.add_class if text else self.widget.remove_class)("i2vs-wrong")
 
     def _entered(self, _: Any) -> None:
@@ -133,16 +137,14 @@ def _named(values: Sequence[float]) -> list[tuple[str, float]]:
 
 def _entry(name: str, about: Mapping[str, Any], strings: Strings, *, numeric: bool) -> Any:
     """The labelled entry of a field; continuous where text is typed at length."""
-    common: dict[str, Any] = {"description": strings.label(name), "tooltip": strings.help(name, about["description"])}
+    kind, more = widgets.Text, {"continuous_update": False, "placeholder": strings.placeholder(name)}
     if "enum" in about:
-        return widgets.Dropdown(options=about["enum"], **common)
-    if numeric:
-        return widgets.Text(continuous_update=False, **common)
-    if "maxLength" in about and "minLength" not in about:  # sentences
-        return widgets.Textarea(placeholder=strings.placeholder(name), rows=2, **common)
-    if name in ("model", "resolution"):
-        return widgets.Combobox(options=(), ensure_option=False, continuous_update=False, **common)
-    return widgets.Text(continuous_update=False, placeholder=strings.placeholder(name), **common)
+        kind, more = widgets.Dropdown, {"options": about["enum"]}
+    elif not numeric and "maxLength" in about and "minLength" not in about:  # sentences
+        kind, more = widgets.Textarea, {"placeholder": strings.placeholder(name), "rows": 2}
+    elif name in ("model", "resolution"):
+        kind, more = widgets.Combobox, {"options": (), "ensure_option": False, "continuous_update": False}
+    return described(kind, strings.help(name, about["description"]), description=strings.label(name), **more)
 
 
 class Controls:
@@ -188,6 +190,16 @@ class Controls:
             self.fields["num_frames"].slide_over([float(frames) for frames in found])
         finally:
             self._held = False
+
+    def entered(self) -> dict[str, str]:
+        """What each entry says, of all fields."""
+        return {name: control.value for name, control in self.fields.items()}
+
+    def type_in(self, values: Mapping[str, Any]) -> None:
+        """Entries that the page has, and that may come later by themselves."""
+        found = {name: text for name, text in values.items() if name in self.fields and text != self.fields[name].value}
+        if found:
+            self.set(found)
 
     def set(self, values: Mapping[str, Any]) -> None:
         """Show some fields."""

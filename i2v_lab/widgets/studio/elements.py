@@ -1,16 +1,53 @@
-"""Elements that ipywidgets lacks: a drop zone for files, a strip of clips, a screen that plays, a text to copy. Their page's side is studio.js."""
+"""Elements that ipywidgets lacks: a head with switches, a drop zone, a strip of clips, a screen, a text to copy, a page to open.
+
+Their page's side is studio_head.js and studio.js.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
-_SCRIPT = files("i2v_lab.widgets.studio").joinpath("studio.js").read_text(encoding="utf-8")
-_STYLE = files("i2v_lab.widgets.studio").joinpath("studio.css").read_text(encoding="utf-8")
+from i2v_lab.widgets.studio.html import shown_path
+
+PIECE_BYTES = 4_000_000  # of a page, in one message
+
+
+def _read(name: str) -> str:
+    return files("i2v_lab.widgets.studio").joinpath(name).read_text(encoding="utf-8")
+
+
+_SCRIPT, _STYLE = _read("studio_head.js") + _read("studio.js"), _read("studio.css")
+
+
+class Head(anywidget.AnyWidget):  # type: ignore[misc]
+    """The name of the studio, where clips go, and the switches for the language and for light or dark.
+
+    Its page sends {"type": "begin", "language", "form"} when it is shown: the language that its reader wants, and the form as this
+    browser kept it; and {"type": "language", "language"} after the switch was used.
+
+    Attributes:
+        about: device and folder. words: texts of the page's side.
+        language: the one that is shown. preferred: the one of the settings, "" for the browser's.
+        switch: whether the language can be changed.
+        place: which form this is for the browser; "": none is kept. form: what the browser keeps.
+    """
+
+    _esm = _SCRIPT
+    _css = _STYLE
+    kind = traitlets.Unicode("head").tag(sync=True)
+    about = traitlets.Unicode("").tag(sync=True)
+    words = traitlets.Dict().tag(sync=True)
+    language = traitlets.Unicode("en").tag(sync=True)
+    preferred = traitlets.Unicode("").tag(sync=True)
+    switch = traitlets.Bool(True).tag(sync=True)
+    place = traitlets.Unicode("").tag(sync=True)
+    form: Any = traitlets.Dict().tag(sync=True)
 
 
 class DropZone(anywidget.AnyWidget):  # type: ignore[misc]
@@ -23,7 +60,6 @@ class DropZone(anywidget.AnyWidget):  # type: ignore[misc]
     """
 
     _esm = _SCRIPT
-    _css = _STYLE
     kind = traitlets.Unicode("drop").tag(sync=True)
     picture = traitlets.Bytes(b"").tag(sync=True)
     alt = traitlets.Unicode("").tag(sync=True)
@@ -70,6 +106,40 @@ class CodePanel(anywidget.AnyWidget):  # type: ignore[misc]
     kind = traitlets.Unicode("code").tag(sync=True)
     text = traitlets.Unicode("").tag(sync=True)
     words = traitlets.Dict().tag(sync=True)
+
+
+class PageLink(anywidget.AnyWidget):  # type: ignore[misc]
+    """A button that opens an HTML file in a new tab of the browser, through the kernel: so it works wherever the kernel runs.
+
+    Attributes:
+        text: of the button. path: where the file is, as people write it; "" hides the button. help: its tooltip.
+    """
+
+    _esm = _SCRIPT
+    kind = traitlets.Unicode("page").tag(sync=True)
+    text = traitlets.Unicode("").tag(sync=True)
+    help = traitlets.Unicode("").tag(sync=True)
+    path = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._file: Path | None = None
+        self.on_msg(self._asked)
+
+    def show(self, file: Path | None) -> None:
+        """Offer this file; None: nothing."""
+        self._file, self.path = file, shown_path(file) if file else ""
+
+    def _asked(self, _: Any, message: Any, __: Any) -> None:
+        if not (isinstance(message, dict) and message.get("type") == "open"):
+            return
+        try:
+            data = self._file.read_bytes() if self._file else b""
+        except OSError as error:
+            self.send({"type": "page", "refused": f"{self.path}: {error.strerror}"})
+            return
+        for at in range(0, len(data), PIECE_BYTES) or [0]:
+            self.send({"type": "page", "last": at + PIECE_BYTES >= len(data)}, [data[at : at + PIECE_BYTES]])
 
 
 class Screen(anywidget.AnyWidget):  # type: ignore[misc]

@@ -12,6 +12,7 @@ from i2v_lab.errors import I2VLabError, Message
 from i2v_lab.jobs import JobStatus
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
+from i2v_lab.store.jobs import Job
 from i2v_lab.widgets.studio.html import escape
 from i2v_lab.widgets.studio.strings import Strings
 
@@ -39,7 +40,7 @@ def job_progress(status: JobStatus, strings: Strings) -> str:
     """HTML: how far a running job is: its stages, a bar, the time left."""
     job = status.job
     known: dict[str, Any] = json.loads(job.status or "{}")
-    shown = _sweep(known, strings) if job.kind == "sweep" and known else _stages(status, known.get("stages", {}), strings)
+    shown = _sweep(job, known, strings) if job.kind == "sweep" and known else _stages(status, known.get("stages", {}), strings)
     text = Message(known.get("note", ""), known.get("code", ""), **known.get("values", {}))
     note = f'<span class="i2vs-note">{escape(strings.say(text))}</span>' if text not in ("", "over") else ""
     time = strings("left").format(time=duration(status.seconds_left)) if status.seconds_left else ""
@@ -66,12 +67,15 @@ def _stages(status: JobStatus, ended: dict[str, float], strings: Strings) -> str
     return f'<div class="i2vs-stages">{"".join(chips)}</div>{bar}'
 
 
-def _sweep(known: dict[str, Any], strings: Strings) -> str:
+def _sweep(job: Job, known: dict[str, Any], strings: Strings) -> str:
     text = strings("cells_done").format(**known)
     if known["failed"]:
         text += strings("cells_failed").format(**known)
     if known["cell"] and not known["over"]:
         steps = f" {known['step']}/{known['steps']}" if known["steps"] else ""
         text += f" · {known['label']}" + (f" · {strings.named('stage', known['stage'])}{steps}" if known["stage"] else "")
+    if job.stage == "report":
+        bar = '<progress max="1"></progress>'
+        return f'<div class="i2vs-told">{escape(text)} · {escape(strings("making_report"))}</div>{bar}'
     ended, cells = known["done"] + known["failed"], max(known["cells"], 1)
     return f'<div class="i2vs-told">{escape(text)}</div><progress max="{cells}" value="{ended}"></progress>'

@@ -20,7 +20,7 @@ from i2v_lab.widgets.studio.controls import Controls, preset_of
 from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.elements import DropZone
 from i2v_lab.widgets.studio.forecast_line import forecast_line
-from i2v_lab.widgets.studio.html import box, button, classed, escape, html_line
+from i2v_lab.widgets.studio.html import box, button, classed, described, escape, html_line, titled
 from i2v_lab.widgets.studio.model_list import choices, kind_of, standard
 from i2v_lab.widgets.studio.strings import Strings
 
@@ -65,13 +65,19 @@ class ClipForm:
         self._forecast: Debounced[ClipParams | None] = Debounced(self._show_forecast)
         self.drop = DropZone(words={**strings.some("hint", "sending", "slow"), "choose": strings("choose_file")})
         self.controls = Controls(strings, self._entered)
-        self.model = widgets.Dropdown(description=strings.label("model"), tooltip=strings("model_help"))
+        self.model = described(widgets.Dropdown, strings("model_help"), description=strings.label("model"))
         self.model_fault = html_line("i2vs-fault")
-        self.preset = widgets.ToggleButtons(options=[("-", "")], value=None, description=strings("preset"))
-        self.sample = widgets.Dropdown(
-            options=[(strings("sample"), ""), *((strings.named("sample", name), name) for name in SAMPLES)]
+        self.preset = described(
+            widgets.ToggleButtons,
+            strings("preset_help"),
+            options=[("-", "")],
+            value=None,
+            description=strings("preset"),
+            tooltips=[""],
         )
-        self.force = widgets.Checkbox(description=strings("force"), indent=False, tooltip=strings("force_help"))
+        samples = [(strings("sample"), ""), *((strings.named("sample", name), name) for name in SAMPLES)]
+        self.sample = described(widgets.Dropdown, strings("sample_help"), options=samples, description=strings("sample_help"))
+        self.force = described(widgets.Checkbox, strings("force_help"), description=strings("force"), indent=False)
         self.advice, self.forecast = html_line("i2vs-advice"), html_line("i2vs-outlook")
         self.generate = button(strings("generate"), strings("generate_help"), "i2vs-primary", act=generate)
         self.stop = button(strings("stop"), strings("stop_help"), "i2vs-stop", act=stop)
@@ -86,18 +92,19 @@ class ClipForm:
         classed(self.preset, "i2vs-preset")
         self.controls["model"].entry.description = self.strings("model_other")
         chosen = box([self.model, self.model_fault], "i2vs-model")
-        classed(self.sample, "i2vs-sample")
+        classed(self.sample, "i2vs-sample", "i2vs-unseen")
         fields = {name: control.widget for name, control in self.controls.fields.items()}
         path, prompt = fields.pop("image"), fields.pop("prompt")
         basic = [name for name in self.controls.basic() if name in fields and name != "model"]
         shown = box([fields.pop(name) for name in basic], "i2vs-grid")
         negative, model = fields.pop("negative_prompt"), fields.pop("model")
         more = box([negative, model, box(list(fields.values()), "i2vs-grid"), self.force])
-        fold = classed(widgets.Accordion(children=[more], titles=(self.strings("advanced"),)), "i2vs-fold")
+        fold = titled(widgets.Accordion, [(self.strings("advanced"), more)], "i2vs-fold")
+        fold.selected_index = None  # ipywidgets 7 opens the first
         source = box([path, self.sample], "i2vs-source", row=True)
         actions = box([self.generate, self.stop], "i2vs-actions", row=True)
-        foot = box([self.forecast, self.message, actions], "i2vs-foot")
-        return box([chosen, self.drop, source, prompt, self.preset, shown, fold, self.advice, foot], "i2vs-left")
+        foot = box([actions, self.message, self.forecast, self.advice], "i2vs-foot")  # what comes and goes is below the buttons
+        return box([chosen, self.drop, source, prompt, self.preset, shown, fold, foot], "i2vs-left")
 
     def set(self, values: dict[str, Any]) -> None:
         """Show these fields. With a model among them, what is not given is the model's own default."""
@@ -114,6 +121,13 @@ class ClipForm:
             I2VLabError: the picture is gone.
         """
         return models.resolve(self.params, self._look) if self.params else None
+
+    def what_is_wrong(self) -> str:
+        """The first fault of the form, with the name of its field; "" where there is none."""
+        for name, control in self.controls.fields.items():
+            if control.wrong:
+                return f"{self.strings.label(name)}: {control.wrong}"
+        return ""
 
     def say(self, html: str) -> None:
         """One line above the buttons."""
@@ -158,16 +172,16 @@ class ClipForm:
         self.expected = None
         if not self.controls["image"].value.strip():
             self.controls["image"].blame(self.strings("no_picture"))
-        self.generate.disabled = self.params is None
         self._show_presets()
         self._changed(self.params)
         self._preview.ask((self.controls["image"].value.strip(), self.whole))
 
     def _show_meaning(self) -> None:
         """What auto, a name such as 480p, and seconds come to with this model and picture."""
-        for name in ("resolution", "num_frames"):
-            entered, whole = getattr(self.params, name, None), getattr(self.whole, name, None)
-            self.controls[name].meaning.value = f"= {escape(whole)}" if entered != whole else ""
+        frames, whole = self.controls["num_frames"].meaning, self.whole
+        frames.value = f"= {whole.num_frames}" if whole and self.params and whole.num_frames != self.params.num_frames else ""
+        size = self.strings("size").format(height=whole.height, width=whole.width) if whole else ""
+        self.controls["resolution"].meaning.value = escape(size)
 
     def _show_model(self, model: str) -> None:
         self._quiet = True
@@ -246,7 +260,7 @@ class ClipForm:
         lines = [f"<li>{escape(note)}</li>" for note in (picture.notes if picture else ())]
         for item in models.advice(params, picture) if params else []:
             lines.append(f"<li><b>{escape(self.strings.label(item.field))}</b> {escape(self.strings.advice(item))}</li>")
-        self.advice.value = f'<ul role="status">{"".join(lines)}</ul>' if lines else ""
+        self.advice.value = f'<div role="status"><ul>{"".join(lines)}</ul></div>' if lines else ""
 
     def _show_forecast(self, params: ClipParams | None, is_last: Callable[[], bool]) -> None:
         text, seconds = forecast_line(params, self.store, self.settings, self.strings) if params else ("", None)

@@ -8,6 +8,7 @@ from typing import Any
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord
+from i2v_lab.errors import STOPPED_BY_HAND
 from i2v_lab.jobs import JobRunner, JobStatus
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job
@@ -16,7 +17,7 @@ from i2v_lab.widgets.studio import clips
 from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.elements import CodePanel, Screen, Strip
 from i2v_lab.widgets.studio.forecast_line import job_progress
-from i2v_lab.widgets.studio.html import box, button, escape, html_line
+from i2v_lab.widgets.studio.html import box, button, close_all, escape, html_line
 from i2v_lab.widgets.studio.step_player import StepPlayer
 from i2v_lab.widgets.studio.strings import Strings
 
@@ -28,8 +29,9 @@ class QueuePane:
         self._runner, self.strings = runner, strings
         self.title, self.progress = html_line("i2vs-title"), html_line()
         self.queue = box([], "i2vs-queue")
+        self.clear = button(strings("stop_all"), strings("stop_all_help"), "i2vs-stop", act=self._stop_all)
         self._listed: list[str] = []
-        self.widget = box([self.title, self.progress, self.queue], "i2vs-now")
+        self.widget = box([self.title, self.progress, self.queue, self.clear], "i2vs-now")
 
     def show(self, running: JobStatus | None, waiting: list[JobStatus]) -> None:
         """Called by one thread at a time."""
@@ -38,12 +40,16 @@ class QueuePane:
             f"<b>{escape(self.strings('making'))}</b> {escape(title(running.job, self.strings))}" if running else ready
         )
         self.progress.value = job_progress(running, self.strings) if running else ""
+        self.clear.layout.display = None if waiting else "none"
         if (ids := [status.job.id for status in waiting]) != self._listed:
             self._listed, before = ids, self.queue.children
             self.queue.children = [self._row(number, status.job) for number, status in enumerate(waiting, 1)]
             for row in before:
-                for part in (*row.children, row):
-                    part.close()
+                close_all(row)
+
+    def _stop_all(self) -> None:
+        for status in reversed(self._runner.active):  # those that wait first: none of them begins
+            self._runner.stop(status.job.id, STOPPED_BY_HAND if status.job.state == "running" else "removed from the queue")
 
     def _row(self, number: int, job: Job) -> Any:
         text = f"<small>{escape(self.strings('waits').format(number=number))}</small> {escape(title(job, self.strings))}"

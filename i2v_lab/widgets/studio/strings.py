@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -14,9 +15,8 @@ from typing import Any
 from i2v_lab.clip.params import Advice
 from i2v_lab.errors import PROCESS_ENDED, STOPPED_BY_HAND, InputError
 from i2v_lab.jobs import DIED
+from i2v_lab.language import LANGUAGES, Language, system_language
 from i2v_lab.statistics.power import Outlook
-
-LANGUAGES = ("en", "zh")
 
 _FILE = json.loads(files("i2v_lab.widgets.studio").joinpath("strings.json").read_text(encoding="utf-8"))
 TEXTS: dict[str, list[str]] = _FILE["texts"]  # key: English, Chinese
@@ -36,6 +36,17 @@ LINES_ZH = {
 }
 
 
+def language_of(name: str) -> Language:
+    """The language of these screens for one that a browser names: zh-CN is zh, all but Chinese is English."""
+    return "zh" if name.lower().startswith("zh") else "en"
+
+
+def accepted_language() -> Language:
+    """The language to begin with: of the request that Voilà answers, else of this machine; the browser may say another."""
+    accepted = os.environ.get("HTTP_ACCEPT_LANGUAGE", "")
+    return language_of(accepted) if accepted else system_language()
+
+
 class Strings:
     """The texts of one language: `strings("generate")`."""
 
@@ -43,7 +54,7 @@ class Strings:
         if lang not in LANGUAGES:
             raise InputError(f"lang: expected {' or '.join(LANGUAGES)}, got {lang!r}")
         self.lang = lang
-        self._column = LANGUAGES.index(lang)
+        self._column = tuple(LANGUAGES).index(lang)
 
     def __call__(self, key: str) -> str:
         return TEXTS[key][self._column]

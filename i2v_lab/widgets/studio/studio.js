@@ -4,13 +4,6 @@
 const PIECE = 4 * 2 ** 20; // bytes; the server loses messages above 10 MiB silently
 const PATIENCE = 4000; // ms without an answer from the kernel until the page says so
 
-function make(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
 const bytes = (view) => (view?.byteLength ? new Blob([view.buffer ? new Uint8Array(view.buffer, view.byteOffset, view.byteLength) : view]) : null);
 
 /** The URL of some bytes; the one before is revoked. */
@@ -24,14 +17,8 @@ function source() {
   };
 }
 
-/** Calls `then` with the studio around an element, once it is in the page. */
-function inStudio(el, then) {
-  const look = () => (el.isConnected ? then(el.closest(".i2vs-studio") ?? el) : requestAnimationFrame(look));
-  look();
-}
-
-/** Sends one file in pieces, each when the one before was answered. Returns when all were sent. */
-async function upload(model, file, told) {
+/** Sends one file in pieces, each when the one before was answered; `group` says which of how many it is. */
+async function upload(model, file, told, group) {
   const id = crypto.randomUUID?.() ?? String(Math.random());
   let answered;
   const hear = (message) => message?.id === id && answered?.(message);
@@ -43,7 +30,7 @@ async function upload(model, file, told) {
       model.send({ ...message, id }, undefined, buffers);
     });
   try {
-    let answer = await ask({ type: "begin", name: file.name || "pasted.png", size: file.size });
+    let answer = await ask({ type: "begin", name: file.name || "pasted.png", size: file.size, group });
     while (!answer.refused && answer.got < file.size) {
       told({ share: answer.got / file.size });
       const piece = await file.slice(answer.got, answer.got + PIECE).arrayBuffer();
@@ -60,8 +47,8 @@ async function upload(model, file, told) {
 /** ipywidgets' fold takes no keys and its sliders have no names: give them both. */
 function fix(root, signal) {
   const look = () => {
-    for (const head of root.querySelectorAll(".jupyter-widget-Collapse-header:not([tabindex])")) {
-      const tell = () => head.setAttribute("aria-expanded", String(head.parentElement.classList.contains("jupyter-widget-Collapse-open")));
+    for (const head of root.querySelectorAll(":is(.jupyter-widget-Collapse-header, .p-Collapse-header):not([tabindex])")) {
+      const tell = () => head.setAttribute("aria-expanded", String(/(jupyter-widget|p)-Collapse-open/.test(head.parentElement.className)));
       head.tabIndex = 0;
       head.setAttribute("role", "button");
       head.addEventListener("click", () => setTimeout(tell), { signal });
@@ -87,6 +74,7 @@ function drop({ model, el }) {
   const bar = make("progress");
   const line = make("span", "i2vs-upload");
   input.type = "file";
+  input.multiple = true;
   input.accept = "image/*,video/mp4,video/webm,.mp4,.webm,.gif";
   input.setAttribute("aria-label", words.choose);
   zone.title = words.choose;
@@ -111,23 +99,26 @@ function drop({ model, el }) {
   show();
 
   let going = false;
-  const take = async (file) => {
-    if (!file || going) return;
+  const take = async (files) => {
+    if (!files.length || going) return;
     going = true;
-    bar.hidden = false;
-    bar.value = 0;
-    line.textContent = `${words.sending} ${file.name}`;
-    await upload(model, file, (where) => {
-      if (where.share !== undefined) { bar.value = where.share; line.textContent = `${words.sending} ${file.name} · ${Math.round(100 * where.share)} %`; }
-      if (where.slow) line.textContent = words.slow;
-      if (where.refused) line.textContent = where.refused;
-      if (where.done) line.textContent = "";
-      line.classList.toggle("i2vs-bad", Boolean(where.refused));
-    });
+    for (const [place, file] of files.entries()) {
+      const name = files.length > 1 ? `${file.name} (${place + 1}/${files.length})` : file.name;
+      bar.hidden = false;
+      bar.value = 0;
+      line.textContent = `${words.sending} ${name}`;
+      await upload(model, file, (where) => {
+        if (where.share !== undefined) { bar.value = where.share; line.textContent = `${words.sending} ${name} · ${Math.round(100 * where.share)} %`; }
+        if (where.slow) line.textContent = words.slow;
+        if (where.refused) line.textContent = where.refused;
+        if (where.done) line.textContent = "";
+        line.classList.toggle("i2vs-bad", Boolean(where.refused));
+      }, [place, files.length]);
+    }
     bar.hidden = true;
     going = false;
   };
-  input.addEventListener("change", () => { take(input.files[0]); input.value = ""; });
+  input.addEventListener("change", () => { const files = [...input.files]; input.value = ""; take(files); });
 
   const gone = new AbortController();
   const { signal } = gone;
@@ -142,14 +133,14 @@ function drop({ model, el }) {
       if (event.type !== "drop") return;
       const run = event.dataTransfer.getData("application/x-i2v-run");
       if (run) model.send({ type: "run", run });
-      else take(event.dataTransfer.files[0]);
+      else take([...event.dataTransfer.files]);
     };
     for (const type of ["dragenter", "dragover", "dragleave", "drop"]) root.addEventListener(type, over, { signal });
     root.addEventListener("paste", (event) => {
       const file = event.clipboardData?.files[0];
       if (!file) return;
       event.preventDefault();
-      take(file);
+      take([file]);
     }, { signal });
   });
   // Voilà ends the kernel with the page, and the running clip with it: not while there is one.
@@ -241,6 +232,14 @@ function strip({ model, el }) {
   return () => urls.forEach((url) => URL.revokeObjectURL(url));
 }
 
+/** Shows the first picture of a moving one. */
+async function firstFrame(view, mime, image) {
+  const picture = await createImageBitmap(bytes(view).slice(0, view.byteLength, mime));
+  const canvas = Object.assign(make("canvas"), { width: picture.width, height: picture.height });
+  canvas.getContext("2d").drawImage(picture, 0, 0);
+  image.src = canvas.toDataURL();
+}
+
 function screen({ model, el }) {
   const urlOf = source();
   el.classList.add("i2vs-screen");
@@ -251,14 +250,15 @@ function screen({ model, el }) {
     const tag = !url ? "P" : mime.startsWith("image/") ? "IMG" : "VIDEO";
     if (shown?.tagName !== tag) {
       const next = make(tag, tag === "P" ? "i2vs-hint" : "");
-      if (tag === "VIDEO") Object.assign(next, { autoplay: true, loop: true, muted: true, controls: true, playsInline: true });
+      if (tag === "VIDEO") Object.assign(next, { autoplay: !still(), loop: true, muted: true, controls: true, playsInline: true });
       shown ? shown.replaceWith(next) : el.append(next);
       shown = next;
     }
     if (tag === "P") {
       shown.textContent = model.get("empty");
     } else {
-      shown.src = url;
+      if (tag === "IMG" && still()) firstFrame(model.get("source"), mime, shown);
+      else shown.src = url;
       shown[tag === "IMG" ? "alt" : "ariaLabel"] = model.get("alt");
     }
     el.style.setProperty("--shape", `${model.get("width")} / ${model.get("height")}`);
@@ -304,4 +304,4 @@ function code({ model, el }) {
   fill();
 }
 
-export default { render: (context) => ({ drop, strip, screen, code })[context.model.get("kind")](context) };
+export default { render: (context) => ({ head, drop, strip, screen, code, page: pageLink })[context.model.get("kind")](context) };

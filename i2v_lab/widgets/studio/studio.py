@@ -15,8 +15,9 @@ from i2v_lab.clip.picture import open_picture
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.clip.video import read_settings
 from i2v_lab.devices.hardware import machine
-from i2v_lab.errors import STOPPED_BY_HAND, I2VLabError, PictureError
+from i2v_lab.errors import STOPPED_BY_HAND, I2VLabError, InputError, PictureError
 from i2v_lab.jobs import JobStatus, shared_runner
+from i2v_lab.language import LANGUAGES
 from i2v_lab.log import start_log
 from i2v_lab.run import restore
 from i2v_lab.settings import load_settings
@@ -24,16 +25,20 @@ from i2v_lab.store import Store
 from i2v_lab.store.jobs import Jobs
 from i2v_lab.widgets.studio import clips
 from i2v_lab.widgets.studio.controls import check
+from i2v_lab.widgets.studio.elements import Head
 from i2v_lab.widgets.studio.form import ClipForm
-from i2v_lab.widgets.studio.html import box, classed, escape, html_line
+from i2v_lab.widgets.studio.html import box, classed, close_all, escape, shown_path, titled
 from i2v_lab.widgets.studio.model_list import KEPT
 from i2v_lab.widgets.studio.results import QueuePane, ResultPane
-from i2v_lab.widgets.studio.strings import Strings
+from i2v_lab.widgets.studio.strings import Strings, accepted_language, language_of
 from i2v_lab.widgets.studio.sweep_tab import SweepTab
 from i2v_lab.widgets.studio.uploads import Uploads, is_clip
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+FIRST = {"image": "sample:coffee", "prompt": "camera panning left slowly"}  # what a new form begins with
 
 
 class Studio(widgets.VBox):  # type: ignore[misc]
@@ -50,50 +55,118 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         record: the newest clip that this kernel asked for and that has ended; None before the first.
     """
 
-    def __init__(self, *, lang: str = "en", output_dir: str | Path | None = None, device: str | None = None, **params: Any) -> None:
+    def __init__(
+        self, *, lang: str = "auto", output_dir: str | Path | None = None, device: str | None = None, **params: Any
+    ) -> None:
         """
         Args:
-            lang: en or zh.
+            lang: auto (the browser's, with a switch), en or zh.
             output_dir: of clips and records; None: as in the settings.
             device: auto, cpu, cuda or cuda:N; None: as in the settings.
-            params: fields of ClipParams that the form begins with.
+            params: fields of ClipParams that the form begins with. Without any the browser shows the form as it was left.
 
         Raises:
             InputError: the settings or a field are wrong. StoreError: the record of runs cannot be opened.
         """
-        self._strings = strings = Strings(lang)
+        if lang not in ("auto", *LANGUAGES):
+            raise InputError(f"lang: expected auto, {' or '.join(LANGUAGES)}, got {lang!r}")
         self._settings = load_settings(output={"directory": output_dir}, device=device)
-        begin = ClipParams(**{"model": self._settings.model, "image": "sample:coffee", **params})
+        begin = ClipParams(**{"model": self._settings.model, **FIRST, **params})
         start_log(self._settings.log.directory)
         self.store = Store(self._settings.output.directory)
         self._runner = shared_runner(self.store, self._settings)
         self._jobs = Jobs(self.store.database, self._settings)
         self._shown = ""  # the job of the clip on the screen
         self._active: set[str] = set()  # the jobs that ran or waited at the last look
-        self._lock = threading.Lock()
+        self._recorded = -1  # the state of the record at the last look
+        self._lock = threading.RLock()
         self._uploads = Uploads(self.store.directory)
-        self._sweeps = SweepTab(self.store, self._settings, strings, self._runner, self._restore_run)
-        self._form = ClipForm(self.store, self._settings, strings, self._sweeps.use, self._generate, self._stop)
-        self._queue = QueuePane(self._runner, strings)
-        self._results = ResultPane(self.store, strings, self._restore_run)
-        self._form.drop.on_msg(self._receive)
-        titles = (strings("clip_tab"), strings("sweep_tab"))
-        pages = classed(widgets.Tab(children=[self._results.widget, self._sweeps.widget], titles=titles), "i2vs-pages")
-        right = box([self._queue.widget, pages], "i2vs-right")
-        super().__init__([html_line("i2vs-head", value=self._head()), box([self._form.widget, right], "i2vs-columns")])
+        self._several: list[Path] = []  # pictures that were dropped together, as far as they came
+        preferred = "" if self._settings.language == "auto" else self._settings.language
+        first = lang if lang != "auto" else preferred or accepted_language()
+        # What was asked for in a cell is what the cell shows: such a form is not taken from the browser, nor kept there.
+        self._head = Head(
+            switch=lang == "auto", preferred=preferred, language=first, place="" if params else str(self.store.directory)
+        )
+        self._head.on_msg(self._hear_page)
+        self._begun = False
+        self._below: list[Any] = []  # all but the head
+        self._form: ClipForm
+        self._sweeps: SweepTab
+        super().__init__()
         classed(self, "i2vs-studio")
+        self._build(first)
         self._form.set({"model": begin.model, **begin.given()})
         self._runner.listen(self._show_jobs, previews=True)
         self._show_jobs()
 
-    def _head(self) -> str:
+    def _build(self, lang: str) -> None:
+        """Make all that is below the head, in a language; the entries keep what was entered."""
+        with self._lock:
+            before = self._below
+            entered = (self._form.controls.entered(), self._sweeps.entered()) if before else None
+            self._strings = strings = Strings(lang)
+            self._sweeps = SweepTab(self.store, self._settings, strings, self._runner, self._restore_run, self._keep_form)
+            self._form = ClipForm(self.store, self._settings, strings, self._use, self._generate, self._stop)
+            self._queue = QueuePane(self._runner, strings)
+            self._results = ResultPane(self.store, strings, self._restore_run)
+            self._form.drop.on_msg(self._receive)
+            pages = [(strings("clip_tab"), self._results.widget), (strings("sweep_tab"), self._sweeps.widget)]
+            self._pages = titled(widgets.Tab, pages, "i2vs-pages")
+            with self._head.hold_sync():
+                self._head.language, self._head.words = lang, strings.some("name", "light", "dark")
+                self._head.about = self._about()
+            right = box([self._queue.widget, self._pages], "i2vs-right")
+            self._below = [box([self._form.widget, right], "i2vs-columns")]
+            self.children = [self._head, *self._below]
+            if entered:
+                self._form.set(entered[0])
+                self._sweeps.enter(entered[1])
+                self._shown, self._active = "", set()
+                self._show_jobs()
+            for widget in before:
+                close_all(widget)
+
+    def _about(self) -> str:
         device = self._settings.device
         if device == "auto":
             device = "cuda:0" if machine()["vram_gib"] else "cpu"
-        about = self._strings("about").format(
-            device=f"{device} ({machine(device)['device_name']})", folder=self.store.directory.resolve()
-        )
-        return f"<b>{escape(self._strings('name'))}</b> <small>{escape(about)}</small>"
+        place = shown_path(self.store.directory.resolve())
+        return self._strings("about").format(device=f"{device} ({machine(device)['device_name']})", folder=place)
+
+    def _hear_page(self, _: Any, message: Any, __: Any) -> None:
+        """A message of the head: a page that begins, another language, or what was typed last."""
+        if not isinstance(message, dict):
+            return
+        if message.get("type") == "entries":
+            fields, sweep = message.get("fields"), message.get("sweep")
+            if isinstance(fields, dict) and isinstance(sweep, dict):
+                self._form.controls.type_in({name: str(text) for name, text in fields.items()})
+                self._sweeps.type_in(sweep.get("name"), sweep.get("axes", {}))
+            return
+        if self._head.switch and (wanted := language_of(str(message.get("language")))) != self._strings.lang:
+            self._build(wanted)
+        if message.get("type") == "begin" and not self._begun:
+            self._begun = True
+            self._restore_form(message.get("form"))
+            self._keep_form()
+
+    def _restore_form(self, form: Any) -> None:
+        """The form as a browser kept it: of an older version perhaps, so only known fields are taken."""
+        if not isinstance(form, dict) or not isinstance(form.get("clip"), dict) or not isinstance(form.get("sweep"), dict):
+            return
+        values = {name: str(value) for name, value in form["clip"].items() if name in ClipParams.model_fields}
+        self._form.set(values)
+        self._sweeps.enter(form["sweep"])
+
+    def _keep_form(self) -> None:
+        """Let the browser keep what was entered, once it has said what it kept before."""
+        if self._begun and self._head.place:
+            self._head.form = {"clip": self._form.controls.entered(), "sweep": self._sweeps.entered()}
+
+    def _use(self, params: ClipParams | None) -> None:
+        """The form has changed."""
+        self._sweeps.use(params)  # which keeps the form too
 
     @property
     def params(self) -> ClipParams:
@@ -141,8 +214,10 @@ class Studio(widgets.VBox):  # type: ignore[misc]
             if (last := ended.job if ended else self._runner.last) and last.id != self._shown:
                 self._results.show_ended(last)
                 self._shown = last.id
-            if before - self._active:
+            if self._recorded != self._runner.recorded:  # by whoever made a clip, or deleted one
+                self._recorded = self._runner.recorded
                 self._results.refresh()
+            if before - self._active:
                 self._form.update_forecast()
 
     def _running(self) -> list[JobStatus]:
@@ -159,7 +234,7 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         self._form.say("")
         with clips.faults_in(self._form.message, self._strings):
             if (params := self._form.to_make()) is None:
-                return
+                raise I2VLabError(self._strings("not_made").format(fault=self._form.what_is_wrong()))
             self._jobs.add_clip(params, force=self._form.force.value, expected=self._form.expected)
             self._runner.wake()
 
@@ -208,12 +283,25 @@ class Studio(widgets.VBox):  # type: ignore[misc]
             else:
                 answer, path = self._uploads.receive(message, buffers)
                 drop.send(answer)
+                if message.get("type") == "begin":
+                    self._group = message.get("group") or (0, 1)
                 if path:
-                    self._take(path)
+                    self._take_one(path, *self._group)
         except I2VLabError as error:
             if "id" in message:
                 drop.send({"id": message["id"], "refused": self._strings.say(error.message)})
             self._form.say(clips.error_line(error, self._strings))
+
+    def _take_one(self, path: Path, place: int, count: int) -> None:
+        """A file that came whole, alone or with others: several pictures become an axis of a sweep."""
+        if count == 1:
+            self._take(path)
+            return
+        self._several = [*(self._several if place else ()), path]
+        if place == count - 1:
+            self._sweeps.use_pictures(self._several)
+            self._pages.selected_index = 1
+            self._take(self._several[0])
 
     def _take(self, path: Path) -> None:
         """Use a file that was dropped: a clip's settings, or the picture."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord
-from i2v_lab.errors import STOPPED_BY_HAND, I2VLabError
+from i2v_lab.errors import STOPPED_BY_HAND, I2VLabError, Message, SweepError
 from i2v_lab.jobs import JobRunner
 from i2v_lab.metrics.registry import METRICS
 from i2v_lab.settings import Settings
@@ -23,82 +24,130 @@ from i2v_lab.sweep.axes import PROMPTS
 from i2v_lab.sweep.file import parse_sweep
 from i2v_lab.widgets.studio import clips
 from i2v_lab.widgets.studio.debounce import Debounced
-from i2v_lab.widgets.studio.elements import Strip
-from i2v_lab.widgets.studio.html import box, button, escape, html_line
+from i2v_lab.widgets.studio.elements import PageLink, Strip
+from i2v_lab.widgets.studio.html import box, button, classed, close_all, described, escape, html_line
 from i2v_lab.widgets.studio.model_list import kind_of, standard
 from i2v_lab.widgets.studio.step_player import StepPlayer
 from i2v_lab.widgets.studio.strings import Strings
 
+ONE_A_LINE = (*PROMPTS, "image")  # a comma belongs to the sentence, or to the name of a file
+ASK_CLIPS, ASK_SECONDS = 50, 3600.0  # a sweep of more than this is confirmed before it runs
 GRID_MAX = 120  # cells that the grid shows
 FIRST = {"guidance_scale": "4, 9, 14", "seed": "0, 1"}  # the axes that the tab begins with
 
 
 class AxisRow:
-    """A row: which field, its values as in a sweep file, and a button that removes it."""
+    """A row: which field, its values as in a sweep file, and a button that removes it. Sentences and pictures are one a line."""
 
     def __init__(
         self, field: str, values: str, strings: Strings, changed: Callable[[], None], remove: Callable[[AxisRow], None]
     ) -> None:
+        self._strings, self._changed = strings, changed
         names = [(strings.label(name), name) for name in ClipParams.model_fields]
-        self.field = widgets.Dropdown(options=names, value=field, tooltip=strings("axis"))
-        self.values = widgets.Text(
-            value=values, placeholder=strings.values(field), continuous_update=False, tooltip=strings("values_help")
+        self.field = described(widgets.Dropdown, strings("axis"), options=names, value=field, description=strings("axis"))
+        self._out = button("✕", strings("remove_axis"), "i2vs-small", act=lambda: remove(self))
+        self.field.observe(lambda _: self._another(), "value")
+        self.widget = box([], "i2vs-axis", row=True)
+        classed(self.field, "i2vs-unseen")
+        self.values: Any = None
+        self._show_values(values)
+
+    def given(self) -> Any:
+        """The values as an axis takes them.
+
+        Raises:
+            SweepError: there are none.
+        """
+        name = self.field.value
+        lines = [line.strip() for line in self.values.value.splitlines() if line.strip()]
+        if not lines:
+            raise SweepError(Message(f"{name}: expected at least one value, got none; enter values such as {self._strings.values(name)}, "
+                                     "or remove this axis", "axis.empty", name=self._strings.label(name)))  # fmt: skip
+        return lines if name in ONE_A_LINE and len(lines) > 1 else lines[0] if name in ONE_A_LINE else self.values.value
+
+    def _show_values(self, values: str) -> None:
+        name = self.field.value
+        lines = name in ONE_A_LINE
+        options = {"continuous_update": False, **({"rows": max(2, values.count("\n") + 1)} if lines else {})}
+        self.values = described(
+            widgets.Textarea if lines else widgets.Text, self._strings("lines_help" if lines else "values_help"), value=values,
+            placeholder=self._strings.values(name), description=self._strings("values"), **options,
         )  # fmt: skip
-        out = button("✕", strings("remove_axis"), "i2vs-small", act=lambda: remove(self))
+        classed(self.values, "i2vs-unseen").observe(lambda _: self._changed(), "value")
+        self.widget.children = [self.field, self.values, self._out]
 
-        def another(change: Any) -> None:
-            self.values.placeholder = strings.values(change["new"])
-            changed()
-
-        self.field.observe(another, "value")
-        self.values.observe(lambda _: changed(), "value")
-        self.widget = box([self.field, self.values, out], "i2vs-axis", row=True)
+    def _another(self) -> None:
+        before = self.values
+        self._show_values(before.value)
+        before.close()
+        self._changed()
 
 
 class SweepTab:
     """The tab: axes on top, then the plan, then a grid with one card for each cell."""
 
     def __init__(
-        self, store: Store, settings: Settings, strings: Strings, runner: JobRunner, restore: Callable[[RunRecord], None]
+        self,
+        store: Store,
+        settings: Settings,
+        strings: Strings,
+        runner: JobRunner,
+        restore: Callable[[RunRecord], None],
+        changed: Callable[[], None],
     ) -> None:
         """
         Args:
-            restore: called with a run whose settings are to be shown in the form.
+            restore: called with a run whose settings are to be shown in the form. changed: called after each change of an entry.
         """
         self.store, self.settings, self.strings, self._runner, self._restore = store, settings, strings, runner, restore
+        self._changed = changed
         self.base: ClipParams | None = None
-        self.planned: SweepPlan | None = None
         self._job: Job | None = None  # the sweep that runs or waits
         self._seen: Any = None
         self._plan: Debounced[tuple[dict[str, Any], Job | None]] = Debounced(self._show_plan)
-        self.name = widgets.Text(
-            value="studio", description=strings("sweep_name"), continuous_update=False, tooltip=strings("sweep_name_help")
+        self._starter: Debounced[dict[str, Any]] = Debounced(self._start)
+        self._done: list[str] = []  # the runs of the grid
+        self.name = described(
+            widgets.Text, strings("sweep_name_help"), value="studio", description=strings("sweep_name"), continuous_update=False
         )
         names = [(strings("asked_none"), ""), *((name.replace("_", " "), name) for name in METRICS)]
-        self.metric = widgets.Dropdown(options=names, description=strings("asked"), tooltip=strings("asked_help"))
-        self.metric.observe(lambda _: self._plan_again(), "value")
+        self.metric = described(widgets.Dropdown, strings("asked_help"), options=names, description=strings("asked"))
+        for entry in (classed(self.name, "i2vs-sweep-name"), self.metric):
+            entry.observe(lambda _: self._edited(), "value")
         self.axes = box([], "i2vs-axes")
         self.rows: list[AxisRow] = []
-        add = button(strings("add_axis"), strings("add_axis_help"), act=lambda: self._add(self._unused(), ""))
-        self.message = html_line("i2vs-told")
-        self.run = button(strings("run_sweep"), strings("run_sweep_help"), "i2vs-primary", act=self._add_job)
+        self.message, self.fault = html_line("i2vs-told"), html_line("i2vs-message")
+        self.run = button(strings("run_sweep"), strings("run_sweep_help"), "i2vs-primary", act=self._begin)
         self.stop = button(strings("stop_cell"), strings("stop_cell_help"), "i2vs-stop", act=self._stop_after_cell)
         self.play = button(strings("play_grid"), strings("compare_help"), "i2vs-play", act=self._play)
-        self.run.disabled = self.stop.disabled = self.play.disabled = True
+        self.stop.disabled = self.play.disabled = True
+        self.confirm = box([], "i2vs-confirm")
+        self._ask(None)
+        self.report = PageLink(text=strings("open_report"), help=strings("open_report_help"))
         self.grid = Strip(columns=1, words={**strings.states(), "empty": ""})
         self.grid.on_open(self._open)
         self.player = StepPlayer(store, strings, self.grid)
-        lead = html_line("i2vs-lead", value=escape(strings("sweep_lead")))
+        self.widget = self._layout()
+        self.set_axes(FIRST.items())
+        self._offer_report(next(iter(runner.jobs.newest(1, kind="sweep")), None))
+
+    def _layout(self) -> Any:
+        """What may grow or vanish is below the buttons: nothing moves them."""
+        add = button(
+            self.strings("add_axis"),
+            self.strings("add_axis_help"),
+            act=lambda: self.set_axes([*self.entered()["axes"], self._unused()]),
+        )
+        lead = html_line("i2vs-lead", value=escape(self.strings("sweep_lead")))
         top = box([self.name, self.metric, add], "i2vs-row", row=True)
         actions = box([self.run, self.stop, self.play], "i2vs-actions", row=True)
-        self.widget = box([lead, self.axes, top, self.message, actions, self.grid, self.player.widget], "i2vs-sweep")
-        for field, values in FIRST.items():
-            self._add(field, values)
+        below = [actions, self.confirm, self.fault, self.message, self.report, self.grid, self.player.widget]
+        return box([lead, self.axes, top, *below], "i2vs-sweep")
 
     def use(self, params: ClipParams | None) -> None:
         """The base has changed."""
         self.base = params
-        self._plan_again()
+        self._edited()
 
     def show(self, job: Job | None) -> None:
         """The sweep that runs or waits; None where there is none."""
@@ -109,31 +158,77 @@ class SweepTab:
         if seen != self._seen:  # not at every step
             self._seen = seen
             self._plan_again()
-        if ended and (ended := self._runner.jobs.get(ended.id)) and ended.state == "failed":
-            self.message.value = clips.error_line(ended.reason, self.strings)
+        if ended:
+            self._offer_report(self._runner.jobs.get(ended.id))
 
-    def _add(self, field: str, values: str) -> None:
-        self.rows.append(AxisRow(field, values, self.strings, self._plan_again, self._remove))
+    def _offer_report(self, job: Job | None) -> None:
+        """The report of a sweep that ended, or why there is none."""
+        if job is None or not job.ended:
+            return
+        result = json.loads(job.result or "{}")
+        page = self.store.directory / "sweeps" / str(result.get("sweep", "")) / "report.html"
+        self.report.show(page if result.get("sweep") and page.is_file() else None)
+        problem = job.reason if job.state == "failed" else result.get("problem", "")
+        self.fault.value = clips.error_line(problem, self.strings) if problem else ""
+
+    # Its entries
+
+    def entered(self) -> dict[str, Any]:
+        """What was entered: name, metric and axes, a list of (field, text)."""
+        return {
+            "name": self.name.value,
+            "metric": self.metric.value,
+            "axes": [(row.field.value, row.values.value) for row in self.rows],
+        }
+
+    def enter(self, given: Mapping[str, Any]) -> None:
+        """Show what `entered` gave; what is no field or no text is left out."""
+        if isinstance(name := given.get("name"), str):
+            self.name.value = name
+        if given.get("metric") in METRICS:
+            self.metric.value = given["metric"]
+        pairs = [pair for pair in given.get("axes") or () if isinstance(pair, list | tuple) and len(pair) == 2]
+        if axes := [(field, str(values)) for field, values in pairs if field in ClipParams.model_fields]:
+            self.set_axes(axes)
+
+    def type_in(self, name: str | None, values: Mapping[str, str]) -> None:
+        """Entries that the page has, and that may come later by themselves; values: by the number of their row."""
+        if name is not None:
+            self.name.value = name
+        for number, text in values.items():
+            if number.isdecimal() and int(number) < len(self.rows):
+                self.rows[int(number)].values.value = text
+
+    def set_axes(self, axes: Iterable[tuple[str, str]]) -> None:
+        """Show these axes, (field, values) of each, in place of the others."""
+        before = self.rows
+        self.rows = [AxisRow(field, values, self.strings, self._edited, self._remove) for field, values in axes]
         self.axes.children = [row.widget for row in self.rows]
-        self._plan_again()
+        for row in before:
+            close_all(row.widget)
+        self._edited()
+
+    def use_pictures(self, paths: Sequence[Path]) -> None:
+        """An axis of pictures; the axes that the tab begins with go, others stay."""
+        others = [(field, values) for field, values in self.entered()["axes"] if field != "image" and FIRST.get(field) != values]
+        self.set_axes([("image", "\n".join(map(str, paths))), *others])
 
     def _remove(self, row: AxisRow) -> None:
-        self.rows.remove(row)
-        self.axes.children = [one.widget for one in self.rows]
-        self._plan_again()
+        self.set_axes([(one.field.value, one.values.value) for one in self.rows if one is not row])
 
-    def _unused(self) -> str:
+    def _unused(self) -> tuple[str, str]:
         used = {row.field.value for row in self.rows}
-        return next((name for name in ("num_inference_steps", "prompt", *ClipParams.model_fields) if name not in used), "seed")
+        return next((name for name in ("num_inference_steps", "prompt", *ClipParams.model_fields) if name not in used), "seed"), ""
 
     def _definition(self) -> dict[str, Any]:
         """The sweep as Sweep takes it."""
         axes: dict[str, Any] = {}
         for row in self.rows:
-            if row.values.value.strip():
-                if row.field.value in axes:
-                    raise I2VLabError(f"{row.field.value}: given twice; remove one of the two axes")
-                axes[row.field.value] = row.values.value
+            if row.field.value in axes:
+                raise I2VLabError(f"{row.field.value}: given twice; remove one of the two axes")
+            axes[row.field.value] = row.given()
+        if not axes:
+            raise I2VLabError("expected at least one axis with values; add one")
         kept = self.base.given() if self.base else {}
         base = {
             name: value for name, value in kept.items() if name not in axes or name in PROMPTS
@@ -148,20 +243,68 @@ class SweepTab:
             "metric": self.metric.value,
         }
 
+    def _edited(self) -> None:
+        self._ask(None)
+        self._changed()
+        self._plan_again()
+
     def _plan_again(self) -> None:
-        self.run.disabled = True
         if self.base is None:
             self.message.value = escape(self.strings("base_wrong"))
             return
         with clips.faults_in(self.message, self.strings):
-            self._plan.ask((self._definition(), self._job))
+            self._plan.ask(({} if self._job else self._definition(), self._job))
 
-    def _add_job(self) -> None:
-        if not self.planned:
-            return
-        with clips.faults_in(self.message, self.strings):
-            Jobs(self.store.database, self.settings).add_sweep(self.planned.sweep, expected=self.planned.expected()[0])
-            self._runner.wake()
+    # Running it
+
+    def _begin(self) -> None:
+        """Run what is entered now. Its plan may take seconds, so a thread makes it."""
+        self.fault.value = ""
+        with clips.faults_in(self.fault, self.strings):
+            if self.base is None:
+                raise I2VLabError(self.strings("base_wrong"))
+            self._starter.ask(self._definition())
+
+    def _start(self, definition: dict[str, Any], _: Callable[[], bool]) -> None:
+        with clips.faults_in(self.fault, self.strings):
+            planned = plan_sweep(Sweep(**definition), self.store, self.settings)
+            if len(planned.to_run()) > ASK_CLIPS or (planned.expected()[0] or 0.0) > ASK_SECONDS:
+                self._ask(planned)
+            else:
+                self._add_job(planned)
+
+    def _ask(self, planned: SweepPlan | None) -> None:
+        """Ask whether a large sweep shall run; None: ask nothing."""
+        before = self.confirm.children
+        self.confirm.layout.display = None if planned else "none"
+        self.confirm.children = self._question(planned) if planned else []
+        for child in before:
+            close_all(child)
+
+    def _question(self, planned: SweepPlan) -> list[Any]:
+        count, size = len(planned.to_run()), planned.expected()[1]
+        took = (
+            self.strings("confirm_unknown")
+            if size is None
+            else self.strings("confirm_time").format(time=planned.time(), size=size / 1e6)
+        )
+        text = self.strings("confirm").format(count=count, took=took)
+
+        def make() -> None:
+            with clips.faults_in(self.fault, self.strings):
+                self._add_job(planned)
+
+        yes = button(self.strings("confirm_yes").format(count=count), self.strings("run_sweep_help"), "i2vs-primary", act=make)
+        no = button(self.strings("confirm_no"), self.strings("confirm_no_help"), act=lambda: self._ask(None))
+        return [html_line(value=f'<span role="alert">{escape(text)}</span>'), box([yes, no], "i2vs-actions", row=True)]
+
+    def _add_job(self, planned: SweepPlan) -> None:
+        self._ask(None)
+        jobs = Jobs(self.store.database, self.settings)
+        if any(job.sweep == planned.sweep.to_yaml() for job in jobs.active("sweep")):
+            raise I2VLabError(self.strings("queued_already"))
+        jobs.add_sweep(planned.sweep, expected=planned.expected()[0])
+        self._runner.wake()
 
     def _stop_after_cell(self) -> None:
         if self._job:
@@ -172,22 +315,17 @@ class SweepTab:
     def _show_plan(self, asked: tuple[dict[str, Any], Job | None], is_last: Callable[[], bool]) -> None:
         definition, job = asked
         try:
-            if job:
-                planned = plan_sweep(parse_sweep(job.sweep), self.store, self.settings, sweep_id=_known(job).get("sweep", ""))
-            elif definition["axes"]:
-                planned = plan_sweep(Sweep(**definition), self.store, self.settings)
-            else:
-                raise I2VLabError("expected at least one axis with values")
+            sweep, id = (parse_sweep(job.sweep), _known(job).get("sweep", "")) if job else (Sweep(**definition), "")
+            planned = plan_sweep(sweep, self.store, self.settings, sweep_id=id)
         except I2VLabError as error:
             if is_last():
-                self.planned, self.grid.items = None, []
+                self.grid.items = []
                 self.message.value = clips.error_line(error, self.strings)
             return
         if not is_last():
             return
-        self.planned = planned
-        self.run.disabled = not planned.to_run() or job is not None
-        self.play.disabled = not any(item.state == "done" for item in planned.cells)
+        self._done = [item.run for item in planned.cells if item.state == "done"]
+        self.play.disabled = not self._done
         line = self.strings.plan(planned.counts, len(planned.cells), planned.time(), planned.expected()[1])
         self.message.value = escape(f"{line}.{self.strings.can_show(outlook(*planned.settings(), planned.sweep.metric))}")
         self._fill(planned, job)
@@ -218,8 +356,7 @@ class SweepTab:
 
     def _play(self) -> None:
         with clips.faults_in(self.message, self.strings):
-            if self.planned:
-                self.player.play([item.run for item in self.planned.cells if item.state == "done"])
+            self.player.play(self._done)
 
 
 def _known(job: Job) -> dict[str, Any]:

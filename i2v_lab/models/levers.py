@@ -1,0 +1,209 @@
+"""Caches on the networks that denoise: what a step may reuse of the steps before. For one run; after it the networks are as before.
+
+Which steps reuse what is in clip/levers.py, so that the prediction of a clip's cost follows the same rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from i2v_lab.clip.levers import Cache, Step
+
+
+class Clock:
+    """Where a run is: which step, and which pass of the network in it.
+
+    A network is called once a step (both prompts in one batch), or once for each prompt; the passes of a step keep things apart.
+    """
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps = steps
+        self.step = 0
+        self.passes = 0
+
+    @property
+    def now(self) -> Step:
+        """What this step does."""
+        return self.steps[min(self.step, len(self.steps) - 1)]
+
+    def next_step(self) -> None:
+        """The scheduler took a step."""
+        self.step, self.passes = self.step + 1, 0
+
+
+@contextmanager
+def caching(networks: Sequence[torch.nn.Module], cache: Cache | None, clock: Clock) -> Iterator[None]:
+    """Networks with a cache, inside the block.
+
+    Args:
+        networks: those that denoise; a step calls one of them, once or more.
+        cache: which; None: nothing is done.
+        clock: `next_step` is called after each step of the scheduler; passes are counted here.
+    """
+    with ExitStack() as stack:
+        if cache is not None:
+            for network in networks:
+                stack.enter_context(_CACHES[cache.kind](network, cache, clock))
+                stack.enter_context(_counted(network, clock))
+        yield
+
+
+@contextmanager
+def _counted(network: torch.nn.Module, clock: Clock) -> Iterator[None]:
+    def count(*_: Any) -> None:
+        clock.passes += 1
+
+    handle = network.register_forward_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _forward(module: torch.nn.Module, work: Callable[..., Any]) -> Iterator[None]:
+    """A module with another forward pass; hooks of other libraries on the old one stay."""
+    before = module.__dict__.get("forward")
+    module.__dict__["forward"] = work
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = before
+
+
+@contextmanager
+def _deep(unet: Any, cache: Cache, clock: Clock) -> Iterator[None]:
+    """DeepCache (Ma et al. 2023, DeepCache: Accelerating diffusion models for free), its first branch.
+
+    A step that reuses runs what stands before the blocks, the last layer of the last one, and what follows. What went into that
+    layer from the layers below is kept.
+    """
+    *others, last = unet.up_blocks
+    width = unet.conv_in.out_channels
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(module: torch.nn.Module, given: tuple[Any, ...]) -> None:
+        if not clock.now.reused:  # it is given the layers below and, after them, the skip connection
+            kept[clock.passes] = given[0][:, : given[0].shape[1] - width].clone()
+
+    def down(block: Any) -> Callable[..., Any]:
+        true, count = block.forward, len(block.resnets) + bool(block.downsamplers)
+
+        def forward(hidden_states: torch.Tensor, *args: Any, **options: Any) -> Any:
+            if clock.now.reused:
+                return hidden_states, (hidden_states,) * count
+            return true(hidden_states, *args, **options)
+
+        return forward
+
+    def passed(block: Any) -> Callable[..., Any]:
+        true = block.forward
+
+        def forward(hidden_states: torch.Tensor, *args: Any, **options: Any) -> Any:
+            return hidden_states if clock.now.reused else true(hidden_states, *args, **options)
+
+        return forward
+
+    def shallow(true: Callable[..., Any]) -> Callable[..., Any]:
+        def forward(hidden_states: torch.Tensor, *args: Any, res_hidden_states_tuple: Any, **options: Any) -> Any:
+            if not clock.now.reused:
+                return true(hidden_states, *args, res_hidden_states_tuple=res_hidden_states_tuple, **options)
+            with _last_layer(last):
+                return true(kept[clock.passes], *args, res_hidden_states_tuple=res_hidden_states_tuple[:1], **options)
+
+        return forward
+
+    handle = last.resnets[-1].register_forward_pre_hook(keep)
+    try:
+        with ExitStack() as stack:
+            for block in unet.down_blocks:
+                stack.enter_context(_forward(block, down(block)))
+            for block in (unet.mid_block, *others):
+                stack.enter_context(_forward(block, passed(block)))
+            stack.enter_context(_forward(last, shallow(last.forward)))
+            yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _last_layer(block: torch.nn.Module) -> Iterator[None]:
+    """A block of a UNet with its last layer alone."""
+    lists = {name: part for name, part in block.named_children() if isinstance(part, torch.nn.ModuleList)}
+    for name, part in lists.items():
+        block._modules[name] = torch.nn.ModuleList(part[-1:])
+    try:
+        yield
+    finally:
+        block._modules.update(lists)
+
+
+@contextmanager
+def _broadcast(network: torch.nn.Module, cache: Cache, clock: Clock) -> Iterator[None]:
+    """Pyramid attention broadcast (Zhao et al. 2024), with one range for all layers of attention.
+
+    That of diffusers counts passes, not steps: with the two prompts in two passes, as in Wan, each would be given the attention of the
+    other.
+    """
+    from diffusers.models.attention import AttentionModuleMixin
+    from diffusers.models.attention_processor import Attention
+
+    def kept(true: Callable[..., Any]) -> Callable[..., Any]:
+        found: dict[int, Any] = {}
+
+        def forward(*args: Any, **options: Any) -> Any:
+            if not clock.now.reused or clock.passes not in found:
+                found[clock.passes] = true(*args, **options)
+            return found[clock.passes]
+
+        return forward
+
+    with ExitStack() as stack:
+        for module in network.modules():
+            if isinstance(module, (Attention, AttentionModuleMixin)):
+                stack.enter_context(_forward(module, kept(module.forward)))
+        yield
+
+
+@contextmanager
+def _extended(network: torch.nn.Module, cache: Cache, clock: Clock) -> Iterator[None]:
+    """TaylorSeer (Liu et al. 2025, From reusing to forecasting), first order, on the output of the whole network."""
+    true = network.forward
+    known: dict[int, list[tuple[int, torch.Tensor]]] = {}  # by pass: the last two steps that were computed, and their outputs
+
+    def forward(*args: Any, **options: Any) -> Any:
+        if clock.now.reused and (found := known.get(clock.passes)):
+            step, output = found[-1]
+            if len(found) > 1 and found[0][1].shape == output.shape:
+                output = output + (output - found[0][1]) * ((clock.step - step) / (step - found[0][0]))
+            return (output,)
+        made = true(*args, **options)
+        known[clock.passes] = [*known.get(clock.passes, [])[-1:], (clock.step, made[0])]
+        return made
+
+    with _forward(network, forward):
+        yield
+
+
+@contextmanager
+def _first_block(network: Any, cache: Cache, clock: Clock) -> Iterator[None]:
+    """First-block cache of diffusers: the blocks after the first one run where its output changed by more than a threshold."""
+    from diffusers.hooks import FirstBlockCacheConfig
+
+    network.enable_cache(FirstBlockCacheConfig(threshold=cache.number))
+    try:
+        yield
+    finally:
+        network.disable_cache()
+
+
+_CACHES: dict[str, Callable[[Any, Cache, Clock], AbstractContextManager[None]]] = {
+    "deep": _deep, "pab": _broadcast, "taylor": _extended, "first-block": _first_block,
+}  # fmt: skip
