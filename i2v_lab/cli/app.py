@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from i2v_lab.cli.code import code
+from i2v_lab.cli.demo import demo
 from i2v_lab.cli.interrupt import stops
 from i2v_lab.cli.measure import measure
 from i2v_lab.cli.options import AsJson, Force, Picture, Preset, Tier, Words, clip_params, with_settings, with_words
@@ -287,7 +288,7 @@ def doctor(settings: Settings, as_json: AsJson = False) -> None:
     raise typer.Exit(int(any(check.state == "missing" for check in checks)))
 
 
-for command in (sweep, serve, measure, plan, code, show, delete):
+for command in (demo, sweep, serve, measure, plan, code, show, delete):
     app.command()(command)
 
 

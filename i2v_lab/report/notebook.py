@@ -49,17 +49,22 @@ class Report:
     problem: str = ""
 
 
-def template() -> Path:
-    """The notebook that is executed; never written to.
+def shipped(name: str) -> Path:
+    """A file that comes with the package: notebooks/sweep.ipynb, experiments/guidance.yaml; never written to.
 
     Raises:
         SweepError: the package was installed without it.
     """
     here = Path(__file__).resolve().parent.parent
-    for place in (here / "notebooks", here.parent / "notebooks"):  # of a wheel; of a checkout
-        if (place / "sweep.ipynb").is_file():
-            return place / "sweep.ipynb"
-    raise SweepError(f"notebooks/sweep.ipynb is missing beside {here}: install i2v_lab again")
+    for place in (here / name, here.parent / name):  # of a wheel; of a checkout
+        if place.is_file():
+            return place
+    raise SweepError(f"{name} is missing beside {here}: install i2v_lab again")
+
+
+def template() -> Path:
+    """The notebook that is executed."""
+    return shipped("notebooks/sweep.ipynb")
 
 
 def parameters(sweep: Sweep, store: Store, retry: str = "", device: str = "") -> dict[str, str]:
