@@ -36,7 +36,7 @@ def main() -> None:
         ]
         rows.append((tuple(str(row[axis]) for axis in along), *figures))  # type: ignore[arg-type]
     for key, *texts in rows:
-        agreement, seconds = means.loc[key, :]  # type: ignore[index]
+        agreement, seconds = means.loc[key, :]
         cells = [*key, f"{agreement:.3f}", *texts, f"{seconds:.3f}"]
         print("| " + " | ".join(cells) + " |")
 
