@@ -11,8 +11,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 18
 
-demo: $(READY)  ## make a clip from a sample photograph and say what to try next
-	@$(BIN)/python experiments/demo.py
+demo: $(READY)  ## make a clip of a photograph, then a small sweep and its report
+	@$(BIN)/i2v-lab demo
 
 test: lint  ## run the checks of make lint, then the fast tests, on two processes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -28,8 +28,8 @@ lint: $(READY_TEST)  ## ruff, formatting, types
 bench: $(READY_TEST)  ## print the benchmarks: ratios within one run
 	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-lab: $(READY)  ## open JupyterLab on notebooks/
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+lab: $(READY)  ## open the studio's notebook in JupyterLab, at the root of the project
+	$(BIN)/jupyter lab notebooks/studio.ipynb
 
 clean:  ## remove .venv and caches; results/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

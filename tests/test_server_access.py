@@ -47,9 +47,11 @@ def test_the_token_is_taken_in_the_header_the_query_and_then_as_a_cookie(server)
         assert browser.post(f"{server.url}/api/clips", json={"image": "sample:coffee"}, timeout=60).status_code == 403
     health = requests.get(f"{server.url}/api/health", timeout=60)
     assert set(health.json()) == {"status", "version"}
-    page = requests.get(f"{server.url}/", timeout=60)
-    assert 'name="token"' in page.text
-    assert TOKEN not in page.text
+    for languages, told in (("", "run <code>i2v-lab serve</code> again"), ("zh-CN,zh;q=0.9,en;q=0.8", "再运行一次")):
+        page = requests.get(f"{server.url}/", headers={"Accept-Language": languages}, timeout=60)
+        assert 'name="token"' in page.text
+        assert told in page.text
+        assert TOKEN not in page.text
 
 
 @pytest.mark.parametrize(

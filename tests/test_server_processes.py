@@ -174,7 +174,11 @@ def test_the_server_runs_in_the_background_and_ends_gracefully(tmp_path):
     assert f"http://127.0.0.1:{server.port}/?token={TOKEN}" in out
     (log,) = (tmp_path / "logs").glob("app_*.log")
     assert re.fullmatch(r"app_\d{8}_\d{6}\.log", log.name)
-    assert f"tail -f {log}" in out
+    assert str(log) in out
+    again = start_command("serve", "--port", server.port, "--output-dir", tmp_path / "other", cwd=tmp_path, env=env)
+    out, err = again.communicate(timeout=120)
+    assert (again.returncode, out) == (0, f"already running at http://127.0.0.1:{server.port}/?token={TOKEN}\n")
+    assert f"its clips go to {tmp_path / 'results'}, not to {tmp_path / 'other'}" in err
     running, worker = hold_a_clip(server)
     waiting = server.ask(seed=1)
     ended = start_command("serve", "--stop", "--port", server.port, cwd=tmp_path, env=env)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from i2v_lab.devices.turns import lock_folder
 from i2v_lab.errors import I2VLabError
+from i2v_lab.portable import replace
 from i2v_lab.settings import Settings
 from i2v_lab.store.processes import lives, own_name
 
@@ -80,7 +81,7 @@ def write_state(settings: Settings) -> None:
     """Note that this process serves."""
     part = state_file(settings.server.port).with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps({"process": own_name(), "output": str(settings.output.directory)}), encoding="utf-8")
-    part.replace(state_file(settings.server.port))
+    replace(part, state_file(settings.server.port))
 
 
 def _read_state(port: int) -> dict[str, str]:
@@ -189,17 +190,19 @@ def make(settings: Settings, token: str, handler: logging.Handler, api: Any) -> 
     return app
 
 
-def run(server: Any, listening: Callable[[], None], opened: Callable[[], None]) -> None:
+def run(server: Any, listening: Callable[[], None], opened: Callable[[], None], *, ready: bool) -> None:
     """Serve until asked to end; then end the calls that are still open, whose threads would hold up the process.
 
     Args:
         listening: called once, when requests are answered.
         opened: called in a thread when a page is opened: somebody may soon want a clip.
+        ready: start the kernel of the first page before it is asked for.
     """
     kernels = server.kernel_manager
     kernels.opened = opened
-    for call in (listening, kernels.make_ready):  # after the callback that binds the port
-        server.io_loop.add_callback(call)
+    server.io_loop.add_callback(listening)  # after the callback that binds the port
+    if ready:
+        server.io_loop.add_callback(kernels.make_ready)
     server.start()
     loop = server.io_loop.asyncio_loop
     for call in (calls := asyncio.all_tasks(loop)):

@@ -35,6 +35,7 @@ function talk(model, tell) {
 export default {
   render({ model, el }) {
     const box = make("div", "i2v-live");
+    el.style.containerType = "inline-size"; // of which the height is a part
     el.append(box);
     let player = null;
     const { end, load, rate, note } = talk(model, (text) => player?.tell(text));
@@ -43,7 +44,7 @@ export default {
       player = null;
       const data = structuredClone(model.get("data"));
       if (!data.cells) return;
-      box.style.height = `${data.height}px`;
+      box.style.height = data.height; // CSS; without a height of its own the box and the clips in it would follow each other
       player = mount(box, { ...data, load, ...(data.opinions ? { rate, note } : {}) });
     };
     model.on("change:data", show);

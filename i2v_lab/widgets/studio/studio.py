@@ -149,6 +149,7 @@ class Studio(widgets.VBox):  # type: ignore[misc]
             self._build(wanted)
         if message.get("type") == "begin" and not self._begun:
             self._begun = True
+            self._runner.prepare()  # somebody looks, and may soon want a clip
             self._restore_form(message.get("form"))
             self._keep_form()
 
