@@ -441,7 +441,7 @@ def test_sentences_and_pictures_are_one_a_line_and_a_large_sweep_is_confirmed(op
     assert sweeps._definition()["axes"] == {"prompt": "zoom -> [pan]"}
     sweeps.use_pictures([Path("a, b.jpg"), Path("c.jpg")])
     assert sweeps._definition()["axes"] == {"image": ["a, b.jpg", "c.jpg"], "prompt": "zoom -> [pan]"}
-    sweeps.set_axes([("seed", "0..50")])
+    sweeps.set_axes([("seed", "100..150")])
     sweeps.run.click()
     until(lambda: sweeps.confirm.children)
     assert "51 clips are to be made" in sweeps.confirm.children[0].value and not studio._jobs.active()
