@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import warm
 
+from i2v_lab import models
+
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")] + DOCS
@@ -63,3 +65,14 @@ def test_links_and_pictures_of_a_page_are_there(page):
 def test_the_index_of_the_docs_has_every_page():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     assert not [page.name for page in DOCS if page.name != "README.md" and f"]({page.name})" not in index]
+
+
+def test_the_presets_of_the_readme_are_those_of_the_models():
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+), (\d+) frames, (\d+) steps \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    shown = {
+        name: {"resolution": size, "num_frames": int(frames), "num_inference_steps": int(steps)}
+        for name, size, frames, steps in rows
+    }
+    assert shown == models.family("closed-form").presets == models.family("i2vgen-xl").presets

@@ -30,7 +30,9 @@ from pictures import (
 )
 from PIL import Image
 
+from i2v_lab import ClipParams, Store, read_settings, run_clip
 from i2v_lab.clip.picture import open_picture
+from i2v_lab.settings import Settings
 
 BILEVEL = np.where(GREYS > 127, 255, 0)
 RAMP8 = (RAMP16.astype(float) / 257).round().astype(np.uint8)
@@ -134,11 +136,28 @@ def test_odd_picture_becomes_rgb(tmp_path: Path, row: tuple[str, Callable[[], by
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF"])
 def test_every_exif_orientation_comes_out_upright(tmp_path: Path, kind: str, orientation: int) -> None:
     path = tmp_path / f"turned.{kind.lower()}"
     path.write_bytes(oriented(kind, orientation))
     picture = open_picture(path)
     assert picture.rgb.shape == BLOCKS.shape
-    assert np.abs(picture.rgb[4::16, 4::16].astype(int) - COLOURS).max() <= {"JPEG": 4, "WEBP": 4, "HEIF": 8}.get(kind, 0)
+    assert np.abs(picture.rgb[4::16, 4::16].astype(int) - COLOURS).max() <= {"JPEG": 4, "WEBP": 4, "HEIF": 8, "AVIF": 8}.get(
+        kind, 0
+    )
     assert any("upright" in note for note in picture.notes) == (orientation != 1)
+
+
+@pytest.mark.parametrize("name", ["my photo (1).jpg", "🐈‍⬛ 猫.heic", "画" * 83 + ".jpg", "-y.jpg", "100%#?.jpg"])
+def test_a_picture_of_any_name_makes_a_clip_and_its_folder_stays_as_it_was(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "a phone's folder"
+    folder.mkdir()
+    path = folder / name
+    path.write_bytes(heic() if name.endswith("heic") else encode(blocks(), "JPEG", quality=95))
+    folder.chmod(0o555)
+    params = ClipParams(model="fake", image=str(path), resolution="64x64", num_frames=2, num_inference_steps=1)
+    store = Store(tmp_path / "results")
+    record = run_clip(params, None, store, settings=Settings())
+    assert record.status == "done", record.reason
+    assert read_settings(store.directory / record.clip)["params"]["image"] == name  # no folder of this machine goes into a clip
+    assert [one.name for one in folder.iterdir()] == [name]

@@ -249,7 +249,8 @@ def _described(found: Design, test: _Test, p: Mapping[int, float], many: int) ->
                 low, top = (max(low, 0.0), top) if change > 0 else (low, min(top, 0.0))
         shape: Any = "differ" if min(group) < 0 else "trend" if sum(group) == 0 else "bend"
         own_table = test.table[:, complete, place] if blocks else test.table[..., place]
-        means = np.nanmean(own_table, 1).reshape(test.sizes)
+        count = np.isfinite(own_table).sum(1)
+        means = np.where(count > 0, np.nansum(own_table, 1) / np.maximum(count, 1), np.nan).reshape(test.sizes)
         own_pairs = pairs[sure.index(metric)] if pairs and metric in sure else ()
         names = tuple(found.axes[axis].name for axis in test.axes)
         spread = float(np.sqrt(2) * errors)

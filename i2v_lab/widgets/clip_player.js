@@ -35,6 +35,7 @@ function talk(model, tell) {
 export default {
   render({ model, el }) {
     const box = make("div", "i2v-live");
+    el.style.containerType = "inline-size"; // of which the height is a part
     el.append(box);
     let player = null;
     const { end, load, rate, note } = talk(model, (text) => player?.tell(text));

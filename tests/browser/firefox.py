@@ -75,6 +75,13 @@ class Firefox:
             raise RuntimeError(answer["exceptionDetails"]["text"])
         return json.loads(answer["result"]["value"])
 
+    def until(self, expression: str, wanted: Any) -> Any:
+        """The value of an expression once it is the wanted one; its last value where it never is."""
+        deadline = time.monotonic() + START_SECONDS
+        while (found := self.evaluate(expression)) != wanted and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return found
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.ask("browsingContext.captureScreenshot", context=self.window)["data"]))
 

@@ -148,7 +148,7 @@ def test_a_difference_is_the_difference_of_the_pixels(player):
         return [(upper, lower)] if upper >= 24 or lower >= 6 else []  # the lower halves are the same
 
     settles(player, away)
-    player.get_by_label("brighter").select_option("2")
+    player.get_by_label("brightness").select_option("2")
     assert np.abs(at(pixels(box), 0.5, 0.25) - np.minimum(2 * expected, 255)).max() < 40
 
 

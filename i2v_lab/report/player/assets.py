@@ -16,6 +16,8 @@ PLAYER = (
     "player_axes.js",
     "player_order.js",
     "player_pair.js",
+    "player_layout.js",
+    "player_pairing.js",
     "player_opinions.js",
     "player_code.js",
     "player.js",

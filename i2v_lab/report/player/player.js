@@ -9,7 +9,7 @@
 // file that is shown as a copy), code: [number of a line] (its script; the lines themselves are in data.lines) }.
 // A kernel adds functions: load(key) => Promise<Blob> for lazy cells; rate and note, see player_opinions.js.
 
-class Player extends Clock {
+class Player extends Pairing {
   constructor(element, data) {
     super();
     this.root = element;
@@ -84,7 +84,7 @@ class Player extends Clock {
     Object.assign(loop, { type: "checkbox", checked: true });
     loop.addEventListener("change", () => (this.loop = loop.checked));
     this.size = make("input");
-    Object.assign(this.size, { type: "range", min: 96, max: 640, step: 8 });
+    Object.assign(this.size, { type: "range", min: 72, max: 640, step: 8 });
     this.size.addEventListener("input", () => this.resize(Number(this.size.value)));
     const size = labelled("size", this.size);
     size.classList.add("i2v-size");
@@ -102,7 +102,7 @@ class Player extends Clock {
       this.opener.setAttribute("aria-expanded", String(this.root.classList.toggle("opened")));
     });
     this.opener.setAttribute("aria-expanded", "false");
-    const found = make("span", "i2v-buttons", this.opener);
+    const found = make("span", "i2v-buttons i2v-looks", this.opener);
     if (window.parent === window) found.append(wordButton("language", "language", "language_help", chooseLanguage)); // else the page around has it
     if (window.parent === window && this.data.standalone) found.append(button("theme", "theme", () => chooseTheme(this.root)));
     const full = () => (document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen());
@@ -116,25 +116,12 @@ class Player extends Clock {
     this.show();
   }
 
-  // The heads of a grid; none in a list.
-  heads(rows, columns, wraps) {
-    this.list = wraps;
-    if (wraps) return;
-    const sticky = columns.every((label) => words(label).length <= 80); // a tall head would cover the clips
-    this.columnHeads = columns.map((label) => this.head(label, sticky ? "column sticky" : "column"));
-    this.rowHeads = rows.map((label) => this.head(label, "row"));
-  }
-
   // Show an error to the user.
   tell(text) {
     this.notes.hidden = false;
     this.notes.querySelector(".problem")?.remove();
     this.notes.prepend(make("li", "problem", text));
     if (this.notes.parentNode.tagName === "DETAILS") this.notes.parentNode.open = true;
-  }
-
-  head(label, kind) {
-    return make("div", `i2v-head ${kind}`, ...pairs(label, this.axisNames));
   }
 
   // What a clip is called; in a blind comparison, by its side alone.
@@ -173,7 +160,7 @@ class Player extends Clock {
     figure.tabIndex = 0;
     titled(picture, "enlarge");
     figure.addEventListener("click", (event) => {
-      if (event.target.closest("button, textarea")) return;
+      if (event.target.closest("button, textarea, summary")) return;
       if (playable(cell) && (event.shiftKey || this.picking)) this.choose(cell);
       else this.zoom(figure);
     });
@@ -183,7 +170,7 @@ class Player extends Clock {
   // What is known of a clip besides its label; shown in the large view, of files also in the list.
   facts(cell) {
     const own = Object.entries(cell.values).filter(([name]) => !this.axisNames.includes(name)).map(([name, value]) => [name, figureText(value)]);
-    const found = own.length ? [make("span", "i2v-facts", ...pairs(own))] : [];
+    const found = own.length ? [make("details", "i2v-facts", told(make("summary"), "figures", { count: own.length }), ...pairs(own))] : [];
     if (!cell.width) return found;
     const file = cell.kind || cell.label.some(([name]) => name === "file" || name === "name");
     const copied = () => (cell.kind ? ` · ${t("copy_of", { kind: cell.kind })}` : "");
@@ -198,151 +185,6 @@ class Player extends Clock {
     const status = spoken(make("b"), () => (key in TEXTS.en ? t(key) : cell.status.replaceAll("_", " ")));
     const reason = spoken(make("span"), () => inWords(cell.reason) || (quiet ? "" : t("no_reason")));
     return make("div", quiet ? "i2v-failed quiet" : "i2v-failed", status, reason);
-  }
-
-  // The places of the clips: each in its row and column, or one after the other in lines that break anywhere.
-  arrange(shown, list) {
-    this.wraps = list || this.list;
-    this.grid.classList.toggle("wraps", this.wraps);
-    for (const slot of this.slots) slot.node.style.gridArea = "";
-    const nodes = shown.map((slot) => slot.node);
-    if (!this.slots.length) return;
-    if (this.wraps) this.grid.replaceChildren(...nodes);
-    else this.grid.replaceChildren(...this.placed(shown), ...nodes);
-    if (!shown.length) this.grid.append(told(make("p", "i2v-empty"), "nothing_left"));
-    if (this.resizer && !this.sized) this.resize(this.fitting());
-  }
-
-  // Gives each clip its place in the rows and columns that have clips. Returns the heads and gaps.
-  placed(shown) {
-    const numbers = (side) => [...new Set(shown.map((slot) => slot.cell[side]))].sort((a, b) => a - b);
-    const [rows, columns] = [numbers("row"), numbers("column")];
-    this.lines = rows.length;
-    this.grid.style.gridTemplateColumns = `fit-content(240px) repeat(${columns.length}, auto)`;
-    const taken = new Map(shown.map((slot) => [`${slot.cell.row} ${slot.cell.column}`, slot]));
-    const found = [];
-    const put = (node, row, column) => {
-      node.style.gridArea = `${row} / ${column}`;
-      found.push(node);
-    };
-    columns.forEach((column, index) => put(this.columnHeads[column], 1, index + 2));
-    rows.forEach((row, line) => {
-      put(this.rowHeads[row], line + 2, 1);
-      columns.forEach((column, index) => {
-        const slot = taken.get(`${row} ${column}`);
-        if (slot) slot.node.style.gridArea = `${line + 2} / ${index + 2}`;
-        else put(this.slots.length > shown.length ? make("div", "i2v-gap") : told(make("div", "i2v-gap"), "no_run"), line + 2, index + 2);
-      });
-    });
-    return found;
-  }
-
-  // Two clips together
-
-  pairControls() {
-    if (this.data.cells.filter(playable).length < 2) return [];
-    this.pairButtons = ["wipe", "difference"].map((mode) => wordButton(mode, mode, `${mode}_help`, () => this.askPair(mode)));
-    this.pairSaid = make("span", "i2v-pair-said");
-    this.pairSaid.setAttribute("role", "status");
-    say(this.pairSaid, () => this.saidChosen());
-    return [make("span", "i2v-pair-buttons", this.pairSaid, ...this.pairButtons)];
-  }
-
-  saidChosen() {
-    if (!this.pairSaid) return;
-    const picking = ["pick_first", "pick_second"][this.chosen.length];
-    this.pairSaid.textContent = t(this.picking ? picking : ["pair", "pair_one_more", "pair_chosen"][this.chosen.length]);
-    this.root.classList.toggle("picking", Boolean(this.picking));
-    for (const node of this.pairButtons) node.setAttribute("aria-pressed", String(node.classList.contains(`i2v-${this.picking}`)));
-  }
-
-  chooseButton(cell) {
-    const node = button("choose", "choose", () => this.choose(cell));
-    node.setAttribute("aria-pressed", "false");
-    cell.mark = node;
-    return node;
-  }
-
-  choose(cell) {
-    if (!cell.mark) return;
-    if (this.chosen.includes(cell)) this.chosen = this.chosen.filter((one) => one !== cell);
-    else this.chosen = [...this.chosen, cell].slice(-2);
-    for (const slot of this.slots) {
-      const at = this.chosen.indexOf(slot.cell);
-      slot.node.classList.toggle("chosen", at >= 0);
-      slot.cell.mark?.setAttribute("aria-pressed", String(at >= 0));
-    }
-    if (this.picking && this.chosen.length === 2) this.openPair(this.picking);
-    else this.saidChosen();
-  }
-
-  // A wipe or a difference: of the two that are chosen, or of the only two that are there; else two are to be clicked.
-  askPair(mode) {
-    const shown = this.slots.filter((slot) => slot.node.isConnected && playable(slot.cell)).map((slot) => slot.cell);
-    if (this.chosen.length < 2 && shown.length === 2) this.chosen = shown;
-    if (this.chosen.length === 2) {
-      this.openPair(mode);
-    } else {
-      this.picking = this.picking === mode ? null : mode;
-      this.saidChosen();
-    }
-  }
-
-  // The label of a cell beside others: the values in which they differ.
-  ownLabel(cell, cells) {
-    const told = cell.label.filter(([name, value]) => cells.some((other) => other.label.some(([n, v]) => n === name && v !== value)));
-    return told.length ? told : cell.label;
-  }
-
-  openPair(mode) {
-    this.picking = null;
-    this.saidChosen();
-    if (this.zoomed) this.shrink();
-    this.pair = new Pair(this, this.leftFirst(this.chosen), mode);
-    this.grow();
-    this.scroll.hidden = true; // the clips behind leave the view, and their files are dropped
-    this.root.classList.add("paired");
-    this.stage.append(this.pair.root);
-    this.clips.push(...this.pair.clips);
-    this.pair.open();
-    this.root.focus({ preventScroll: true });
-  }
-
-  // Two cells as they are seen: the left one first, or the upper one of a column.
-  leftFirst(cells) {
-    const places = cells.map((cell) => this.slots.find((slot) => slot.cell === cell).node.getBoundingClientRect());
-    const across = places[0].left - places[1].left;
-    const turned = Math.abs(across) > 4 ? across > 0 : places[0].top > places[1].top;
-    return turned ? [cells[1], cells[0]] : cells;
-  }
-
-  closePair() {
-    const { pair } = this;
-    this.pair = null;
-    this.clips = this.clips.filter((clip) => !pair.clips.includes(clip));
-    pair.destroy();
-    this.root.classList.remove("paired");
-    this.scroll.hidden = false;
-    this.ungrow();
-    this.root.focus({ preventScroll: true });
-  }
-
-  // As large as the window: in a notebook the player lies over it for the time; in a page of its own it has it all anyway.
-  grow() {
-    this.at = [this.scroll.scrollLeft, this.scroll.scrollTop];
-    this.root.classList.add("large");
-    if (this.data.standalone || !this.root.showPopover || document.fullscreenElement) return;
-    const around = this.root.parentNode;
-    around.style.minHeight = `${this.root.offsetHeight}px`; // so that the notebook keeps its place
-    this.root.popover = "manual";
-    this.root.showPopover();
-  }
-
-  ungrow() {
-    this.root.classList.remove("large");
-    this.root.removeAttribute("popover");
-    this.root.parentNode.style.minHeight = "";
-    [this.scroll.scrollLeft, this.scroll.scrollTop] = this.at;
   }
 
   // The script of a clip
@@ -451,41 +293,6 @@ class Player extends Clock {
     for (const slot of this.slots) slot.node.inert = false;
     this.ungrow();
     figure.focus({ preventScroll: true });
-  }
-
-  // The width of a clip with which all of them are seen at once and as large as possible; where that is too small, the grid scrolls.
-  fitting() {
-    const shown = this.grid.querySelectorAll(".i2v-slot").length;
-    const heads = this.wraps ? 0 : Math.max(...this.rowHeads.map((node) => node.offsetWidth), 0) + 10;
-    const shape = Math.max(...this.data.cells.map((cell) => (cell.width ? cell.height / cell.width : 0)), 0) || 1;
-    const own = Math.max(...this.data.cells.map((cell) => cell.width || 0), 0) || 240;
-    const below = this.belowHeight() + 10;
-    const room = (many) => (this.scroll.clientWidth - 24 - heads - 10 * (many - 1)) / many;
-    const tall = (lines) => ((this.scroll.clientHeight - 30 - (this.wraps ? 0 : this.headHeight())) / lines - below) / shape;
-    const columns = this.grid.querySelectorAll(".i2v-head.column").length;
-    const choices = this.wraps ? Array.from({ length: Math.max(shown, 1) }, (_, place) => place + 1) : [Math.max(columns, 1)];
-    const whole = Math.max(...choices.map((many) => Math.min(room(many), tall(this.wraps ? Math.ceil(shown / many) : Math.max(this.lines, 1)))));
-    const most = Math.min(Math.max(2 * own, 320), 960);
-    if (whole >= 150) return Math.floor(Math.min(whole, most));
-    const wide = room(this.wraps ? Math.max(1, Math.min(4, Math.floor(this.scroll.clientWidth / 170))) : choices[0]);
-    return Math.floor(Math.max(96, Math.min(wide, Math.max(own, 320), 420)));
-  }
-
-  // What is below the picture of a clip, in pixels.
-  belowHeight() {
-    const slots = [...this.grid.querySelectorAll(".i2v-slot")].slice(0, 50);
-    return Math.max(...slots.map((node) => node.offsetHeight - (node.querySelector(".i2v-picture")?.offsetHeight ?? node.offsetHeight)), 0);
-  }
-
-  headHeight() {
-    return Math.max(...[...this.grid.querySelectorAll(".i2v-head.column")].map((node) => node.offsetHeight), 0);
-  }
-
-  resize(width) {
-    if (document.activeElement === this.size) this.sized = true; // chosen by the user: not fitted any more
-    this.grid.style.setProperty("--cell", `${width}px`);
-    this.size.max = Math.max(640, width);
-    this.size.value = width;
   }
 
   countText(frame) {

@@ -95,10 +95,13 @@ function labelled(key, control) {
   return make("label", "", told(make("span"), key), control);
 }
 
+// A name that may be broken after its underscores.
+const breakable = (name) => name.split(/(?<=_)/).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
+
 // The names of a label in the colours of their axes.
 function pairs(label, axes) {
   return label.map(([name, value]) => {
-    const pair = make("span", "i2v-pair", make("span", "i2v-name", `${name} `), make("span", "i2v-value", value));
+    const pair = make("span", "i2v-pair", make("span", "i2v-name", ...breakable(`${name} `)), make("span", "i2v-value", value));
     const index = axes ? axes.indexOf(name) : -1;
     pair.title = value; // where there is no room for all of it
     if (index >= 0) pair.style.setProperty("--mark", `var(--axis-${index % COLOURS})`);

@@ -203,7 +203,8 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         """Show the queue. Called by the runner's thread after each change."""
         with self._lock:
             active, running = self._runner.active, self._running()
-            self._queue.show(running[0] if running else None, [status for status in active if status.job.state == "waiting"])
+            waiting = [status for status in active if status.job.state == "waiting"]
+            self._queue.show(running[0] if running else None, [*running[1:], *waiting])
             own = any(status.job.owner == self._jobs.owner for status in active)
             self._form.show_busy(running=bool(running), queued=bool(active), own=own)
             self._sweeps.show(next((status.job for status in [*running, *active] if status.job.kind == "sweep"), None))
