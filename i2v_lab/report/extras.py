@@ -12,6 +12,7 @@ from urllib.parse import quote
 from i2v_lab.report.mosaic import grid_video
 from i2v_lab.report.notebook import FOLDER_VARIABLE
 from i2v_lab.report.pieces import Piece, folded, scrolled, section
+from i2v_lab.report.player.grid import text_of
 from i2v_lab.report.words import Words, phrase, said
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def short_table(table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
                "file_bytes", "clip"]  # fmt: skip
     short = table[columns].copy()
     short["clip"] = short["clip"].astype("string").str.rsplit("/", n=1).str[-1].fillna("")
-    empty = [name for name in ("reason", "peak_vram_reserved_gib") if not short[name].fillna("").astype(bool).any()]
+    empty = [name for name in ("reason", "peak_vram_reserved_gib") if not any(map(text_of, short[name]))]
     return short.drop(columns=empty)
 
 

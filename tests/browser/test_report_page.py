@@ -11,6 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Frame, Page
 from sweeps import EVIL, grey, make_sweep
 
+from browser.axe import violations
+from i2v_lab import report
 from i2v_lab.report import clip_grid, export_html
 
 # Two seconds at 8 frames a second, one at 24, one and a half at a ratio; the middle of each frame says which it is.
@@ -51,16 +53,20 @@ WATCH = """() => {
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> Path:
-    """A folder with two pages: grid.html, and report.html made of a notebook."""
+    """A folder with two pages: grid.html, and report.html made of a notebook as a sweep's is."""
     folder = tmp_path_factory.mktemp("pages")
     cells = [{"prompt": prompt, "seed": seed, "num_frames": KINDS[seed][0], "fps": KINDS[seed][1]}
              for prompt, seed in product((f"{EVIL} & more", "a cup"), range(3))]  # fmt: skip
     cells[4] = {"prompt": "a cup", "seed": 1, "status": "failed", "reason": EVIL, "seconds": {"total": 0.1}}
-    grid = clip_grid(make_sweep(folder, cells), ["prompt", "seed"])
+    table, axes = make_sweep(folder, cells).assign(metric_motion=[1.0, 2, 3, 4, 5, 6], cell=range(1, 7)), ["prompt", "seed"]
+    grid = clip_grid(table, axes)
     (folder / "grid.html").write_text(grid.page(), encoding="utf-8")
     v4 = nbformat.v4
-    output = v4.new_output("display_data", data={"text/html": grid._repr_html_()})
-    nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("", outputs=[output])]), folder / "report.ipynb")
+    pieces = [report.heading(table, axes), grid, report.findings_piece(table, axes), report.metrics_piece(table, axes),
+              report.cost_piece(table, axes), report.table_piece(table, axes)]  # fmt: skip
+    outputs = [v4.new_output("display_data", data={"text/html": piece._repr_html_()}) for piece in pieces]
+    aside = v4.new_markdown_cell("# For those who run it", metadata={"tags": ["aside"]})
+    nbformat.write(v4.new_notebook(cells=[aside, v4.new_code_cell("", outputs=outputs)]), folder / "report.ipynb")
     export_html(folder / "report.ipynb", folder / "report.html")
     return folder
 
@@ -222,6 +228,60 @@ def test_the_report_of_a_notebook_plays_from_disk(chromium, pages):
         "() => window.watch.loops >= 1 && [...document.querySelectorAll('video')].every((video) => !video.error)"
     )
     opened.close()
+
+
+# What the player in the frame was told by the page.
+HEAR = "() => { window.heard = []; addEventListener('message', ({ data }) => window.heard.push(data.i2v)); }"
+
+
+def test_the_report_reads_in_both_languages_light_and_dark_on_a_phone_and_on_paper(chromium, pages):
+    opened = Opened(chromium, pages / "report.html")
+    page = opened.page
+    assert [page.locator(tag).count() for tag in ("main", "h1", "header")] == [1, 1, 1]
+    assert page.title() == "Two prompts, three seeds, on x.png" == page.locator("h1").inner_text()
+    assert "For those who run it" not in page.inner_text("body")
+    order = [
+        page.get_by_role("heading", name=name).bounding_box()["y"]
+        for name in ("What was found", "The metrics", "Cost", "The table")
+    ]
+    assert order == sorted(order) and page.locator("iframe").bounding_box()["y"] < order[0]
+    assert page.locator("iframe").bounding_box()["width"] > 1150
+    wait_until_all_play(page.frames[1])
+    assert violations(page) == []
+    page.frames[1].evaluate(HEAR)
+    page.get_by_role("button", name="中文").click()
+    page.get_by_role("button", name="深色").click()
+    page.frames[1].wait_for_function("() => window.heard.length >= 2")
+    assert page.frames[1].evaluate("() => window.heard.at(-1)") == {"language": "zh", "theme": "dark"}
+    assert page.title() == "2 条提示词，3 个种子，图片：x.png" == page.locator("h1").inner_text()
+    assert page.locator("html").get_attribute("lang") == "zh" and "发现了什么" in page.inner_text("main")
+    assert "What was found" not in page.inner_text("main")
+    assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 29)"
+    assert "invert" in page.locator(".i2v-panels img").first.evaluate("(image) => getComputedStyle(image).filter")
+    assert violations(page) == []
+    page.reload()
+    assert page.locator("html").get_attribute("data-theme") == "dark" and "发现了什么" in page.inner_text("main")  # it is kept
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("() => document.documentElement.scrollWidth") == 390
+    page.emulate_media(media="print")
+    page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    assert not page.locator("iframe").is_visible() and page.locator(".i2v-stills img").first.is_visible()
+    assert page.locator("details:not([open])").count() == 0 and not page.locator("header").is_visible()
+    opened.close()
+
+
+@pytest.mark.slow
+def test_a_report_that_is_not_trusted_shows_stills_and_says_what_to_do(lab, open_page, pages):
+    (lab.folder / "untrusted").mkdir()
+    (lab.folder / "untrusted" / "report.ipynb").write_bytes((pages / "report.ipynb").read_bytes())
+    page, _ = open_page()
+    lab.open_lab(page, "untrusted/report.ipynb", run=False)
+    page.locator(".i2v-stills img").first.wait_for()
+    assert page.locator(".jp-Notebook iframe").count() == 0
+    line = page.get_by_text("Still pictures: this notebook is not trusted here")
+    assert line.is_visible() and line.count() == 1
+    assert not page.get_by_text("此笔记本未被信任").is_visible()  # one language
+    assert page.locator(".i2v-stills img").count() == 5
 
 
 def test_without_scripts_the_first_frames_are_shown(chromium, pages):
