@@ -11,8 +11,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 18
 
-demo: $(READY)  ## make a clip from a sample photograph and say what to try next
-	@$(BIN)/python experiments/demo.py
+demo: $(READY)  ## make a clip of a photograph, then a small sweep and its report
+	@$(BIN)/i2v-lab demo
 
 test: lint  ## run the checks of make lint, then the fast tests, on two processes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

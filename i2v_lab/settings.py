@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from i2v_lab import rights
 from i2v_lab.errors import SettingsError, explain, meant
+from i2v_lab.portable import NOT_IN_NAMES, is_device
 from i2v_lab.textfile import parse_yaml, read_text
 
 CONFIG_NAME = "config.yaml"
@@ -26,17 +27,12 @@ PREFIX_MAX = 60  # characters
 PREFIX_BYTES_MAX = 200
 
 
-# What Windows and exFAT have no names for, in a clip that may be copied there. The prefix is followed by the time, so a dot or a space at
-# its end is not at the end of the name.
-_NOT_IN_NAMES = frozenset('<>:"|?*/\\')
-_RESERVED = frozenset(["CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³")])
-
-
 def _check_prefix(prefix: str) -> str:
-    if any(letter in _NOT_IN_NAMES or not letter.isprintable() for letter in prefix) or prefix.startswith("."):
-        raise ValueError(f"expected the beginning of a file name, without any of {' '.join(sorted(_NOT_IN_NAMES))} and no dot in front, "
+    # It is followed by the time: a dot or a space at its end is not at the end of the name, where Windows allows none.
+    if any(letter in NOT_IN_NAMES or not letter.isprintable() for letter in prefix) or prefix.startswith("."):
+        raise ValueError(f"expected the beginning of a file name, without any of {' '.join(sorted(NOT_IN_NAMES))} and no dot in front, "
                          f"got {prefix!r}")  # fmt: skip
-    if prefix.partition(".")[0].strip().upper() in _RESERVED:
+    if is_device(prefix):
         raise ValueError(f"expected the beginning of a file name, got {prefix!r}, which is the name of a device on Windows")
     if len(prefix) > PREFIX_MAX or len(prefix.encode()) > PREFIX_BYTES_MAX:
         raise ValueError(f"expected at most {PREFIX_MAX} characters ({PREFIX_BYTES_MAX} bytes), got {len(prefix)}")

@@ -26,8 +26,8 @@ from i2v_lab.store import Store
 PROMPT = "a red boat drifts over the lake while the camera slowly pans left and leaves fall; 镜头缓缓向左平移，树叶飘落在水面上"
 
 
-def screen(*words: object, cwd: Path, columns: int = 80) -> list[str]:
-    """The lines of a terminal after a command has ended; those that the terminal itself had to break are longer than it."""
+def sent(*words: object, cwd: Path, columns: int = 80) -> str:
+    """All that a command sends to a terminal."""
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with Warm([str(word) for word in words], cwd=cwd, env=environment(cwd, TERM="xterm"), stdin=subprocess.DEVNULL, stdout=terminal,
@@ -38,7 +38,12 @@ def screen(*words: object, cwd: Path, columns: int = 80) -> list[str]:
             shown += block
     os.close(controller)
     assert b"Traceback" not in shown
-    lines = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.decode().replace("\r\n", "\n")).split("\n")
+    return shown.decode()
+
+
+def screen(*words: object, cwd: Path, columns: int = 80) -> list[str]:
+    """The lines of a terminal after a command has ended; those that the terminal itself had to break are longer than it."""
+    lines = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", sent(*words, cwd=cwd, columns=columns).replace("\r\n", "\n")).split("\n")
     return [line.rpartition("\r")[2] for line in lines]  # what a bar has left there
 
 
@@ -133,3 +138,10 @@ def test_alone_it_says_how_to_begin(inside):
 def test_the_version(inside):
     done = inside("--version")
     assert (done.returncode, re.fullmatch(r"i2v-lab \d+\.\d+\.\d+\n", done.stdout) is not None) == (0, True)
+
+
+def test_a_plan_shows_what_it_does_while_it_works_and_a_program_sees_nothing_of_it(results, inside):
+    assert "predicting closed-form 256p: the first time takes some seconds" in sent(
+        "plan", "sample:cat", "--resolution", "256p", cwd=results
+    )
+    assert "predicting" not in inside("plan", "sample:cat", "--resolution", "256p").stderr

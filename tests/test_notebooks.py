@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 from sweeps import EVIL, make_sweep
+
+from i2v_lab import compare, runs
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
@@ -63,3 +68,39 @@ def test_the_studio_runs(tmp_path):
     outputs = run("studio.ipynb", tmp_path)
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
     assert outputs
+
+
+@pytest.mark.slow
+def test_the_quickstart_runs_alone(tmp_path):
+    shutil.copy(NOTEBOOKS[0].parent / "quickstart.ipynb", tmp_path)
+    words = ["-m", "nbconvert", "--to", "notebook", "--execute", "--output", "done.ipynb", "quickstart.ipynb"]
+    subprocess.run([sys.executable, *words], cwd=tmp_path, check=True, capture_output=True)
+    outputs = [output for cell in nbformat.read(tmp_path / "done.ipynb", as_version=4).cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    names = shown(outputs, "text/plain")
+    assert sum(name.startswith("ClipPlayer(") for name in names) == 3
+    assert any(name.startswith("Studio(") for name in names)
+    assert len(list((tmp_path / "results" / "clips").glob("*.mp4"))) == 5
+
+
+def test_the_quickstart_says_what_to_do_where_the_package_is_missing(tmp_path):
+    cells = [cell.source for cell in nbformat.read(NOTEBOOKS[0].parent / "quickstart.ipynb", as_version=4).cells[1:3]]
+    done = subprocess.run(  # without site-packages nothing but the standard library is there
+        [sys.executable, "-I", "-S", "-c", "\n".join(cells)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("i2v_lab is not installed here: set SOURCE in the cell above")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_table_of_runs_works_with_the_pandas_of_colab(tmp_path, monkeypatch):
+    def before_2_3(storage=None):  # it takes no na_value
+        raise AssertionError("only asked for with na_value")
+
+    make_sweep(tmp_path, [{"seed": seed, "prompt": EVIL} for seed in (0, 1)])
+    known = runs(tmp_path / "results")
+    monkeypatch.setattr(pd, "StringDtype", before_2_3)
+    table = runs(tmp_path / "results")
+    for column in ("prompt", "clip", "fps", "height", "seed", "status"):
+        assert list(table[column]) == list(known[column])
+    assert repr(compare(table)) == "ClipPlayer(1 x 2, 2 clips)"

@@ -25,7 +25,7 @@ CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
 # The rooms, lowest layer first. A room imports only from layers below its own.
 LAYERS = [
-    ["errors", "rights", "language"],
+    ["errors", "rights", "language", "portable"],
     ["textfile"],
     ["settings", "log"],
     ["clip"],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
+from i2v_lab import models
 from i2v_lab.clip.params import ClipParams, count_actions, from_mapping
+from i2v_lab.clip.picture import open_picture
 from i2v_lab.errors import ParamsError
 from i2v_lab.models import FAMILIES, advice, find, preset
 
@@ -123,3 +126,19 @@ def test_every_preset_of_every_family_is_valid_and_within_what_it_can_do(name):
     with pytest.raises(ParamsError, match="preset: expected quick, standard, high, extreme, got 'fast'"):
         preset(name, "fast")
     assert name in FAMILIES
+
+
+def test_a_size_that_is_turned_is_advised_against_and_auto_is_offered():
+    wide = open_picture("sample:coffee")  # 400 high, 600 wide
+    found = {item.field: item for item in advice(ClipParams(image="x", prompt="zoom in", resolution="480x320"), wide)}
+    assert str(found["resolution"]) == (
+        "resolution: 480x320 is 480 high x 320 wide, and the picture is 400 high x 600 wide: 56 % of the picture is cut off; "
+        "auto takes the picture's own shape"
+    )
+    for resolution in ("320x480", "256p", "auto"):
+        fine = models.resolve(ClipParams(image="sample:coffee", prompt="zoom in", resolution=resolution))
+        assert "resolution" not in {item.field for item in advice(fine, wide)}
+    high = replace(wide, rgb=wide.rgb.transpose(1, 0, 2))
+    assert "resolution" not in {
+        item.field for item in advice(ClipParams(image="x", model="cogvideox-5b-i2v", resolution="480x720"), high)
+    }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from i2v_lab.errors import InputError, SweepError
 from i2v_lab.metrics.price import price
+from i2v_lab.report import speed_piece
 from i2v_lab.statistics.prices import prices
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, run_sweep
@@ -25,10 +28,31 @@ AXES = ["guidance_interval", "num_inference_steps", "seed"]
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory):
+def result(tmp_path_factory: pytest.TempPathFactory):
+    return run_sweep(LEVERS, Store(tmp_path_factory.mktemp("levers")))
+
+
+@pytest.fixture(scope="module")
+def done(result):
     """(table, folder) of the sweep."""
-    result = run_sweep(LEVERS, Store(tmp_path_factory.mktemp("levers")))
     return result.table(), result.folder
+
+
+def test_the_report_says_it_in_both_languages_and_nothing_where_no_lever_was_swept(result) -> None:
+    piece = speed_piece(result, LEVERS)
+    assert re.search(r"guidance_interval 0.1-0.6, num_inference_steps 12 takes [\d.]+ .*of the time; VMAF is [\d.]+", piece.text)
+    for words in (
+        "What speed costs",
+        "提速的代价",
+        "的运动（3 个片段）",
+        "guidance_interval 0-1, num_inference_steps 12",
+        "★",
+        " ± ",
+        "<img ",
+    ):
+        assert words in piece.body
+    plain = Sweep(name="plain", base=LEVERS.base, axes={"num_inference_steps": [4, 12]})
+    assert speed_piece(replace(result, axes=("num_inference_steps",)), plain).body == ""
 
 
 def test_a_cell_is_compared_with_the_same_seed_without_a_lever_and_with_the_most_steps(done, tmp_path: Path) -> None:

@@ -6,12 +6,18 @@ from io import BytesIO
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from PIL import Image
 from sweeps import LONG, table_of
 
 from i2v_lab.errors import InputError
 from i2v_lab.report.plot_cost import cost_plots
+from i2v_lab.report.plot_metrics import metric_plots
+from i2v_lab.report.plot_pareto import pareto_plot
+from i2v_lab.report.style import NotebookFigure
 from i2v_lab.statistics import cheapest
 
 
@@ -121,3 +127,51 @@ def test_the_cheapest_run_that_is_good_enough():
     assert cheapest(table, ["num_inference_steps"], "sharpness", 0.5)["num_inference_steps"] == 50
     with pytest.raises(InputError, match="metric_sharpness"):
         cheapest(table, ["num_inference_steps"], "beauty", 0.5)
+
+
+# Quality against cost
+
+
+def pareto_of(points) -> NotebookFigure:
+    """The plot of settings that all are on the line, with these costs and qualities."""
+    rows = [
+        {"status": "done", "guidance_scale": float(place), "seed": seed, "seconds_total": cost, "seconds_load": 0.0, "peak_ram_gib": 1.0,
+         "peak_vram_allocated_gib": np.nan, "metric_prompt_agreement": quality}
+        for place, (cost, quality) in enumerate(points) for seed in range(3)
+    ]  # fmt: skip
+    return pareto_plot(pd.DataFrame(rows), ["guidance_scale", "seed"])
+
+
+@pytest.mark.parametrize("points", [
+    [(1.0, 0.5)],
+    [(1 + place / 1000, 0.5 + place / 1000) for place in range(12)],  # all in one column
+    [(1 + place / 10_000, 0.5 + place / 100_000) for place in range(8)] + [(50.0, 0.9)],  # all but one in one place
+    [(10.0 ** place, 1 - 10.0 ** -place) for place in range(8)],
+    [(2.0, 0.5 + place / 10) for place in range(4)] + [(2.0, 0.9)],
+], ids=["one", "column", "heap", "corner", "same cost"])  # fmt: skip
+def test_numbers_of_the_best_settings_never_overlap_and_stay_inside(points):
+    figure = pareto_of(points)
+    renderer, (panel,) = FigureCanvasAgg(figure).get_renderer(), figure.axes
+    numbers = [text for text in panel.texts if text.get_text()]
+    assert [text.get_text() for text in numbers] == [str(number) for number in range(1, len(figure.names) + 1)]
+    for text in numbers:
+        text.update_positions(renderer)
+    boxes = [Text.get_window_extent(text, renderer) for text in numbers]  # the number alone, without the line to its point
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    inside = panel.get_window_extent(renderer)
+    assert all(inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1 for box in boxes)
+
+
+def test_each_panel_is_a_picture_of_its_own_and_holds_nothing_of_its_neighbour():
+    table = table_of(guidance_scale=[1.0, 9.0], seed=[0, 1, 2]).assign(metric_sharpness=range(6), metric_motion=0.5)
+    (figure,) = metric_plots(table, ["guidance_scale", "seed"], ["sharpness", "motion"])
+    parts = figure.panels()
+    assert [what for *_, what in parts] == [
+        "sharpness (grey levels²) ↑ against guidance_scale",
+        "motion (% of the width/s) against guidance_scale",
+    ]
+    for png, width, _ in parts:
+        pixels = np.asarray(Image.open(BytesIO(png)).convert("L"))
+        assert abs(pixels.shape[1] - 2 * width) <= 2
+        assert all(border.min() == 255 for border in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))  # no ink at the edges
+    assert figure.html().count("<img") == 2 and "↑ higher is better" in figure.html() and "越高越好" in figure.html()

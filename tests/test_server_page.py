@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +13,8 @@ import pytest
 import requests
 from servers import TOKEN, Server, jobs_of, wait_for
 
-from i2v_lab.server.page import language_of
+from i2v_lab.server import page
+from i2v_lab.server.page import OF_PAGE, PageKernels, language_of
 from i2v_lab.store.processes import MAKER, asker_name, may_take, own_name
 
 # A kernel asks for a clip, as the studio on the page does.
@@ -38,7 +41,7 @@ assert runner.worker is None
         ("en-GB,en;q=0.9,zh;q=0.8", "auto", "en"),
         ("fr,zh-TW;q=0.7,en;q=0.3", "auto", "zh"),
         ("fr,de;q=0.5", "auto", "en"),
-        ("en;q=what, zh ; q=1", "auto", "en"),
+        ("en;q=what, zh;q=0.1", "auto", "zh"),
         ("zh", "en", "en"),
         ("en", "zh", "zh"),
     ],
@@ -72,6 +75,35 @@ def open_page(server: Server, **headers: str) -> tuple[requests.Session, str, st
     assert page.status_code == 200
     (kernel,) = re.findall(r'"kernelId": "([^"]+)"', page.text)
     return browser, page.text, kernel
+
+
+@pytest.mark.slow
+def test_a_kernel_ends_when_nobody_has_its_page_any_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "LEFT_SECONDS", 0.5)
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    wanted = {"kernel_name": "python3", "path": "", "env": {**os.environ, OF_PAGE: "http://127.0.0.1/"}}
+
+    async def gone(kernels: PageKernels, kernel: str) -> None:
+        async with asyncio.timeout(60):
+            while kernel in kernels:
+                await asyncio.sleep(0.05)
+
+    async def use() -> None:
+        kernels = PageKernels(root_dir=str(tmp_path))
+        kernels.make_ready()
+        ready = await kernels._ready
+        assert await kernels.start_kernel(**wanted) == ready  # a page takes the one that is ready
+        kernels.notify_connect(ready)
+        notebook = await kernels.start_kernel(kernel_name="python3", path="")
+        never = await kernels.start_kernel(**wanted)
+        await gone(kernels, never)
+        assert ready in kernels  # somebody looks
+        kernels.notify_disconnect(ready)
+        await gone(kernels, ready)
+        assert notebook in kernels
+        await kernels.shutdown_kernel(notebook, now=True)
+
+    asyncio.run(use())
 
 
 @pytest.mark.slow

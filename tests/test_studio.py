@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -11,14 +13,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import ipywidgets as widgets
 import nbformat
 import papermill
 import pytest
+import traitlets
 
 from i2v_lab import ClipParams, Store, models, run_clip
 from i2v_lab.clip.params import OPTIONAL, params_advice
 from i2v_lab.clip.picture import open_picture
-from i2v_lab.clip.record import RunRecord
+from i2v_lab.clip.record import RunRecord, new_id
 from i2v_lab.devices.turns import turn
 from i2v_lab.errors import ClipError, I2VLabError, InputError, Message, PictureError
 from i2v_lab.jobs import DIED, shared_runner
@@ -28,6 +32,7 @@ from i2v_lab.store.jobs import Job
 from i2v_lab.widgets.studio import Studio, clips, form, model_list
 from i2v_lab.widgets.studio.controls import Controls, check, preset_of, stops
 from i2v_lab.widgets.studio.debounce import Debounced
+from i2v_lab.widgets.studio.html import described, titled
 from i2v_lab.widgets.studio.strings import FIELDS_ZH, TEXTS, Strings
 from i2v_lab.widgets.studio.uploads import Uploads, is_clip, safe_name
 
@@ -385,10 +390,99 @@ def test_a_sweep_is_planned_run_and_its_grid_filled(open_studio):
     sweeps.run.click()  # at once: what is entered is run, not what was planned before
     until(lambda: [status.job.kind for status in studio._runner.active] == ["sweep"])
     until(lambda: [item["status"] for item in sweeps.grid.items] == ["done"] * 4)
+    until(lambda: studio._runner.active[0].job.stage == "report")  # the browser's tests see it made
+    studio._stop()
     assert sweeps.grid.columns == 2
     assert all(item["poster"] for item in sweeps.grid.items)
     sweeps._open(sweeps.grid.items[3]["id"])
     assert (studio.params.guidance_scale, studio.params.seed) == (9.0, 1)
+
+
+def test_the_language_is_the_browsers_and_the_entries_stay(open_studio, monkeypatch):
+    monkeypatch.setenv("HTTP_ACCEPT_LANGUAGE", "zh-CN,zh;q=0.9")
+    studio, fixed = open_studio(), open_studio(lang="en")
+    assert (studio._form.generate.description, fixed._form.generate.description) == ("生成", "Generate")
+    studio.set(seed=8)
+    studio._sweeps.set_axes([("seed", "1..3")])
+    for one in (studio, fixed):
+        one._hear_page(None, {"type": "language", "language": "en-US"}, [])
+        one._hear_page(None, {"type": "language", "language": "fr"}, [])
+    assert studio._form.generate.description == "Generate"
+    assert (studio.params.seed, studio._sweeps.entered()["axes"]) == (8, [("seed", "1..3")])
+    fixed._hear_page(None, {"type": "language", "language": "zh"}, [])
+    assert (fixed._strings.lang, fixed._head.switch) == ("en", False)
+    with pytest.raises(InputError, match="expected auto, en or zh, got 'fr'"):
+        Studio(lang="fr")
+
+
+def test_a_browser_gives_back_the_form_that_it_kept(results, open_studio):
+    studio = Studio(output_dir=results)
+    assert studio.params == ClipParams(image="sample:coffee", prompt="camera panning left slowly")
+    assert studio._head.place == str(results)
+    studio._restore_form({"clip": "text", "sweep": {}})
+    studio._restore_form(None)
+    kept = {"clip": {"seed": "9", "nonsense": 1}, "sweep": {"name": "mine", "axes": [["seed", "1..3"], ["bad", "x"], 7]}}
+    studio._hear_page(None, {"type": "begin", "language": "en", "form": kept}, [])
+    assert (studio.params.seed, studio._sweeps.name.value, studio._sweeps.entered()["axes"]) == (9, "mine", [("seed", "1..3")])
+    assert studio._head.form["clip"]["seed"] == "9"
+    studio._hear_page(None, {"type": "begin", "language": "en", "form": {}}, [])  # a second page of the same kernel
+    assert studio.params.seed == 9
+    studio.close()
+    asked = open_studio()  # with fields of its own
+    assert asked._head.place == ""
+
+
+def test_sentences_and_pictures_are_one_a_line_and_a_large_sweep_is_confirmed(open_studio):
+    studio = open_studio()
+    sweeps = studio._sweeps
+    sweeps.set_axes([("prompt", "zoom in\npan left, slowly\n\n"), ("image", "sample:coffee, sample:cat")])
+    assert sweeps._definition()["axes"] == {"prompt": ["zoom in", "pan left, slowly"], "image": "sample:coffee, sample:cat"}
+    sweeps.set_axes([("prompt", "zoom -> [pan]")])
+    assert sweeps._definition()["axes"] == {"prompt": "zoom -> [pan]"}
+    sweeps.use_pictures([Path("a, b.jpg"), Path("c.jpg")])
+    assert sweeps._definition()["axes"] == {"image": ["a, b.jpg", "c.jpg"], "prompt": "zoom -> [pan]"}
+    sweeps.set_axes([("seed", "100..150")])
+    sweeps.run.click()
+    until(lambda: sweeps.confirm.children)
+    assert "51 clips are to be made" in sweeps.confirm.children[0].value and not studio._jobs.active()
+    sweeps.confirm.children[1].children[1].click()
+    assert sweeps.confirm.layout.display == "none" and not studio._jobs.active()
+    sweeps.run.click()
+    until(lambda: sweeps.confirm.children)
+    sweeps.confirm.children[1].children[0].click()
+    assert [job.kind for job in studio._jobs.active()] == ["sweep"]
+    studio._queue.clear.click()
+    until(lambda: not studio._jobs.active())
+
+
+def test_a_deleted_clip_comes_back(open_studio):
+    studio = open_studio(seed=50)
+    record, pane = make(studio), studio._results
+    pane._delete(record.id)
+    assert studio.store.get(record.id) is None and pane.screen.source == b""
+    pane.undo.click()
+    assert studio.store.get(record.id).clip == record.clip and pane.undo.layout.display == "none"
+
+
+def test_a_clip_that_a_command_makes_is_shown_and_stopped(open_studio):
+    studio = open_studio()
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as other:
+        studio.store.save(RunRecord(id=new_id(), status="running", params=ClipParams(**SMALL), pid=other.pid))
+        until(lambda: f"process {other.pid} makes:</small> zoom in" in studio._queue.title.value)
+        studio._form.stop.click()
+        assert other.wait(30) == -signal.SIGINT
+    studio.store.mark_dead()
+    until(lambda: "Ready" in studio._queue.title.value)
+
+
+def test_what_ipywidgets_7_calls_otherwise_is_called_so():
+    class Seven(traitlets.HasTraits):
+        description_tooltip = traitlets.Unicode()
+
+    assert described(Seven, "about").description_tooltip == "about"
+    assert described(widgets.Text, "about").tooltip == "about"
+    tabs = titled(widgets.Tab, [("One", widgets.VBox()), ("Two", widgets.VBox())])
+    assert [tabs.get_title(number) for number in (0, 1)] == ["One", "Two"]
 
 
 def test_the_notebook_opens_a_studio_from_top_to_bottom(tmp_path, monkeypatch):

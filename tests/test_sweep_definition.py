@@ -308,9 +308,8 @@ def test_a_shipped_sweep_runs_on_both_models_by_changing_one_line(path: Path, st
 def test_the_shipped_presets_are_those_of_the_model() -> None:
     presets = models.family("i2vgen-xl").presets
     names = ("resolution", "num_frames", "num_inference_steps")
-    found = [
-        {name: getattr(cell.params, name) for name in names} for cell in load_sweep(ROOT / "experiments" / "presets.yaml").cells()
-    ]
+    cells = load_sweep(ROOT / "experiments" / "presets.yaml").cells()
+    found = [{name: getattr(cell.params, name) for name in names} for cell in cells if cell.params.seed == 0]
     assert found == [{name: dict(presets[preset])[name] for name in names} for preset in ("quick", "standard", "high", "extreme")]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from i2v_lab.cli.code import code
+from i2v_lab.cli.demo import demo
 from i2v_lab.cli.interrupt import stops
 from i2v_lab.cli.measure import measure
 from i2v_lab.cli.options import AsJson, Force, Picture, Preset, Tier, Words, clip_params, with_settings, with_words
@@ -25,7 +27,18 @@ from i2v_lab.cli.serve import serve
 from i2v_lab.cli.show import delete, show
 from i2v_lab.cli.start import Commands, options
 from i2v_lab.cli.sweep import sweep, sweep_screen
-from i2v_lab.cli.terminal import each, listening, record_fields, remark, show_record, show_runs, tell, tell_json, working
+from i2v_lab.cli.terminal import (
+    each,
+    listening,
+    record_fields,
+    remark,
+    show_pairs,
+    show_record,
+    show_runs,
+    tell,
+    tell_json,
+    working,
+)
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, PictureError, Stop
 from i2v_lab.log import log_path, start_log
 
@@ -156,7 +169,7 @@ def runs(
         if records:
             show_runs([(record, store.is_gone(record)) for record in records])
         else:
-            remark(f"no such runs in {store.directory}; make one: i2v-lab generate sample:coffee 'zoom in slowly'")
+            remark(f'no such runs in {store.directory}; make one: i2v-lab generate sample:coffee "zoom in"')
 
 
 Clips = Annotated[list[Path], typer.Argument(metavar="CLIP...", help="files that i2v_lab made")]
@@ -246,10 +259,17 @@ def models(as_json: AsJson = False) -> None:
             )
             fetch = f"none here; {how}, about {row['size_gb']:g} GB"
         height, width = row["native_size"]
-        tell(f"  what: {row['about']}")
-        tell(f"  makes: {height}x{width} or {', '.join(row['sizes'])}; {row['frames']}; {row['native_fps']} a second")
-        tell(f"  licence: {row['licence']}: {row['condition']}")
-        tell(f"  checkpoints: {', '.join(row['checkpoints']) or fetch}")
+        show_pairs([
+            ("  what", row["about"]),
+            ("  makes", f"{height}x{width} or {', '.join(row['sizes'])}; {row['frames']}; {row['native_fps']} a second"),
+            ("  presets", "; ".join(_preset(name, fields) for name, fields in row["presets"].items())),
+            ("  licence", f"{row['licence']}: {row['condition']}"),
+            ("  checkpoints", ", ".join(row["checkpoints"]) or fetch),
+        ])  # fmt: skip
+
+
+def _preset(name: str, fields: Mapping[str, Any]) -> str:
+    return f"{name} {fields['resolution']}, {fields['num_frames']} frames, {fields['num_inference_steps']} steps"
 
 
 @app.command()
@@ -268,7 +288,7 @@ def doctor(settings: Settings, as_json: AsJson = False) -> None:
     raise typer.Exit(int(any(check.state == "missing" for check in checks)))
 
 
-for command in (sweep, serve, measure, plan, code, show, delete):
+for command in (demo, sweep, serve, measure, plan, code, show, delete):
     app.command()(command)
 
 

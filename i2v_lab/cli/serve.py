@@ -33,6 +33,7 @@ BEGIN_SECONDS = 120  # until the page answers: importing torch takes long on a c
 LOG_VARIABLE = "I2V_SERVE_LOG"  # passes the log file to a start in the background; not a setting
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - asked about, not listened on
 TOKEN_BYTES = 24  # random, of a token that is made here
+DETACHED = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "DETACHED_PROCESS", 0)  # on Windows
 KILL_SECONDS = 60.0  # beyond `stop_seconds`
 
 
@@ -200,7 +201,7 @@ def _start(settings: Settings, token: str, path: Path) -> None:
     with path.open("ab") as file:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "i2v_lab", *words], env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-            start_new_session=True,
+            start_new_session=True, creationflags=DETACHED,
         )  # fmt: skip
     until = time.monotonic() + BEGIN_SECONDS
     while not _answers(settings):

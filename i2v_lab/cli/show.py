@@ -82,7 +82,10 @@ def _lines(params: Mapping[str, Any], record: Mapping[str, Any]) -> Iterable[tup
         if isinstance(value := left.pop(name), int | float):
             yield name.removesuffix("_gib"), f"{value:.2f} GiB"
     yield from _measured("metric", left.pop("metrics", {}), "")
-    yield from ((name, value) for name, value in left.items() if value not in (None, "", [], {}))
+    left["actual_dtype"] = left.pop("dtype", None)  # beside that of the params
+    for name, value in left.items():
+        if value not in (None, "", [], {}):
+            yield name, ", ".join(f"{part} {text}" for part, text in value.items()) if isinstance(value, dict) else value
 
 
 def _measured(name: str, values: Any, unit: str) -> Iterable[tuple[str, object]]:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from i2v_lab.errors import ClipError, I2VLabError, WriteError, printable
+from i2v_lab.portable import APART
 
 # A clip is not trusted: playlists, which can name other files and addresses, are not opened.
 READ = ["-protocol_whitelist", "file,pipe", "-format_whitelist", "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi", "-xerror"]
@@ -44,7 +45,7 @@ class FFmpeg:
                 stdin=stdin,
                 stdout=stdout,
                 stderr=subprocess.PIPE,
-                start_new_session=True,  # we handle Ctrl-C: FFmpeg must not end the file
+                **APART,  # we handle Ctrl-C: FFmpeg must not end the file
             )
         except (OSError, RuntimeError) as problem:
             raise error(

@@ -21,10 +21,11 @@ from pathlib import Path
 import psutil
 
 from i2v_lab.errors import WriteError, printable
+from i2v_lab.portable import replace
 from i2v_lab.rights import make_folder, opener
 
 _PARTIAL = re.compile(r"\..*\.([^.]+)-(\d{1,9})-[0-9a-f]{12}\.partial\.\w+", re.DOTALL)
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}  # EINVAL: exFAT on Windows
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DISK = "the disk that holds "
 
@@ -71,7 +72,7 @@ def claim_without_links(partial: Path, final: Path) -> bool:
     except FileExistsError:
         return False
     try:
-        partial.replace(final)
+        replace(partial, final)
     except OSError:
         final.unlink()
         raise

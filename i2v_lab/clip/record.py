@@ -279,7 +279,11 @@ def _text_columns(name: str, values: Any, directory: Path) -> dict[str, Any]:
     import pandas as pd
     import pyarrow as pa
 
-    texts = values.to_pandas(types_mapper={pa.string(): pd.StringDtype(na_value=math.nan)}.get)
+    try:
+        kinds = {pa.string(): pd.StringDtype(na_value=math.nan)}
+    except TypeError:  # pandas before 2.3, as on Colab: texts are objects
+        kinds = {}
+    texts = values.to_pandas(types_mapper=kinds.get)
     distinct = [text for text in values.unique().to_pylist() if text is not None] if name in ("notes", "fps", "resolution") else []
     if name == "clip":
         return {name: (f"{directory.as_posix()}/" + texts).where(texts != "")}

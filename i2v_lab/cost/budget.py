@@ -121,7 +121,7 @@ def _available_ram() -> int:
 
 
 def _cgroup(name: str) -> str:
-    return (Path("/sys/fs/cgroup") / name).read_text()
+    return (Path("/sys/fs/cgroup") / name).read_text("utf-8")
 
 
 def _reclaimable() -> int:

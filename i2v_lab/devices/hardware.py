@@ -69,7 +69,7 @@ def gpu(index: int, *, free: bool = False) -> tuple[str, int, int] | None:
 @functools.cache
 def _cpu_name() -> str:
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine() or "CPU"
@@ -80,7 +80,7 @@ def _ram_bytes() -> int:
     total = int(psutil.virtual_memory().total)
     for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
         with suppress(OSError, ValueError):  # no such file, or "max"
-            total = min(total, int(limit.read_text()))
+            total = min(total, int(limit.read_text("utf-8")))
     return total
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.errors import I2VLabError
+from i2v_lab.portable import APART
 from i2v_lab.settings import ENV_PREFIX, Settings
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job, Jobs, JobState, StopAfter, forecast, result_of
@@ -236,13 +237,14 @@ class JobRunner:
         return next((job for job in active if job.state == "waiting" and may_take(job.owner, self._process)), None)
 
     def _start_worker(self) -> None:
-        # In a session of its own: Ctrl-C in the terminal is for this process alone.
+        # Ctrl-C in the terminal is for this process alone.
         self.worker = subprocess.Popen(
             [sys.executable, "-P", "-m", "i2v_lab.jobs.worker", *([WITH_PARENT] if self.stop_with_process else [])],
-            stdin=subprocess.PIPE, bufsize=0, start_new_session=True, env={**os.environ, **environment(self.settings)},
+            stdin=subprocess.PIPE, bufsize=0, **APART, env={**os.environ, **environment(self.settings)},
         )  # fmt: skip
         assert self.worker.stdin  # noqa: S101 - a pipe
-        os.set_blocking(self.worker.stdin.fileno(), False)  # a full pipe wakes as well, and must not hold up the one who asks
+        with suppress(AttributeError):  # Windows has none in Python 3.11
+            os.set_blocking(self.worker.stdin.fileno(), False)  # a full pipe wakes as well, and must not hold up the one who asks
         log.info("worker %d started", self.worker.pid)
         self._taken = self.jobs.last_taken()
 

@@ -10,11 +10,11 @@ import io
 import json
 import logging
 import os
-import select
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -82,8 +82,12 @@ class ClipProgress(JobProgress):
         self.status = {**_noted(""), "stages": {}, "previews": 0}
         self.fps = float(ClipParams.model_validate_json(job.params).fps)
         self._next_preview = 0.0
+        self._newest: Preview | None = None  # which was not rendered: too soon after another
 
     def stage(self, name: str, total: int | None = None) -> None:
+        if self._newest and time.time() < self.job.watched:  # decoding may take long: show the last of what is decoded
+            self._keep(self._newest)
+        self._newest = None
         if self.name and self.name != WAIT:
             stages = self.status["stages"]
             stages[self.name] = stages.get(self.name, 0.0) + time.time() - self.began
@@ -93,8 +97,10 @@ class ClipProgress(JobProgress):
 
     def step(self, preview: Preview | None = None) -> None:
         self.at += 1
+        self._newest = preview or self._newest
         if preview and time.time() < self.job.watched and time.monotonic() >= self._next_preview:
             self._keep(preview)
+            self._newest = None
         if self.stop_reason or self._is_due():
             self._note_and_stop()
 
@@ -182,6 +188,8 @@ class Worker:
         self.name, self.owner = own_name(), own_name(os.getppid())
         self.alone = False  # the runner's process is gone, or wants this one to end
         self.progress: JobProgress | None = None
+        self._came, self._closed = threading.Event(), False  # a byte from the runner; the end of its pipe
+        threading.Thread(target=self._listen, name="what the runner says", daemon=True).start()
         signal.signal(signal.SIGTERM, lambda *_: self._end("the server was stopped"))
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner's process
 
@@ -216,15 +224,23 @@ class Worker:
 
     def _heard(self, seconds: float = 0.0) -> bool:
         """Whether a byte came from the runner within so long."""
-        heard = False
-        with suppress(InterruptedError):
-            while not self.alone and select.select([0], [], [], seconds)[0]:
-                heard, seconds = True, 0.0
-                if not os.read(0, 4096):
-                    if self.stop_with_parent:
-                        self._end("the process that asked for it has ended")
-                    self.alone = True
+        if self.alone:
+            return False
+        heard = self._came.wait(seconds)
+        self._came.clear()
+        if self._closed:
+            if self.stop_with_parent:
+                self._end("the process that asked for it has ended")
+            self.alone = True
         return heard
+
+    def _listen(self) -> None:
+        """Read what the runner sends: in a thread, because Windows cannot wait for a pipe with a time limit."""
+        with suppress(OSError):
+            while os.read(0, 4096):
+                self._came.set()
+        self._closed = True
+        self._came.set()
 
     def make(self, job: Job) -> None:
         """Make one job. Whatever happens, it ends."""

@@ -37,6 +37,8 @@ CHECKPOINTS = {"i2vgen-xl": "ali-vilab/i2vgen-xl", **{family.name: family.hub fo
 I2VGEN_XL = "I2VGenXLPipeline"  # `_class_name` in its model_index.json
 CHECKPOINT_FOLDER = Path("checkpoints")  # looked into first, so that a machine without network needs no hub cache
 
+CUT_SHOWN = 20  # % of a picture cut off by a size that is turned, from which on it is said
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _loaded: dict[tuple[str, str, str], VideoModel] = {}
 
@@ -294,6 +296,8 @@ def _shape_advice(params: ClipParams, image: Picture) -> list[Advice]:
     cut = round(100 * (1 - (kept[2] - kept[0]) * (kept[3] - kept[1]) / (image.width * image.height)))
     what = Message(f"{params.resolution} is {height} high x {width} wide, and the picture is {image.height} high x {image.width} wide",
                    "resolution.turned", height=height, width=width, high=image.height, wide=image.width, cut=cut)  # fmt: skip
+    if cut < CUT_SHOWN:
+        return []
     return [Advice("resolution", what, f"{cut} % of the picture is cut off", "auto takes the picture's own shape")]
 
 

@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     "plot_cost": ["cost_plots"],
     "plot_metrics": ["metric_plots"],
     "plot_pareto": ["pareto_clips", "pareto_plot"],
+    "speed": ["speed_piece"],
     "summary": ["Findings", "findings"],
     "top": ["heading"],
 })  # fmt: skip

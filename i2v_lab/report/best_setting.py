@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from i2v_lab import statistics
 from i2v_lab.metrics.visible import visible_from
@@ -58,32 +58,30 @@ def best_setting(table: pd.DataFrame, axes: Sequence[str], asked: str = "", name
     good = found[(found["mean"] - top["mean"]).abs() <= near]
     same = good[(good["run"] != row["run"]) & (good["cost_low"] <= row["cost_high"])]
     words = dict(zip(table.index, map(in_words, labels(table, shown)), strict=True))
-    return said(lambda say: _sentence(say, row, top, len(found), [words[run] for run in same["run"]], words, quality, near, table))
+    figure = _Figure(quality, near, statistics.peak_memory(table)[1])
+    return said(lambda say: _sentence(say, row, top, len(found), [words[run] for run in same["run"]], words, figure))
 
 
-def _sentence(
-    say: Words,
-    row: Any,
-    top: Any,
-    many: int,
-    same: Sequence[str],
-    words: dict[Any, str],
-    quality: str,
-    near: float,
-    table: pd.DataFrame,
-) -> str:
-    kind = statistics.peak_memory(table)[1]
-    memory = (
-        say("best_memory", gib=number(float(row["memory"])), kind=say.known(kind, kind)) if row["memory"] == row["memory"] else ""
-    )
-    text = say("best", setting=words[row["run"]], seconds=number(float(row["cost"])), memory=memory, metric=say.in_line(quality),
-               mean=number(float(row["mean"])) + say.unit(quality))  # fmt: skip
+class _Figure(NamedTuple):
+    """By what settings are ranked: the metric, the least difference that is seen, the kind of memory."""
+
+    quality: str
+    visible: float
+    memory: str
+
+
+def _sentence(say: Words, row: Any, top: Any, settings: int, same: Sequence[str], words: Mapping[Any, str], figure: _Figure) -> str:
+    mean = number(float(row["mean"]))
+    if row["low"] == row["low"]:
+        mean = say("best_interval", mean=mean, low=number(float(row["low"])), high=number(float(row["high"])))
+    text = say("best", setting=words[row["run"]], seconds=number(float(row["cost"])), metric=say.in_line(figure.quality),
+               mean=mean + say.unit(figure.quality))  # fmt: skip
+    if row["memory"] == row["memory"]:
+        text += say("best_memory", gib=number(float(row["memory"])), kind=say.known(figure.memory, figure.memory))
     if row["run"] == top["run"]:
-        text += say("best_itself", count=many)
+        text += say("best_itself", count=settings)
     else:
-        text += say("best_of", best=number(float(top["mean"])), setting=words[top["run"]], least=number(near))
-    if not row["sure"]:
-        text += say("best_unsure")
+        text += say("best_of", best=number(float(top["mean"])), setting=words[top["run"]], least=number(figure.visible))
     if same:
         others = say.listed(list(same)) if len(same) <= _NAMED else say("best_count", count=len(same))
         text += say("best_same_cost", others=others)

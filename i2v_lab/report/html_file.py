@@ -8,6 +8,7 @@ from pathlib import Path
 
 from i2v_lab.clip.publish import partial_file, writing
 from i2v_lab.errors import InputError
+from i2v_lab.portable import replace
 from i2v_lab.report.pieces import report_css
 from i2v_lab.report.words import phrase
 
@@ -52,7 +53,7 @@ def export_html(notebook: Path, html: Path) -> Path:
     body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": notebook.stem, "path": str(notebook.parent)}})
     with partial_file(html.parent, html.stem, "html") as partial, writing(html.parent):
         partial.write_text(_page(body, notebook.stem), encoding="utf-8")
-        partial.replace(html)
+        replace(partial, html)
     return html
 
 

@@ -17,6 +17,7 @@ from i2v_lab.clip import ffmpeg, video
 from i2v_lab.clip.params import parse_fps
 from i2v_lab.clip.publish import temporary_folder
 from i2v_lab.errors import ClipError, InputError, WriteError
+from i2v_lab.portable import replace
 from i2v_lab.report.player.fonts import drawable, font, wrap
 from i2v_lab.report.player.grid import Grid, GridCell, Label, arrange, in_words
 
@@ -108,7 +109,7 @@ def grid_video(
     with temporary_folder(path.parent, f".{path.name}") as folder:
         made = video.write(_frames(layout, infos, rate), folder, stem="grid", fps=rate, format=path.suffix[1:].lower())
         try:
-            made.path.replace(path)
+            replace(made.path, path)
         except OSError as error:
             raise WriteError(f"{path}: cannot be replaced ({error.strerror or error}); close what has it open") from None
     return path

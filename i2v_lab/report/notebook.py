@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import os
+import socket
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.publish import cannot_write, partial_file, temporary_folder, writing
 from i2v_lab.errors import I2VLabError, SweepError, WriteError, meant, printable
+from i2v_lab.portable import replace
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, SweepResult, SweepStop, run_sweep
@@ -47,17 +49,22 @@ class Report:
     problem: str = ""
 
 
-def template() -> Path:
-    """The notebook that is executed; never written to.
+def shipped(name: str) -> Path:
+    """A file that comes with the package: notebooks/sweep.ipynb, experiments/guidance.yaml; never written to.
 
     Raises:
         SweepError: the package was installed without it.
     """
     here = Path(__file__).resolve().parent.parent
-    for place in (here / "notebooks", here.parent / "notebooks"):  # of a wheel; of a checkout
-        if (place / "sweep.ipynb").is_file():
-            return place / "sweep.ipynb"
-    raise SweepError(f"notebooks/sweep.ipynb is missing beside {here}: install i2v_lab again")
+    for place in (here / name, here.parent / name):  # of a wheel; of a checkout
+        if place.is_file():
+            return place
+    raise SweepError(f"{name} is missing beside {here}: install i2v_lab again")
+
+
+def template() -> Path:
+    """The notebook that is executed."""
+    return shipped("notebooks/sweep.ipynb")
 
 
 def parameters(sweep: Sweep, store: Store, retry: str = "", device: str = "") -> dict[str, str]:
@@ -200,7 +207,7 @@ def _papermill(path: Path, output: Path, given: dict[str, str]) -> str:
                 )
 
         # Sockets in a folder that only this user can open, in place of ports; the names of sockets are short.
-        transport = "ipc" if os.name == "posix" and len(str(private)) < SOCKET_MAX else "tcp"
+        transport = "ipc" if hasattr(socket, "AF_UNIX") and len(str(private)) < SOCKET_MAX else "tcp"
         options = {"config": Config(KernelManager={"transport": transport, "connection_file": f"{private}/kernel.json"}),
                    "kernel_manager_class": Kernel, "extra_arguments": ["--InteractiveShellApp.ignore_cwd=True", "--IPKernelApp.log_level=40"],
                    "shutdown_kernel": "immediate", "store_widget_state": False, "progress_bar": False}  # fmt: skip
@@ -235,7 +242,7 @@ def _keep(partial: Path, output: Path) -> None:
     book = nbformat.read(partial, as_version=4)  # type: ignore[no-untyped-call]
     book.metadata.papermill.output_path = str(output)
     nbformat.write(book, partial)  # type: ignore[no-untyped-call]
-    partial.replace(output)
+    replace(partial, output)
     with suppress(Exception):  # a home that cannot be written to; the report is whole without
         from nbformat.sign import NotebookNotary
 

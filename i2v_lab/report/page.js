@@ -41,6 +41,9 @@
     });
     show();
   });
+  addEventListener("message", ({ data }) => {
+    if (data?.i2v?.ready) for (const frame of document.querySelectorAll("iframe")) tell(frame);
+  });
   dark.addEventListener("change", show);
   root.dataset.lang = language; // before anything is painted
   if (theme) root.dataset.theme = theme;

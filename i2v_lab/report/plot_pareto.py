@@ -117,8 +117,8 @@ def put_numbers(figure: NotebookFigure, panel: Axes, points: Points, shown: Poin
         numbers.append(boxes[at])
         far = math.dist(at, (x, y)) > 20
         arrow = {"arrowstyle": "-", "color": "#8c959f", "linewidth": 0.7, "shrinkA": 5, "shrinkB": 4} if far else None
-        panel.annotate(str(number), point, xytext=(at[0] * each, at[1] * each), textcoords="figure points", ha="center", va="center",
-                       fontsize=9, fontweight="bold", arrowprops=arrow)  # fmt: skip
+        panel.annotate(str(number), point, xytext=((at[0] - x) * each, (at[1] - y) * each), textcoords="offset points", ha="center",
+                       va="center", fontsize=9, fontweight="bold", arrowprops=arrow)  # fmt: skip
 
 
 _ANGLES = [math.radians(degrees) for degrees in (60, 120, 90, 0, 180, 300, 240, 270, 30, 150, 330, 210)]

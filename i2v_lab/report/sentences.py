@@ -35,11 +35,12 @@ class Parts:
     """The sentences of a report in one language.
 
     Attributes:
-        found: what is more than luck. notes: what a reader must know besides.
+        found: what is more than luck. heads: how each of these begins: what, by how much, p. notes: what a reader must know besides.
         unseen: one line for all that was not seen, or nothing. details: what is folded below it.
     """
 
     found: list[str] = field(default_factory=list)
+    heads: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
@@ -70,17 +71,18 @@ class SweepSentences:
         missing = self._missing()
         if self.found.fixed:
             changes, equal = self._plain(say("same_for_all_seeds"))
-            return Parts(changes, missing, equal, [self._head(tested=False)])
+            return Parts(changes, notes=missing, unseen=equal, details=[self._head(tested=False)])
         if len(self.found.blocks) < 2:
             changes, equal = self._plain(say("maybe_chance"))
-            return Parts([self._head(tested=False)], missing, [], [*changes, *equal])
+            return Parts([self._head(tested=False)], notes=missing, details=[*changes, *equal])
         claimed = [effect for effect in self.effects if effect.claimed]
         large = [effect for effect in claimed if self._size(effect)[1] >= self._visible(effect)]
         small = [effect for effect in claimed if effect not in large]
         powerless, equal, unseen = self._unseen()
-        found = [self._sentence(effect) for effect in large] or [self._nothing(bool(small))]
+        heads = [self._claim(effect) for effect in large]
+        found = [head + self._support(effect) for head, effect in zip(heads, large, strict=True)] or [self._nothing(bool(small))]
         details = [*self._small(small), *self._not_compared(), *equal, *unseen, self._head(tested=True)]
-        return Parts(found, [*missing, *powerless], self._unseen_line(), details)
+        return Parts(found, heads, [*missing, *powerless], self._unseen_line(), details)
 
     def _nothing(self, small: bool) -> str:
         return self.say("nothing_large" if small else "nothing")
@@ -159,10 +161,14 @@ class SweepSentences:
             count = np.isfinite(y).sum((*others, y.ndim - 1))
             return np.asarray(np.where(count > 0, np.nansum(y, (*others, y.ndim - 1)) / np.maximum(count, 1), math.nan))
 
-    def _sentence(self, effect: Effect) -> str:
+    def _claim(self, effect: Effect) -> str:
         ordered = next(axis.ordered for axis in self.found.axes if axis.name == effect.axes[0])
         text = self._crossing(effect) if len(effect.axes) == 2 else self._ordered(effect) if ordered else self._differing(effect)
-        text += self.say("p", p=p_text(effect.p)) + self._seen(effect) + self._doubt(effect)
+        return text + self.say("p", p=p_text(effect.p))
+
+    def _support(self, effect: Effect) -> str:
+        """How far a claim may be relied on."""
+        text = self._seen(effect) + self._doubt(effect)
         if effect.metric == "metric_temporal_flickering":
             text += self.say("flicker")
         return text + (self.say("exploratory") if self.asked and not self._asked(effect.metric) else "")
@@ -350,7 +356,7 @@ class SweepSentences:
                 parts.append(say("unseen_named", axis=axis.name, metrics=names))
             elif own:
                 parts.append(say("unseen_short", axis=axis.name, some=len(own), all=tested))
-        return [say("sentence", text=say("list").join(parts))] if parts else []
+        return [say("sentence", text=say("unseen_join").join(parts))] if parts else []
 
     def _unit(self, metric: str) -> str:
         return self.say.unit(metric)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from html import escape
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from i2v_lab import statistics
+from i2v_lab.language import both
 from i2v_lab.report.besides import besides_model
 from i2v_lab.report.best_setting import best_setting
 from i2v_lab.report.numbers import number
-from i2v_lab.report.pieces import framed
+from i2v_lab.report.pieces import folded, framed
 from i2v_lab.report.player.grid import plain_values, value_order
 from i2v_lab.report.sentences import Parts, SweepSentences
 from i2v_lab.report.style import shown_axes, shown_metrics
@@ -28,6 +31,7 @@ class Findings:
 
     Attributes:
         found: what is more than luck, what was asked about first; or that there is nothing.
+        heads: how each finding begins: what, by how much, p. Empty where there is none.
         notes: what a reader must know besides: clips that are missing, what differs besides the model, too few seeds.
         best: the cheapest good setting, where there is one.
         unseen: one line for all in which no change was seen.
@@ -35,6 +39,7 @@ class Findings:
     """
 
     found: tuple[Said, ...]
+    heads: tuple[Said, ...] = ()
     notes: tuple[Said, ...] = ()
     best: tuple[Said, ...] = ()
     unseen: tuple[Said, ...] = ()
@@ -43,7 +48,7 @@ class Findings:
     @property
     def sentences(self) -> tuple[str, ...]:
         """All of them in English."""
-        return tuple(one.en for part in fields(self) for one in getattr(self, part.name))
+        return tuple(one.en for part in fields(self) if part.name != "heads" for one in getattr(self, part.name))
 
     def __str__(self) -> str:
         return "\n".join(self.sentences)
@@ -55,24 +60,29 @@ class Findings:
 
     def html(self) -> str:
         """The findings without their style."""
-        first, more = self.found[:_FIRST], self.found[_FIRST:]
-        text = _paragraphs(first, "i2v-found")
-        if more:
+        shown = [_weighed(one, head) for one, head in zip_longest(self.found, self.heads)]
+        text = "".join(f'<p class="i2v-found">{one}</p>' for one in shown[:_FIRST])
+        if more := shown[_FIRST:]:
             text += _folded(phrase("more_found", count=len(more)), more)
         text += _paragraphs(self.best, "i2v-best") + _paragraphs(self.notes, "i2v-note")
         if not self.details:
             return text + _paragraphs(self.unseen, "")
         summary, *_ = self.unseen or (phrase("basis"),)
-        return text + _folded(summary, self.details)
+        return text + _folded(summary, [one.html() for one in self.details])
+
+
+def _weighed(one: Said, head: Said | None) -> str:
+    """A finding whose first part stands out; all of it, where it has no parts."""
+    pairs = ((one.en, head.en), (one.zh, head.zh)) if head else ((one.en, one.en), (one.zh, one.zh))
+    return both(*(f"<strong>{escape(begin)}</strong>{escape(whole.removeprefix(begin))}" for whole, begin in pairs))
 
 
 def _paragraphs(texts: Sequence[Said], name: str) -> str:
     return "".join(f'<p class="{name}">{one.html()}</p>' for one in texts)
 
 
-def _folded(summary: Said, texts: Sequence[Said]) -> str:
-    lines = "".join(f"<li>{one.html()}</li>" for one in texts)
-    return f"<details><summary>{summary.html()}</summary><ul>{lines}</ul></details>"
+def _folded(summary: Said, lines: Sequence[str]) -> str:
+    return folded(summary, f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>")
 
 
 def in_both(english: Parts, chinese: Parts, best: Said | None = None) -> Findings:

@@ -73,7 +73,7 @@ def _values(table: pd.DataFrame, axis: str, say: Words) -> str:
     elif len(texts) <= _NAMED and all(len(text) <= _LONG for text in texts):
         shown = say.listed(texts)
     else:
-        return say("title.many", count=_counted(len(texts), say), axis=say.known(f"axes.{axis}", axis.replace("_", " ")))
+        return say("title.many", count=_counted(len(texts), say), axis=say.known(f"axes.{axis}", say.axis(axis)))
     return say("title.axis", axis=say.axis(axis), values=shown)
 
 

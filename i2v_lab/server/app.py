@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from i2v_lab.devices.turns import lock_folder
 from i2v_lab.errors import I2VLabError
+from i2v_lab.portable import replace
 from i2v_lab.settings import Settings
 from i2v_lab.store.processes import lives, own_name
 
@@ -80,7 +81,7 @@ def write_state(settings: Settings) -> None:
     """Note that this process serves."""
     part = state_file(settings.server.port).with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps({"process": own_name(), "output": str(settings.output.directory)}), encoding="utf-8")
-    part.replace(state_file(settings.server.port))
+    replace(part, state_file(settings.server.port))
 
 
 def _read_state(port: int) -> dict[str, str]:

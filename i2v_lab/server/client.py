@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, PictureError, RunError, Stop
+from i2v_lab.portable import replace
 
 if TYPE_CHECKING:
     import httpx
@@ -49,7 +50,7 @@ class RemoteClip:
             with self.client.stream(self.url) as answer, part.open("wb") as file:
                 for block in answer.iter_bytes(2**20):
                     file.write(block)
-            part.replace(target)
+            replace(part, target)
         except (OSError, httpx.HTTPError) as error:
             raise I2VLabError(f"the clip could not be saved to {target}: {_plain(error)}") from None
         finally:

@@ -9,10 +9,11 @@ from i2v_lab.statistics.columns import clip_seconds, metric_column, more_is_bett
 from i2v_lab.statistics.design import Axis, Design, design
 from i2v_lab.statistics.effects import Effect, Pair, effects
 from i2v_lab.statistics.intervals import by_value, interval
+from i2v_lab.statistics.prices import prices
 from i2v_lab.statistics.shuffles import usable
 from i2v_lab.statistics.votes import ranking
 
 __all__ = [
     "Axis", "Design", "Effect", "Pair", "best_within", "by_value", "cheapest", "clip_seconds", "design", "effects", "interval",
-    "metric_column", "more_is_better", "pareto", "peak_memory", "ranking", "settings", "usable",
+    "metric_column", "more_is_better", "pareto", "peak_memory", "prices", "ranking", "settings", "usable",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from i2v_lab.clip.publish import disk_full, is_full, partial_file, publish, writing
 from i2v_lab.clip.record import COLUMNS, RunRecord, Status, from_row, json_text, new_id, stamp, table, to_row
 from i2v_lab.errors import PROCESS_ENDED, StoreError
+from i2v_lab.portable import replace
 from i2v_lab.rights import make_file, make_folder
 from i2v_lab.store import sweeps, trash
 from i2v_lab.store.database import Database, is_closed
@@ -212,7 +213,7 @@ class Store:
             make_folder(self.pictures)
             make_file(part)
             part.write_bytes(data)
-            part.replace(kept)
+            replace(part, kept)
         except OSError as error:
             if is_full(error):
                 raise StoreError(disk_full(self.pictures)) from None

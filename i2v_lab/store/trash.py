@@ -14,6 +14,7 @@ from typing import Any
 from i2v_lab.clip.publish import publish
 from i2v_lab.clip.record import COLUMNS
 from i2v_lab.errors import StoreError
+from i2v_lab.portable import replace
 from i2v_lab.rights import make_folder
 from i2v_lab.store.database import Database
 
@@ -32,7 +33,7 @@ def delete(database: Database, id: str, deleted: str) -> None:
     try:
         if clip and source.is_file():
             make_folder(database.directory / FOLDER)
-            source.rename(database.directory / place)
+            replace(source, database.directory / place)
     except OSError as error:
         database.write(lambda connection: _take(connection, id, clip))
         raise StoreError(f"{source} cannot be moved to {FOLDER} ({error.strerror or error}): close the programs that play it, and "

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from i2v_lab import portable
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.publish import disk_full, free_bytes, is_full, partial_file, writing
 from i2v_lab.clip.record import RunRecord
@@ -283,7 +284,7 @@ class _SweepRun:
                 with partial_file(self.folder, "table", format) as part, writing(self.folder):
                     with part.open("wb") as file:  # pyarrow takes no name that is not UTF-8
                         write(file, index=False)
-                    part.replace(self.folder / f"table.{format}")
+                    portable.replace(part, self.folder / f"table.{format}")
             except WriteError as error:
                 log.warning("table.%s was not written: %s", format, error)  # the record has it all
         took = time.monotonic() - began

@@ -15,6 +15,7 @@ from i2v_lab.clip.levers import LEVERS, NEUTRAL
 from i2v_lab.clip.publish import partial_file
 from i2v_lab.errors import ClipError, InputError
 from i2v_lab.metrics.price import FIELDS, price
+from i2v_lab.portable import replace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +83,7 @@ def with_prices(table: pd.DataFrame, axes: Sequence[str], reference: Mapping[str
     if len(known) > before:
         with partial_file(folder, Path(PRICES).stem, "json") as partial:
             partial.write_text(json.dumps(known), encoding="utf-8")
-            partial.replace(folder / PRICES)
+            replace(partial, folder / PRICES)
     columns = [f"price_{name}" for name in FIELDS]
     figured = pd.DataFrame(found, columns=columns, index=table.index, dtype="float64")
     named = [None if other is None else table.index[other] for other in against]

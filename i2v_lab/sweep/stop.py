@@ -15,6 +15,7 @@ from typing import Literal
 import psutil
 
 from i2v_lab.errors import STOPPED_BY_HAND, Stop
+from i2v_lab.portable import replace
 
 After = Literal["", "cell", "step"]
 STOP_FILE = "stop"
@@ -76,7 +77,7 @@ def ask_to_stop(folder: Path, after: Literal["cell", "step"]) -> None:
     """Ask the process that runs the sweep of a folder to stop: after this cell, or after this step."""
     part = folder / f".{STOP_FILE}.{os.getpid()}"
     part.write_text(after, encoding="utf-8")
-    part.replace(folder / STOP_FILE)
+    replace(part, folder / STOP_FILE)
 
 
 @contextmanager

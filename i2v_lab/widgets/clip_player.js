@@ -44,7 +44,7 @@ export default {
       player = null;
       const data = structuredClone(model.get("data"));
       if (!data.cells) return;
-      box.style.height = data.height;
+      box.style.height = data.height; // CSS; without a height of its own the box and the clips in it would follow each other
       player = mount(box, { ...data, load, ...(data.opinions ? { rate, note } : {}) });
     };
     model.on("change:data", show);

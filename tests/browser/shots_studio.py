@@ -11,25 +11,23 @@ from browser.servers import Server
 from browser.studio_page import StudioPage, cell, in_lab, in_voila
 from i2v_lab import ClipParams, Store, run_clip
 
-EVIL = "<script>alert(1)</script><img src=x onerror=...> steam that rises slowly into the light of the morning"
+CLIPS = [  # sample, prompt, resolution
+    ("rocket", "zoom out slowly", "256x384"),
+    ("motorcycle", "camera panning right", "256x384"),
+    ("astronaut", "zoom in", "256p"),
+    ("cat", "镜头向左平移", "256x384"),
+    ("cat", "camera panning left slowly", "256x384"),
+    ("coffee", "camera panning left slowly", "256x384"),
+]
 
 
 def fill(place: Path) -> None:
-    """Some clips to be seen in the strip: several pictures and prompts, one that failed."""
+    """Some clips to be seen in the strip."""
     store = Store(place / "results")
-    cells = [
-        ("cat", "camera panning left slowly"),
-        ("rocket", "zoom in"),
-        ("astronaut", EVIL),
-        ("coffee", "镜头向左平移"),
-        ("coffee", "ocean waves"),
-    ]
-    for seed, (sample, prompt) in enumerate(cells):
-        size = "256x384" if seed % 2 else "256p"
+    for seed, (sample, prompt, size) in enumerate(CLIPS):
         run_clip(
-            ClipParams(image=f"sample:{sample}", prompt=prompt, resolution=size, num_inference_steps=10, seed=seed), None, store
+            ClipParams(image=f"sample:{sample}", prompt=prompt, resolution=size, num_inference_steps=25, seed=seed), None, store
         )
-    run_clip(ClipParams(image="missing.png", prompt="a picture that is not there"), None, store)
 
 
 def take(server: Server, browser: Browser, out: Path, name: str = "studio-shots") -> list[Path]:
@@ -37,8 +35,9 @@ def take(server: Server, browser: Browser, out: Path, name: str = "studio-shots"
     place = server.folder / name
     place.mkdir()
     fill(place)
-    english = server.write(f"{name}/studio.ipynb", [cell(place, resolution="256p", prompt="camera panning left slowly")])
-    chinese = server.write(f"{name}/zh.ipynb", [cell(place, lang="zh", resolution="256p", prompt="镜头向左平移")])
+    home = f"import os; os.environ['HOME'] = {str(place)!r}\n"  # so that paths are short
+    begin = {"resolution": "256x384", "num_inference_steps": 25, "prompt": "camera panning left slowly"}
+    studio = server.write(f"{name}/studio.ipynb", [home + cell(place, **begin)])
     made: list[Path] = []
 
     def keep(page: Page, kind: str) -> None:
@@ -46,36 +45,28 @@ def take(server: Server, browser: Browser, out: Path, name: str = "studio-shots"
         made.append(out / f"studio-{kind}.png")
         page.screenshot(path=made[-1])
 
-    def opened(path: str, width: int, height: int, scheme: str, front: str = "voila") -> StudioPage:
-        page = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme).new_page()  # type: ignore[arg-type]
-        studio = in_voila(server, page, path) if front == "voila" else in_lab(server, page, path)[0]
-        studio.cards("done").nth(4).locator("img").wait_for()
-        return studio
+    def opened(width: int, height: int, scheme: str, locale: str = "en-US", front: str = "voila") -> StudioPage:
+        size = {"width": width, "height": height}
+        page = browser.new_context(viewport=size, color_scheme=scheme, locale=locale).new_page()  # type: ignore[arg-type]
+        found = in_voila(server, page, studio) if front == "voila" else in_lab(server, page, studio)[0]
+        found.cards("done").nth(len(CLIPS) - 1).locator("img").wait_for()
+        return found
 
-    for kind, width, height, scheme, path in (
-        ("light", 1280, 900, "light", english), ("dark", 1280, 900, "dark", english),
-        ("narrow", 800, 1500, "light", english), ("chinese", 1280, 1000, "light", chinese),
-    ):  # fmt: skip
-        studio = opened(path, width, height, scheme)
-        studio.cards("done").nth(0).locator(".i2vs-open").click()
-        studio.plays()
-        studio.enter("guidance_scale", 4)
-        if kind in ("narrow", "chinese"):
-            studio.page.locator(".i2vs-fold .jupyter-widget-Collapse-header").click()
-        if kind == "dark":
-            studio.enter("num_frames", 999)
-        keep(studio.page, kind)
-        studio.page.context.close()
-    for scheme, (width, height) in product(("light", "dark"), ((1280, 1000),)):
-        own = server.write(f"{name}/lab-{scheme}.ipynb", [cell(place, resolution="256p", prompt="camera panning left slowly")])
-        studio = opened(own, width, height, scheme, "lab")
-        studio.cards("done").nth(0).locator(".i2vs-open").click()
-        studio.page.locator(".i2vs-screen video").wait_for()
-        studio.page.locator(".i2vs-head").scroll_into_view_if_needed()  # a muted clip out of sight is paused by the browser
-        keep(studio.page, f"lab-{scheme}")
-        studio.page.context.close()
-    made += _working(opened(english, 1280, 900, "light"), out)
-    return made
+    for scheme, (language, locale), (width, height) in product(
+        ("light", "dark"), (("en", "en-US"), ("zh", "zh-CN")), ((1280, 900), (390, 2600))
+    ):
+        shown = opened(width, height, scheme, locale)
+        shown.cards("done").first.locator(".i2vs-open").click()
+        shown.plays()
+        keep(shown.page, f"{width}-{scheme}-{language}")
+        if language == "en" and scheme == "dark":
+            shown.page.get_by_role("tab", name="Sweep").click()
+            keep(shown.page, f"{width}-{scheme}-{language}-sweep")
+        shown.page.context.close()
+    shown = opened(1280, 1000, "dark", front="lab")
+    keep(shown.page, "lab-dark")
+    shown.page.context.close()
+    return made + _working(opened(1280, 900, "light"), out)
 
 
 def _working(studio: StudioPage, out: Path) -> list[Path]:

@@ -84,7 +84,7 @@ class ClosedForm(Weightless):
     native_size: ClassVar[tuple[int, int]] = (512, 512)
     size_multiple: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "quick": {"resolution": "256p", "num_frames": 16, "num_inference_steps": 25},
+        "quick": {"resolution": "512p", "num_frames": 8, "num_inference_steps": 30},
         "standard": {"resolution": "512p", "num_frames": 16, "num_inference_steps": 50},
         "high": {"resolution": "768p", "num_frames": 24, "num_inference_steps": 80},
         "extreme": {"resolution": "1024p", "num_frames": 32, "num_inference_steps": 100},

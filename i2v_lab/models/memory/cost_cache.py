@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from i2v_lab.errors import ModelError
+from i2v_lab.portable import replace
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def _write(name: str, found: Mapping[str, int]) -> Mapping[str, int]:
         try:
             place.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(dict(found)), "utf-8")
-            part.replace(place / f"{name}.json")
+            replace(part, place / f"{name}.json")
         except OSError as error:
             log.info("%s was not kept: %s", part, error)  # it will be run again, no more
             with suppress(OSError):

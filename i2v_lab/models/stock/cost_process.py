@@ -34,7 +34,7 @@ def ask(request: Mapping[str, Any]) -> dict[str, int]:
     """
     global _process  # noqa: PLW0603 - one for all
     line = json.dumps(request)
-    with _lock, tempfile.TemporaryFile("w+") as remarks:
+    with _lock, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as remarks:
         try:
             answer = _exchange(line) if _process is not None else ""
             if not answer:  # it was let go meanwhile

@@ -18,7 +18,7 @@ from i2v_lab.models.stock.families import Family
 
 EXPERTS = ("high", "low")  # the networks of a family that has two, in their order
 WEIGHT_MAX = 10.0
-_ONE = re.compile(r"(?:(high|low)=)?([^:]+?)(?::\s*([+-]?(?:\d+\.?\d*|\.\d+)))?")
+_ONE = re.compile(r"(?:(high|low)=)?((?:[A-Za-z]:[\\/])?[^:]+?)(?::\s*([+-]?(?:\d+\.?\d*|\.\d+)))?")
 HUB = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:/(.+\.safetensors))?")
 
 

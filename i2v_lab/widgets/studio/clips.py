@@ -16,7 +16,7 @@ from i2v_lab.cost.timing import duration
 from i2v_lab.errors import ClipError, I2VLabError
 from i2v_lab.report.player import media
 from i2v_lab.store import Store
-from i2v_lab.widgets.studio.html import escape
+from i2v_lab.widgets.studio.html import escape, shown_path
 from i2v_lab.widgets.studio.strings import Strings
 
 LATEST = 60  # cards of the strip
@@ -101,7 +101,7 @@ def facts(record: RunRecord, store: Store, strings: Strings, *, made_before: boo
     rows = []
     if clip := clip_of(record, store):
         size = f" · {(record.file_bytes or 0) / 1e6:.2f} MB" if record.file_bytes else ""
-        path = escape(clip.resolve()).replace("/", "/<wbr>")
+        path = escape(shown_path(clip.resolve())).replace("/", "/<wbr>")
         rows.append((strings("saved"), f"<code>{path}</code>{size}"))
     stages = " · ".join(
         f"{escape(strings.named('stage', name))} {duration(took)}" for name, took in record.seconds.items() if name != "total"

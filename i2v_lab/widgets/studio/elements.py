@@ -87,9 +87,15 @@ class Strip(anywidget.AnyWidget):  # type: ignore[misc]
 
     def on_open(self, call: Callable[[str], None]) -> None:
         """call(id) after a click on a clip."""
+        self._on("open", call)
 
+    def on_delete(self, call: Callable[[str], None]) -> None:
+        """call(id) when a clip is to be deleted. Its page offers that where `words` has the word "delete"."""
+        self._on("delete", call)
+
+    def _on(self, type: str, call: Callable[[str], None]) -> None:
         def heard(_: Any, message: Any, __: Any) -> None:
-            if isinstance(message, dict) and message.get("type") == "open":
+            if isinstance(message, dict) and message.get("type") == type:
                 call(str(message.get("id")))
 
         self.on_msg(heard)

@@ -13,7 +13,7 @@ from i2v_lab.jobs import JobRunner, JobStatus
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job
 from i2v_lab.sweep.file import parse_sweep
-from i2v_lab.widgets.studio import clips
+from i2v_lab.widgets.studio import clips, elsewhere
 from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.elements import CodePanel, Screen, Strip
 from i2v_lab.widgets.studio.forecast_line import job_progress
@@ -31,39 +31,67 @@ class QueuePane:
         self.queue = box([], "i2vs-queue")
         self.clear = button(strings("stop_all"), strings("stop_all_help"), "i2vs-stop", act=self._stop_all)
         self._listed: list[str] = []
+        self._records: list[RunRecord] = []
         self.widget = box([self.title, self.progress, self.queue, self.clear], "i2vs-now")
 
-    def show(self, running: JobStatus | None, waiting: list[JobStatus]) -> None:
-        """Called by one thread at a time."""
+    def show(self, running: JobStatus | None, others: list[JobStatus], records: list[RunRecord]) -> None:
+        """Called by one thread at a time.
+
+        Args:
+            others: those that run in other processes, and those that wait. records: runs outside of the queue.
+        """
         ready = f"{escape(self.strings('ready'))} <small>{escape(self.strings('ready_hint'))}</small>"
-        self.title.value = (
-            f"<b>{escape(self.strings('making'))}</b> {escape(title(running.job, self.strings))}" if running else ready
-        )
+        making = escape(title(running.job, self.strings)) if running else ""
+        if not running and records:
+            making = (
+                f"<small>{escape(self.strings('elsewhere').format(pid=records[0].pid))}</small> {escape(self._about(records[0]))}"
+            )
+        self.title.value = f"<b>{escape(self.strings('making'))}</b> {making}" if making else ready
         self.progress.value = job_progress(running, self.strings) if running else ""
-        self.clear.layout.display = None if waiting else "none"
-        if (ids := [status.job.id for status in waiting]) != self._listed:
+        self._records = records if running else records[1:]
+        self.clear.layout.display = None if others or self._records else "none"
+        if (
+            ids := [f"{status.job.id} {status.job.state}" for status in others] + [one.id for one in self._records]
+        ) != self._listed:
             self._listed, before = ids, self.queue.children
-            self.queue.children = [self._row(number, status.job) for number, status in enumerate(waiting, 1)]
+            self.queue.children = [*(self._job_row(status) for status in others), *(self._record_row(one) for one in self._records)]
             for row in before:
                 close_all(row)
 
+    def _about(self, record: RunRecord) -> str:
+        return about_clip(record.params, self.strings) if record.params else record.id
+
+    def _job_row(self, status: JobStatus) -> Any:
+        where = self.strings("waits").format(number=status.place) if status.place else self.strings("also")
+        return self._row(where, title(status.job, self.strings), lambda: self._stop_one(status.job))
+
+    def _record_row(self, record: RunRecord) -> Any:
+        where = self.strings("elsewhere").format(pid=record.pid)
+        return self._row(where, self._about(record), lambda: elsewhere.stop(record))
+
+    def _row(self, where: str, what: str, remove: Callable[[], None]) -> Any:
+        text = html_line("i2vs-waiting", value=f"<small>{escape(where)}</small> {escape(what)}")
+        return box([text, button("✕", self.strings("take_out"), "i2vs-small", act=remove)], "i2vs-row", row=True)
+
+    def _stop_one(self, job: Job) -> None:
+        self._runner.stop(job.id, STOPPED_BY_HAND if job.state == "running" else "removed from the queue")
+
     def _stop_all(self) -> None:
         for status in reversed(self._runner.active):  # those that wait first: none of them begins
-            self._runner.stop(status.job.id, STOPPED_BY_HAND if status.job.state == "running" else "removed from the queue")
-
-    def _row(self, number: int, job: Job) -> Any:
-        text = f"<small>{escape(self.strings('waits').format(number=number))}</small> {escape(title(job, self.strings))}"
-        remove = button(
-            "✕", self.strings("take_out"), "i2vs-small", act=lambda: self._runner.stop(job.id, "removed from the queue")
-        )
-        return box([html_line("i2vs-waiting", value=text), remove], "i2vs-row", row=True)
+            self._stop_one(status.job)
+        for record in self._records:
+            elsewhere.stop(record)
 
 
 def title(job: Job, strings: Strings) -> str:
     """A job in a line."""
     if job.kind == "sweep":
         return strings("sweep_called").format(name=parse_sweep(job.sweep).name)
-    params = ClipParams.model_validate_json(job.params)
+    return about_clip(ClipParams.model_validate_json(job.params), strings)
+
+
+def about_clip(params: ClipParams, strings: Strings) -> str:
+    """A clip in a line."""
     return f"{params.prompt[:80] or strings('no_prompt')} · {clips.summary(params, strings)}"
 
 
@@ -82,9 +110,14 @@ class ResultPane:
         self.message, self.facts = html_line("i2vs-message"), html_line("i2vs-about")
         self.code = CodePanel(words=strings.some("code", "code_help", "code_copy", "code_copied"))
         self.strip = Strip(
-            words=strings.some("choose", "empty", "running", "failed", "out_of_memory", "stopped", "gone", "planned")
+            words=strings.some("choose", "delete", "empty", "running", "failed", "out_of_memory", "stopped", "gone", "planned")
         )
         self.strip.on_open(self._open)
+        self.strip.on_delete(self._delete)
+        self._on_screen = ""  # the run that is shown
+        self._deleted: list[str] = []
+        self.undo = button(strings("undo"), strings("undo_help"), act=self._undo)
+        self.undo.layout.display = "none"
         self.strip.observe(self._chose, "chosen")
         self.play = button("", strings("compare_help"), "i2vs-play", act=self._play)
         self._chose(None)
@@ -92,7 +125,9 @@ class ResultPane:
         self.player = StepPlayer(store, strings, shown)
         text = f"<b>{escape(strings('latest'))}</b> <small>{escape(strings('strip_help'))}</small>"
         head = html_line("i2vs-strip-head", value=text)
-        self.widget = box([self.player.widget, shown, box([head, self.play], "i2vs-row", row=True), self.strip], "i2vs-clips")
+        self.widget = box(
+            [self.player.widget, shown, box([head, self.undo, self.play], "i2vs-row", row=True), self.strip], "i2vs-clips"
+        )
         self.refresh()
 
     def refresh(self) -> None:
@@ -125,6 +160,7 @@ class ResultPane:
     def show(self, record: RunRecord, *, made_before: bool = False) -> None:
         """The run's clip, or why there is none."""
         self.message.value, self.code.text, copy = "", "", False
+        self._on_screen = record.id
         if record.status != "done":
             self.message.value = clips.error_line(f"{self.strings(record.status)}: {self.strings.say(record.reason)}", self.strings)
             self.screen.show(b"", "", (9, 16), "")
@@ -145,6 +181,25 @@ class ResultPane:
             if record := self.store.get(id):
                 self._restore(record)
                 self.show(record)
+
+    def _delete(self, id: str) -> None:
+        with clips.faults_in(self.message, self.strings):
+            self.store.delete(id)
+            self._show_deleted([*self._deleted, id])
+            if id == self._on_screen:
+                self.message.value = self.facts.value = self.code.text = self._on_screen = ""
+                self.screen.show(b"", "", (9, 16), "")
+
+    def _undo(self) -> None:
+        with clips.faults_in(self.message, self.strings):
+            *others, last = self._deleted
+            self.store.undelete(last)
+            self._show_deleted(others)
+
+    def _show_deleted(self, ids: list[str]) -> None:
+        self._deleted = ids
+        self.undo.layout.display = None if ids else "none"
+        self.refresh()
 
     def _fill(self, _: None, is_last: Callable[[], bool]) -> None:
         with clips.faults_in(self.message, self.strings):

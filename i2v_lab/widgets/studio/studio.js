@@ -44,7 +44,7 @@ async function upload(model, file, told, group) {
   }
 }
 
-/** ipywidgets' fold takes no keys and its sliders have no names: give them both. */
+/** ipywidgets' fold takes no keys, its sliders and its buttons with a sign have no names: give them those. */
 function fix(root, signal) {
   const look = () => {
     for (const head of root.querySelectorAll(":is(.jupyter-widget-Collapse-header, .p-Collapse-header):not([tabindex])")) {
@@ -57,6 +57,9 @@ function fix(root, signal) {
     }
     for (const handle of root.querySelectorAll(".i2vs-control .noUi-handle:not([aria-label])")) {
       handle.setAttribute("aria-label", handle.closest(".i2vs-control").querySelector(".widget-label")?.textContent ?? "");
+    }
+    for (const button of root.querySelectorAll(".i2vs-small[title]")) { // a sign alone says nothing
+      if (button.ariaLabel !== button.title) button.ariaLabel = button.title;
     }
   };
   const watch = new MutationObserver(look);
@@ -187,6 +190,15 @@ function card(item, model, urls) {
     pick.setAttribute("aria-label", `${words.choose}: ${item.caption}`);
     pick.addEventListener("click", toggle);
     node.append(pick);
+  }
+  if (item.id && words.delete && item.status !== "running") {
+    const remove = make("button", "i2vs-remove", "✕");
+    remove.type = "button";
+    remove.title = words.delete;
+    remove.setAttribute("aria-label", `${words.delete}: ${item.caption}`);
+    remove.addEventListener("click", () => model.send({ type: "delete", id: item.id }));
+    node.addEventListener("keydown", (event) => event.key === "Delete" && remove.click());
+    node.append(remove);
   }
   return node;
 }

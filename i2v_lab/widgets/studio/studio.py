@@ -26,6 +26,7 @@ from i2v_lab.store.jobs import Jobs
 from i2v_lab.widgets.studio import clips
 from i2v_lab.widgets.studio.controls import check
 from i2v_lab.widgets.studio.elements import Head
+from i2v_lab.widgets.studio.elsewhere import can_stop, made_elsewhere, stop
 from i2v_lab.widgets.studio.form import ClipForm
 from i2v_lab.widgets.studio.html import box, classed, close_all, escape, shown_path, titled
 from i2v_lab.widgets.studio.model_list import KEPT
@@ -78,7 +79,7 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         self._jobs = Jobs(self.store.database, self._settings)
         self._shown = ""  # the job of the clip on the screen
         self._active: set[str] = set()  # the jobs that ran or waited at the last look
-        self._recorded = -1  # the state of the record at the last look
+        self._recorded, self._elsewhere = -1, list[RunRecord]()  # the record at the last look; what is made outside of the queue
         self._lock = threading.RLock()
         self._uploads = Uploads(self.store.directory)
         self._several: list[Path] = []  # pictures that were dropped together, as far as they came
@@ -148,6 +149,7 @@ class Studio(widgets.VBox):  # type: ignore[misc]
             self._build(wanted)
         if message.get("type") == "begin" and not self._begun:
             self._begun = True
+            self._runner.prepare()  # somebody looks, and may soon want a clip
             self._restore_form(message.get("form"))
             self._keep_form()
 
@@ -202,9 +204,12 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         """Show the queue. Called by the runner's thread after each change."""
         with self._lock:
             active, running = self._runner.active, self._running()
-            self._queue.show(running[0] if running else None, [status for status in active if status.job.state == "waiting"])
+            waiting = [status for status in active if status.job.state == "waiting"]
+            if new := self._recorded != self._runner.recorded:  # by whoever made a clip, or deleted one
+                self._recorded, self._elsewhere = self._runner.recorded, made_elsewhere(self.store, active)
+            self._queue.show(running[0] if running else None, [*running[1:], *waiting], self._elsewhere)
             own = any(status.job.owner == self._jobs.owner for status in active)
-            self._form.show_busy(running=bool(running), queued=bool(active), own=own)
+            self._form.show_busy(running=bool(running) or any(map(can_stop, self._elsewhere)), queued=bool(active), own=own)
             self._sweeps.show(next((status.job for status in [*running, *active] if status.job.kind == "sweep"), None))
             if running and running[0].job.kind == "clip":
                 self._results.show_running(running[0].job, self._runner.jobs.preview)
@@ -214,8 +219,7 @@ class Studio(widgets.VBox):  # type: ignore[misc]
             if (last := ended.job if ended else self._runner.last) and last.id != self._shown:
                 self._results.show_ended(last)
                 self._shown = last.id
-            if self._recorded != self._runner.recorded:  # by whoever made a clip, or deleted one
-                self._recorded = self._runner.recorded
+            if new:
                 self._results.refresh()
             if before - self._active:
                 self._form.update_forecast()
@@ -227,8 +231,10 @@ class Studio(widgets.VBox):  # type: ignore[misc]
 
     def _stop(self) -> None:
         """End the running job; the queue goes on."""
-        for status in self._running()[:1]:
-            self._runner.stop(status.job.id, STOPPED_BY_HAND)
+        if running := self._running():
+            self._runner.stop(running[0].job.id, STOPPED_BY_HAND)
+        elif self._elsewhere:
+            stop(self._elsewhere[0])
 
     def _generate(self) -> None:
         self._form.say("")

@@ -100,16 +100,19 @@ function hold(root, signal) {
     if (!button) return;
     const { left, top } = button.getBoundingClientRect();
     const pressed = new AbortController();
+    let [x, y] = [0, 0];
     const stay = () => {
-      if (pressed.signal.aborted) return;
-      button.style.transform = "";
       const now = button.getBoundingClientRect();
-      if (now.left !== left || now.top !== top) button.style.transform = `translate(${left - now.left}px, ${top - now.top}px)`;
-      requestAnimationFrame(stay);
+      if (Math.abs(now.left - left) < 0.5 && Math.abs(now.top - top) < 0.5) return;
+      [x, y] = [x + left - now.left, y + top - now.top];
+      Object.assign(button.style, { transform: `translate(${x}px, ${y}px)`, zIndex: 100 }); // above what is in that place now
     };
-    const leave = () => { pressed.abort(); setTimeout(() => (button.style.transform = ""), 50); };
+    const eachFrame = () => { if (!pressed.signal.aborted) { stay(); requestAnimationFrame(eachFrame); } };
+    const watch = new MutationObserver(stay); // before anything else sees the change
+    watch.observe(root, { subtree: true, childList: true, characterData: true, attributes: true });
+    const leave = () => { pressed.abort(); watch.disconnect(); setTimeout(() => Object.assign(button.style, { transform: "", zIndex: "" }), 50); };
     for (const type of ["pointerup", "pointercancel", "blur"]) window.addEventListener(type, leave, { signal: pressed.signal });
-    stay();
+    eachFrame();
   }, { signal });
 }
 

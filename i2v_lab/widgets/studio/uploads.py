@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from i2v_lab.clip import video
 from i2v_lab.clip.picture import MAX_FILE_BYTES
 from i2v_lab.errors import ClipError, InputError
+from i2v_lab.portable import NOT_IN_NAMES, is_device, replace
 from i2v_lab.rights import make_folder
 
 FOLDER = "uploads"
@@ -97,14 +98,18 @@ class Uploads:
         # In a folder of its own: two pictures may have one name, and the same one is kept once.
         final = self.folder / arriving.digest.hexdigest()[:16] / arriving.name
         final.parent.mkdir(exist_ok=True)
-        arriving.part.replace(final)
+        replace(arriving.part, final)
         return final
 
 
 def safe_name(name: str) -> str:
     """The last part of a name from outside, without characters that mean something to a file system or a terminal."""
     last = re.split(r"[/\\]", name)[-1]
-    plain = "".join(letter if letter.isprintable() else "_" for letter in last).strip().lstrip(".") or "file"
+    plain = (
+        "".join(letter if letter.isprintable() and letter not in NOT_IN_NAMES else "_" for letter in last).strip().lstrip(".")
+        or "file"
+    )
+    plain = f"_{plain}" if is_device(plain) else plain
     stem, dot, suffix = plain.rpartition(".")
     suffix = (dot + suffix)[:12] if stem else ""
     stem = (stem or plain).encode()[: NAME_BYTES_MAX - len(suffix.encode())].decode(errors="ignore")

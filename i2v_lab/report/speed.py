@@ -1,0 +1,131 @@
+"""What speed costs: the settings of the levers against the same clips without them, in a sentence, a plot and a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from i2v_lab import statistics
+from i2v_lab.metrics.price import FIELDS
+from i2v_lab.report.numbers import to_digits
+from i2v_lab.report.pieces import Piece, scrolled, section
+from i2v_lab.report.player.fonts import drawable
+from i2v_lab.report.player.grid import value_texts
+from i2v_lab.report.plot_pareto import put_numbers
+from i2v_lab.report.style import STYLES, NotebookFigure, new_figure, tidy
+from i2v_lab.report.words import Said, Words, phrase, said
+from i2v_lab.sweep.prices import priced_axes, with_prices
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from i2v_lab.sweep import Sweep, SweepResult
+
+_SENTENCES = 3  # settings that are said in words
+_NUMBERED = 9  # settings that the plot numbers
+
+
+def speed_piece(result: SweepResult, sweep: Sweep, table: pd.DataFrame | None = None) -> Piece:
+    """What speed costs, as a section; nothing where no lever was swept and no reference is named."""
+    along = priced_axes(result.axes, sweep.reference)
+    table = result.table() if table is None else table
+    if not along or not len(table):
+        return Piece("")
+    priced = with_prices(table, result.axes, sweep.reference, result.folder)
+    found = statistics.prices(priced, along)
+    if not len(found):
+        return Piece("")
+    found = found.assign(label=[_label(row, along) for row in found[along].to_dict("records")])
+    reference = next((_label(table.loc[row], along) for row in priced["reference"] if row is not None), "")
+    sentences = [_sentence(row) for row in _told(found)]
+    lines = "".join(f"<p>{line.html()}</p>" for line in sentences)
+    note = f"<p>{phrase('speed.said', reference=reference).html()}</p>"
+    shown = scrolled(_table(found), phrase("speed.title"))
+    return Piece(
+        section("speed.title", note, lines, speed_plot(found).html(), shown).body, "\n".join(line.en for line in sentences)
+    )
+
+
+def _label(row: Mapping[Any, Any] | pd.Series[Any], along: Sequence[str]) -> str:
+    return ", ".join(f"{axis} {value_texts(axis, [row[axis]])[0] or '-'}" for axis in along)
+
+
+def _told(found: pd.DataFrame) -> list[Any]:
+    """The settings to say in words: those that no other beats, the nearest to the reference first, if they save time for sure."""
+    front = found[found["front"]].sort_values("vmaf", ascending=False)
+    sure = front[front["time_high"].fillna(math.inf) < 1]
+    return (sure if len(sure) else front).head(_SENTENCES).to_dict("records")
+
+
+def _sentence(row: Mapping[Any, Any]) -> Said:
+    def write(say: Words) -> str:
+        kept = say("speed.motion", motion=_span(row, "motion_kept")) if math.isfinite(row["motion_kept"]) else ""
+        return say("speed.sentence", setting=row["label"], time=_span(row, "time"), vmaf=_span(row, "vmaf"), motion=kept,
+                   clips=say.count(int(row["clips"]), "clips"))  # fmt: skip
+
+    return said(write)
+
+
+def _span(row: Mapping[Any, Any], name: str) -> str:
+    """A mean with its interval, such as 0.52 (0.50 to 0.54); without one where there are too few seeds."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    if not math.isfinite(low) or high - low < 1e-9:
+        return f"{row[name]:.3g}"
+    half = (high - low) / 2
+    return f"{to_digits(row[name], half)} ({to_digits(low, half)} – {to_digits(high, half)})"
+
+
+def speed_plot(found: pd.DataFrame) -> NotebookFigure:
+    """Time against VMAF, both compared with the reference; the settings that no other beats are joined and numbered."""
+    named = found[found["front"]].sort_values("time").head(_NUMBERED)
+    figure = new_figure(3.6 + 0.17 * len(named), width=6)
+    panel = figure.subplots()
+    look: dict[str, Any] = {"capsize": 3, "elinewidth": 1}
+    kinds: list[tuple[pd.DataFrame, dict[str, Any]]] = [
+        (found[~found["front"]], {"color": "#8c959f", "fmt": "o", "mfc": "white", "markersize": 5}),
+        (found[found["front"]].sort_values("time"), {"color": STYLES[1][0], "marker": "s", "markersize": 7, "linewidth": 1.4}),
+    ]
+    for rows, own in kinds:
+        panel.errorbar(rows["time"], rows["vmaf"], xerr=_bars(rows, "time"), yerr=_bars(rows, "vmaf"), **look, **own)
+    panel.plot(1, 100, marker="*", color=STYLES[0][0], markersize=12, linestyle="", label="the reference")
+    panel.set_xlim(0, 1.1 * max(1.0, float(found["time"].max())))
+    panel.set_xlabel("time of a clip, of that of its reference")
+    panel.set_ylabel("VMAF against the reference ↑")
+    panel.legend(loc="lower right", frameon=False, fontsize=8)
+    panel.margins(y=0.15)
+    tidy(panel)
+    figure.explain(phrase("speed.plot"), [drawable(str(label)) for label in named["label"]])
+    points = [list(zip(rows["time"], rows["vmaf"], strict=True)) for rows in (named, found)]
+    put_numbers(figure, panel, points[0], [*points[1], (1.0, 100.0)])
+    return figure
+
+
+def _bars(rows: pd.DataFrame, name: str) -> list[Any]:
+    sides = (rows[name] - rows[f"{name}_low"], rows[f"{name}_high"] - rows[name])
+    return [side.fillna(0).clip(lower=0) for side in sides]
+
+
+_COLUMNS = ("time", "memory", *FIELDS)
+
+
+def _table(found: pd.DataFrame) -> str:
+    """A row a setting, each figure with its interval; those on the front are marked."""
+    heads = [phrase("speed.setting"), *(phrase(f"speed.{name}") for name in _COLUMNS), phrase("speed.clips")]
+    head = "".join(f"<th>{text.html()}</th>" for text in heads)
+    rows = []
+    for row in found.sort_values("time").to_dict("records"):
+        mark = f' <b title="{escape(phrase("speed.front").en, quote=True)}">★</b>' if row["front"] else ""
+        cells = [f"{escape(row['label'])}{mark}", *(_cell(row, name) for name in _COLUMNS), str(int(row["clips"]))]
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _cell(row: Mapping[Any, Any], name: str) -> str:
+    if not math.isfinite(row[name]):
+        return "–"
+    if row[f"{name}_high"] - row[f"{name}_low"] < 1e-9:
+        return f"{row[name]:.3g}"
+    half = (row[f"{name}_high"] - row[f"{name}_low"]) / 2
+    return f"{to_digits(row[name], half)} ± {half:.2g}" if math.isfinite(half) else f"{row[name]:.3g}"
