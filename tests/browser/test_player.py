@@ -199,7 +199,7 @@ def test_compare_in_jupyterlab_plays_and_keeps_choices_stars_and_votes(lab, open
     folder = evil_clips.name
     (evil_clips / "notebooks").mkdir()
     shutil.copy(NOTEBOOKS / "compare.ipynb", evil_clips / "notebooks")
-    page, said = open_page(height=3000)
+    page, said = open_page(height=6000)  # so that all of it is in view
     lab.open_lab(page, f"{folder}/notebooks/compare.ipynb")
     page.wait_for_function(PLAYS, arg=6)  # four in the player, two to vote on
     texts_only(page)

@@ -99,7 +99,10 @@ class Clip {
     this.video.width = cell.width;
     this.video.height = cell.height;
     this.video.style.aspectRatio = `${cell.width} / ${cell.height}`;
-    if (cell.poster) this.video.poster = cell.poster;
+    if (cell.poster) {
+      this.video.poster = cell.poster;
+      this.video.style.background = `url("${cell.poster}") center / contain no-repeat`; // until a busy browser paints the first frame
+    }
     say(this.video, () => this.video.setAttribute("aria-label", player.nameOf(cell)));
     this.video.addEventListener("loadeddata", () => {
       this.ready = true;
