@@ -73,6 +73,14 @@ def test_a_sweep_with_its_report_is_made_without_posix(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_demo_that_the_readme_names_for_windows_runs_without_posix(tmp_path):
+    done = run(tmp_path, "demo")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert len(list(tmp_path.glob("**/report.html"))) == 1
+
+
+@pytest.mark.slow
 def test_the_queue_works_without_posix(tmp_path):
     code = (
         "import time; from pathlib import Path; from i2v_lab.jobs import JobRunner; from i2v_lab.store import Store; "

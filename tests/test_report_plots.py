@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 from sweeps import LONG, table_of
@@ -150,10 +151,11 @@ def pareto_of(points) -> NotebookFigure:
 ], ids=["one", "column", "heap", "corner", "same cost"])  # fmt: skip
 def test_numbers_of_the_best_settings_never_overlap_and_stay_inside(points):
     figure = pareto_of(points)
-    figure._repr_png_()
-    renderer, (panel,) = figure.canvas.get_renderer(), figure.axes
+    renderer, (panel,) = FigureCanvasAgg(figure).get_renderer(), figure.axes
     numbers = [text for text in panel.texts if text.get_text()]
     assert [text.get_text() for text in numbers] == [str(number) for number in range(1, len(figure.names) + 1)]
+    for text in numbers:
+        text.update_positions(renderer)
     boxes = [Text.get_window_extent(text, renderer) for text in numbers]  # the number alone, without the line to its point
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
     inside = panel.get_window_extent(renderer)

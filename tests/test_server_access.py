@@ -49,6 +49,7 @@ def test_the_token_is_taken_in_the_header_the_query_and_then_as_a_cookie(server)
     assert set(health.json()) == {"status", "version"}
     for languages, told in (("", "run <code>i2v-lab serve</code> again"), ("zh-CN,zh;q=0.9,en;q=0.8", "再运行一次")):
         page = requests.get(f"{server.url}/", headers={"Accept-Language": languages}, timeout=60)
+        page.encoding = "utf-8"  # as its head says
         assert 'name="token"' in page.text
         assert told in page.text
         assert TOKEN not in page.text

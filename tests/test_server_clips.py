@@ -93,12 +93,12 @@ def test_a_part_of_a_clip_can_be_asked_for(server):
 
 
 def test_a_clip_whose_name_is_not_latin_is_served(own_server):
-    server = own_server(I2V_LAB_OUTPUT__PREFIX='猫"')
+    server = own_server(I2V_LAB_OUTPUT__PREFIX="猫'")
     id = server.ask(seed=22)
     server.ended(id)
     answer = server.get(f"/api/clips/{id}/clip.mp4")
     assert (answer.status_code, answer.content[4:8]) == (200, b"ftyp")
-    assert answer.headers["Content-Disposition"].startswith("inline; filename*=UTF-8''%E7%8C%AB%22")
+    assert answer.headers["Content-Disposition"].startswith("inline; filename*=UTF-8''%E7%8C%AB%27")
 
 
 def events(text: str) -> list[tuple[str, str, dict]]:
@@ -184,7 +184,7 @@ def test_a_plan_is_told_before_anything_is_made(server):
     assert named == {"closed-form", "fake"}
     shown = server.get("/api/models").json()["models"][0]
     assert shown["frames"] == {"step": 1, "first": 0, "least": 2, "most": 257}
-    assert shown["reads"] == ["condition_fps", "negative_prompt", "prompt"]
+    assert shown["reads"] == ["condition_fps", "guidance_interval", "negative_prompt", "prompt"]
     assert shown["sizes"]["256p"] == [256, 256] and "ddim" in shown["schedulers"] and shown["only_sizes"] == []
 
 

@@ -169,7 +169,7 @@ def runs(
         if records:
             show_runs([(record, store.is_gone(record)) for record in records])
         else:
-            remark(f"no such runs in {store.directory}; make one: i2v-lab generate sample:coffee 'zoom in slowly'")
+            remark(f'no such runs in {store.directory}; make one: i2v-lab generate sample:coffee "zoom in"')
 
 
 Clips = Annotated[list[Path], typer.Argument(metavar="CLIP...", help="files that i2v_lab made")]

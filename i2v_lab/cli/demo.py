@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 SWEEP = "experiments/guidance.yaml"
 NEXT = {
-    "another photograph, or your own file": "i2v-lab generate --image sample:coffee --prompt 'zoom in slowly'",
-    "a sweep of your own": "i2v-lab sweep --base image=sample:cat --base prompt='zoom in' --axis num_inference_steps=4,10,50",
+    "another photograph, or your own file": 'i2v-lab generate sample:coffee "zoom in slowly"',
+    "a sweep of your own": 'i2v-lab sweep --base image=sample:cat --base prompt="zoom in" --axis num_inference_steps=4,10,50',
     "all clips and what they cost": "i2v-lab runs",
-    "the page": "i2v-lab serve",
+    "the studio, in a browser": "i2v-lab serve --open",
 }
 
 

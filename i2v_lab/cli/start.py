@@ -9,8 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 BEGIN = {
-    "demo": ("i2v-lab demo", "A clip, and a small sweep with its report."),
-    "generate": ('i2v-lab generate photo.jpg "zoom in"', "A clip of your picture, or of sample:cat."),
+    "demo": ("i2v-lab demo", "A clip and a small sweep."),
+    "generate": ('i2v-lab generate photo.jpg "zoom in"', "A clip of your own picture."),
     "serve": ("i2v-lab serve --open", "The studio, in a browser."),
 }
 ORDER = (

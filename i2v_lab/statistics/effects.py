@@ -249,8 +249,7 @@ def _described(found: Design, test: _Test, p: Mapping[int, float], many: int) ->
                 low, top = (max(low, 0.0), top) if change > 0 else (low, min(top, 0.0))
         shape: Any = "differ" if min(group) < 0 else "trend" if sum(group) == 0 else "bend"
         own_table = test.table[:, complete, place] if blocks else test.table[..., place]
-        count = np.isfinite(own_table).sum(1)
-        means = np.where(count > 0, np.nansum(own_table, 1) / np.maximum(count, 1), np.nan).reshape(test.sizes)
+        means = _mean_of_known(own_table).reshape(test.sizes)
         own_pairs = pairs[sure.index(metric)] if pairs and metric in sure else ()
         names = tuple(found.axes[axis].name for axis in test.axes)
         spread = float(np.sqrt(2) * errors)
@@ -270,6 +269,12 @@ def _described(found: Design, test: _Test, p: Mapping[int, float], many: int) ->
             firm,
             own_pairs,
         )
+
+
+def _mean_of_known(table: Numbers) -> Numbers:
+    """The mean of each row without its gaps; NaN where it is all gap."""
+    count = np.isfinite(table).sum(1)
+    return np.asarray(np.where(count > 0, np.nansum(table, 1) / np.maximum(count, 1), np.nan))
 
 
 def _firm(table: Numbers, contrast: int, sizes: Sequence[int], ordered: Sequence[bool]) -> float:

@@ -67,6 +67,9 @@ class Firefox:
     def goto(self, address: str) -> None:
         self.ask("browsingContext.navigate", context=self.window, url=address, wait="complete")
 
+    def resize(self, width: int, height: int) -> None:
+        self.ask("browsingContext.setViewport", context=self.window, viewport={"width": width, "height": height})
+
     def evaluate(self, expression: str) -> Any:
         """The value of an expression, awaited; it comes back as JSON."""
         made = f"Promise.resolve({expression}).then((found) => JSON.stringify(found ?? null))"

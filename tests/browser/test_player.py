@@ -222,7 +222,7 @@ def test_compare_in_jupyterlab_plays_and_keeps_choices_stars_and_votes(lab, open
     page.keyboard.press("Escape")
     wait_for(page, lambda: len(table := Opinions(store).table()) == 1 and table["note"].iloc[0] == EVIL)
     kept = Opinions(store).table()
-    assert (kept.index[0], int(kept["stars"].iloc[0])) == (ids[1], 4)
+    assert (kept.index[0], int(kept["stars"].iloc[0])) == (ids[0], 4)
     assert "guidance" not in blind.inner_text() and EVIL not in blind.inner_text()
     page.get_by_role("button", name="Left is better").click()
     wait_for(page, lambda: len(Opinions(store).votes()) == 1)

@@ -265,6 +265,7 @@ def test_compare_plays_every_foreign_file_in_chromium_and_firefox(voila, page, p
     files = [f"Path({name!r})" for name in names]
     cell = f"from pathlib import Path\nfrom i2v_lab import compare\ncompare([{', '.join(files)}])"
     notebook = voila.write(f"{place.name}/x.ipynb", [cell])
+    page.set_viewport_size({"width": 1280, "height": 2400})  # so that all are in view
     voila.open_voila(page, notebook)
     page.wait_for_function(f"({WHOLE})() === {len(names)}")
     assert [text.removeprefix("file ") for text in captions(page)] == names
@@ -274,6 +275,7 @@ def test_compare_plays_every_foreign_file_in_chromium_and_firefox(voila, page, p
     assert "none" not in page.locator(".i2v-player").inner_text().lower().replace("none\n", "")
     check_foreign(page.evaluate(COLOURS), names)
     with firefox(tmp_path / "profile") as fox:
+        fox.resize(1280, 2400)
         fox.goto(voila.voila_url(notebook))
         played = fox.until(f"({WHOLE})()", len(names))
         assert played == len(names), fox.evaluate("[...document.querySelectorAll('.i2v-said')].map((one) => one.textContent)")
