@@ -49,6 +49,7 @@ def take(server: Server, browser: Browser, out: Path, name: str = "studio-shots"
         size = {"width": width, "height": height}
         page = browser.new_context(viewport=size, color_scheme=scheme, locale=locale).new_page()  # type: ignore[arg-type]
         found = in_voila(server, page, studio) if front == "voila" else in_lab(server, page, studio)[0]
+        found.page.get_by_role("heading", level=1, name="创作室" if locale == "zh-CN" else "Studio").wait_for()
         found.cards("done").nth(len(CLIPS) - 1).locator("img").wait_for()
         return found
 
