@@ -29,7 +29,7 @@ bench: $(READY_TEST)  ## print the benchmarks: ratios within one run
 	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 lab: $(READY)  ## open the studio's notebook in JupyterLab, at the root of the project
-	$(BIN)/jupyter lab notebooks/studio.ipynb
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/studio.ipynb
 
 clean:  ## remove .venv and caches; results/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

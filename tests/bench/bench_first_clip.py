@@ -53,7 +53,11 @@ class Served:
 
     def end(self) -> None:
         self.process.terminate()
-        self.process.wait(120)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def serve(page: Page, tree: Path, home: Path, passed: Callable[[str], None]) -> None:
@@ -138,6 +142,7 @@ def main(repeats: int, trees: list[Path]) -> None:
         for _ in range(repeats):
             for way in (serve, lab):
                 for tree in trees:
+                    print(f"{way.__name__} in {tree} ...", file=sys.stderr, flush=True)
                     found.setdefault((way.__name__, tree), []).append(walk(way, browser, tree))
         browser.close()
     for (name, tree), walks in found.items():
