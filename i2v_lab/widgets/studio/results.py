@@ -77,8 +77,8 @@ class QueuePane:
         self._runner.stop(job.id, STOPPED_BY_HAND if job.state == "running" else "removed from the queue")
 
     def _stop_all(self) -> None:
-        for status in reversed(self._runner.active):  # those that wait first: none of them begins
-            self._stop_one(status.job)
+        for job in reversed(self._runner.jobs.active()):  # those that wait first: none of them begins
+            self._stop_one(job)
         for record in self._records:
             elsewhere.stop(record)
 
