@@ -1,96 +1,31 @@
-"""The studio without a page: its controls, its jobs, uploads, texts."""
+"""The studio without a page: its controls, its jobs, its sweeps."""
 
 from __future__ import annotations
 
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import ipywidgets as widgets
 import nbformat
 import papermill
-import pytest
-import traitlets
+from studios import EVIL, SMALL, make, open_studio_fixture, own_turns_fixture, results_fixture, until  # noqa: F401
 
-from i2v_lab import ClipParams, Store, models, run_clip
-from i2v_lab.clip.params import OPTIONAL, params_advice
-from i2v_lab.clip.picture import open_picture
+from i2v_lab import ClipParams, models
+from i2v_lab.clip.params import OPTIONAL
 from i2v_lab.clip.record import RunRecord, new_id
 from i2v_lab.devices.turns import turn
-from i2v_lab.errors import ClipError, I2VLabError, InputError, Message, PictureError
-from i2v_lab.jobs import DIED, shared_runner
+from i2v_lab.errors import ClipError
 from i2v_lab.models.stock.families import FAMILIES
-from i2v_lab.settings import Settings
 from i2v_lab.store.jobs import Job
 from i2v_lab.widgets.studio import Studio, clips, form, model_list
 from i2v_lab.widgets.studio.controls import Controls, check, preset_of, stops
 from i2v_lab.widgets.studio.debounce import Debounced
-from i2v_lab.widgets.studio.html import described, titled
-from i2v_lab.widgets.studio.strings import FIELDS_ZH, TEXTS, Strings
-from i2v_lab.widgets.studio.uploads import Uploads, is_clip, safe_name
-
-EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-SMALL = {"image": "sample:coffee", "prompt": "zoom in", "resolution": "64x96", "num_frames": 4, "num_inference_steps": 2}
-
-
-def until(test: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for another thread; an end to a test that would hang."""
-    deadline = time.monotonic() + seconds
-    while not test():
-        assert time.monotonic() < deadline, "it never came"
-        threading.Event().wait(0.01)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_turns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The devices and the settings are this file's alone."""
-    place = tmp_path_factory.mktemp("studio")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(place))
-        patch.setenv("XDG_CONFIG_HOME", str(place / "config"))
-        patch.chdir(place)
-        yield
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One output folder, so that one worker makes all the clips."""
-    folder = tmp_path_factory.mktemp("results")
-    yield folder
-    shared_runner(Store(folder), Settings()).close()
-
-
-@pytest.fixture
-def open_studio(results: Path) -> Iterator[Callable[..., Studio]]:
-    opened = []
-
-    def make(**options: object) -> Studio:
-        opened.append(Studio(output_dir=results, **{**SMALL, **options}))
-        return opened[-1]
-
-    yield make
-    runner = shared_runner(Store(results), Settings())
-    for job in runner.jobs.active():
-        runner.stop(job.id, "the test is over")
-    until(lambda: not runner.jobs.active())
-    runner.refresh()
-    for studio in opened:
-        studio.close()
-
-
-def make(studio: Studio) -> RunRecord:
-    """Click on Generate; returns how the clip ended, once the studio shows it."""
-    before = studio._shown
-    studio._form.generate.click()
-    until(lambda: studio._shown not in ("", before))
-    return studio.record
+from i2v_lab.widgets.studio.strings import Strings
 
 
 def test_every_field_has_a_control_made_from_its_schema():
@@ -310,68 +245,6 @@ def test_a_clip_shows_its_code_where_it_has_some(open_studio, monkeypatch):
     assert studio._results.code.text == ""
 
 
-def send(uploads: Uploads, name: str, data: bytes, size: int = 100_000) -> Path | None:
-    uploads.receive({"type": "begin", "id": "1", "name": name, "size": len(data)}, [])
-    path = None
-    for at in range(0, len(data), size):
-        answer, path = uploads.receive({"type": "piece", "id": "1", "at": at}, [memoryview(data[at : at + size])])
-        assert answer["got"] == min(at + size, len(data))
-    return path
-
-
-def test_a_file_in_pieces_comes_out_whole_under_a_name_that_is_only_a_name(tmp_path, photograph):
-    uploads = Uploads(tmp_path)
-    data = photograph.read_bytes()
-    path = send(uploads, "../../etc/" + EVIL, data, 10_000)
-    assert path.read_bytes() == data
-    assert path.is_relative_to(tmp_path / "uploads")
-    assert path.parent.parent == tmp_path / "uploads"
-    assert not list((tmp_path / "uploads").glob("*.part"))
-    assert safe_name("a\x1b[31m\n.png") == "a_[31m_.png"
-    assert len(safe_name("x" * 500 + ".png").encode()) <= 120
-    with pytest.raises(InputError, match="at most 256 MiB, got 300 MiB"):
-        uploads.receive({"type": "begin", "id": "2", "name": "x", "size": 300 * 2**20}, [])
-    uploads.receive({"type": "begin", "id": "3", "name": "x", "size": 10}, [])
-    with pytest.raises(InputError, match="a piece is missing"):
-        uploads.receive({"type": "piece", "id": "3", "at": 5}, [b"12345"])
-    assert not list((tmp_path / "uploads").glob(".*.part"))
-
-
-def test_clips_and_pictures_are_distinguished_by_content(tmp_path, photograph):
-    store = Store(tmp_path / "results")
-    clip = store.directory / run_clip(ClipParams(**SMALL, model="fake"), None, store).clip
-    disguised = tmp_path / "holiday.jpg"
-    shutil.copy(clip, disguised)
-    assert is_clip(disguised)
-    assert not is_clip(photograph)
-
-
-def test_a_dropped_clip_brings_back_its_settings_and_a_dropped_picture_is_used(open_studio, tmp_path, photograph):
-    elsewhere = Store(tmp_path / "elsewhere")
-    picture = tmp_path / "away" / "p.jpg"
-    picture.parent.mkdir()
-    shutil.copy(photograph, picture)
-    record = run_clip(ClipParams(**{**SMALL, "model": "fake", "image": str(picture), "seed": 77}), None, elsewhere)
-    clip = (elsewhere.directory / record.clip).read_bytes()
-    studio = open_studio()
-
-    def drop(name: str, data: bytes) -> None:
-        studio._receive(None, {"type": "begin", "id": name, "name": name, "size": len(data)}, [])
-        studio._receive(None, {"type": "piece", "id": name, "at": 0}, [data])
-
-    drop("clip.mp4", clip)  # its picture is not here: all else comes back, and it is said
-    assert (studio.params.seed, studio.params.image) == (77, "sample:coffee")
-    assert "Drop the picture" in studio._form.message.value
-    studio.store.keep_picture(picture, open_picture(picture).sha256)
-    drop("clip.mp4", clip)
-    assert open_picture(studio.params.image).sha256 == record.image_sha256
-    drop("other.jpg", photograph.read_bytes())
-    assert Path(studio.params.image).name == "other.jpg"
-    drop("text.txt", b"hello")
-    assert "expected a picture" in studio._form.message.value
-    assert Path(studio.params.image).name == "other.jpg"
-
-
 def test_a_sweep_is_planned_run_and_its_grid_filled(open_studio):
     studio = open_studio()
     sweeps = studio._sweeps
@@ -396,40 +269,6 @@ def test_a_sweep_is_planned_run_and_its_grid_filled(open_studio):
     assert all(item["poster"] for item in sweeps.grid.items)
     sweeps._open(sweeps.grid.items[3]["id"])
     assert (studio.params.guidance_scale, studio.params.seed) == (9.0, 1)
-
-
-def test_the_language_is_the_browsers_and_the_entries_stay(open_studio, monkeypatch):
-    monkeypatch.setenv("HTTP_ACCEPT_LANGUAGE", "zh-CN,zh;q=0.9")
-    studio, fixed = open_studio(), open_studio(lang="en")
-    assert (studio._form.generate.description, fixed._form.generate.description) == ("生成", "Generate")
-    studio.set(seed=8)
-    studio._sweeps.set_axes([("seed", "1..3")])
-    for one in (studio, fixed):
-        one._hear_page(None, {"type": "language", "language": "en-US"}, [])
-        one._hear_page(None, {"type": "language", "language": "fr"}, [])
-    assert studio._form.generate.description == "Generate"
-    assert (studio.params.seed, studio._sweeps.entered()["axes"]) == (8, [("seed", "1..3")])
-    fixed._hear_page(None, {"type": "language", "language": "zh"}, [])
-    assert (fixed._strings.lang, fixed._head.switch) == ("en", False)
-    with pytest.raises(InputError, match="expected auto, en or zh, got 'fr'"):
-        Studio(lang="fr")
-
-
-def test_a_browser_gives_back_the_form_that_it_kept(results, open_studio):
-    studio = Studio(output_dir=results)
-    assert studio.params == ClipParams(image="sample:coffee", prompt="camera panning left slowly")
-    assert studio._head.place == str(results)
-    studio._restore_form({"clip": "text", "sweep": {}})
-    studio._restore_form(None)
-    kept = {"clip": {"seed": "9", "nonsense": 1}, "sweep": {"name": "mine", "axes": [["seed", "1..3"], ["bad", "x"], 7]}}
-    studio._hear_page(None, {"type": "begin", "language": "en", "form": kept}, [])
-    assert (studio.params.seed, studio._sweeps.name.value, studio._sweeps.entered()["axes"]) == (9, "mine", [("seed", "1..3")])
-    assert studio._head.form["clip"]["seed"] == "9"
-    studio._hear_page(None, {"type": "begin", "language": "en", "form": {}}, [])  # a second page of the same kernel
-    assert studio.params.seed == 9
-    studio.close()
-    asked = open_studio()  # with fields of its own
-    assert asked._head.place == ""
 
 
 def test_sentences_and_pictures_are_one_a_line_and_a_large_sweep_is_confirmed(open_studio):
@@ -475,16 +314,6 @@ def test_a_clip_that_a_command_makes_is_shown_and_stopped(open_studio):
     until(lambda: "Ready" in studio._queue.title.value)
 
 
-def test_what_ipywidgets_7_calls_otherwise_is_called_so():
-    class Seven(traitlets.HasTraits):
-        description_tooltip = traitlets.Unicode()
-
-    assert described(Seven, "about").description_tooltip == "about"
-    assert described(widgets.Text, "about").tooltip == "about"
-    tabs = titled(widgets.Tab, [("One", widgets.VBox()), ("Two", widgets.VBox())])
-    assert [tabs.get_title(number) for number in (0, 1)] == ["One", "Two"]
-
-
 def test_the_notebook_opens_a_studio_from_top_to_bottom(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     place = tmp_path / "notebooks"
@@ -510,45 +339,3 @@ def test_only_the_last_of_what_was_asked_is_done():
     begun.wait(10)
     until(lambda: not debounced._running)
     assert done == [(49, True)]
-
-
-def test_both_languages_have_every_text_with_the_same_places_to_fill():
-    for key, (english, chinese) in TEXTS.items():
-        assert english.strip(), key
-        assert chinese.strip(), key
-        assert set(re.findall(r"{(\w+)", english)) == set(re.findall(r"{(\w+)", chinese)), key
-    assert list(FIELDS_ZH) == list(ClipParams.model_fields)
-    with pytest.raises(I2VLabError, match="expected en or zh, got 'fr'"):
-        Strings("fr")
-
-
-def test_messages_of_other_modules_are_translated_by_their_code(tmp_path):
-    chinese, english = Strings("zh"), Strings("en")
-    advice = {item.what.code: chinese.advice(item) for item in params_advice(ClipParams(image="x", guidance_scale=3, fps=2))}
-    assert advice == {"guidance.low": "3 低于 6：片段几乎不跟随提示词；建议 9", "fps.low": "2 低于 6：片段会卡顿；建议 8"}
-    with pytest.raises(PictureError) as missing:
-        open_picture(str(tmp_path / "no.png"))
-    assert (missing.value.code, missing.value.values) == ("picture.not_found", {"name": str(tmp_path / "no.png")})
-    assert chinese.say(missing.value.message).endswith("no.png：没有这个文件；请检查路径，或用 sample:coffee")
-    assert english.say(missing.value.message) == str(missing.value)
-    values = {"image": "x", "num_frames": "999", "seed": "-2", "guidance_scale": "a lot", "resolution": "7x7", "fps": "1000"}
-    _, faults = check(values)
-    assert {name: chinese.say(fault) for name, fault in faults.items()} == {
-        "num_frames": "应不大于 257，得到 '999'",
-        "seed": "应不小于 -1，得到 '-2'",
-        "guidance_scale": "应为数字，得到 'a lot'",
-        "resolution": "边长应为 64 到 2048 像素，得到 '7x7'",
-        "fps": faults["fps"],  # has no code, and stays English
-    }
-    assert [chinese.say(reason) for reason in ("stopped by hand", "the process ended before the clip was done", DIED)] == [
-        "手动停止", "进程在片段完成前结束", "工作进程在片段完成前结束（被终止或内存不足）",
-    ]  # fmt: skip
-    assert chinese.say("a line nobody knows") == chinese.say(Message("a line nobody knows", "no.code")) == "a line nobody knows"
-
-
-def test_the_whole_studio_speaks_chinese(open_studio):
-    studio = open_studio(lang="zh")
-    until(lambda: studio._sweeps.grid.items)
-    assert studio._form.generate.description == "生成"
-    assert studio._form.controls["num_frames"].entry.description == "帧数"
-    assert "片段" in studio._sweeps.message.value
