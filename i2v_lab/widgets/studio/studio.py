@@ -56,6 +56,8 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         record: the newest clip that this kernel asked for and that has ended; None before the first.
     """
 
+    _listens = False  # a widget whose arguments are wrong is closed too
+
     def __init__(
         self, *, lang: str = "auto", output_dir: str | Path | None = None, device: str | None = None, **params: Any
     ) -> None:
@@ -99,6 +101,7 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         self._build(first)
         self._form.set({"model": begin.model, **begin.given()})
         self._runner.listen(self._show_jobs, previews=True)
+        self._listens = True
         self._show_jobs()
 
     def _build(self, lang: str) -> None:
@@ -194,7 +197,8 @@ class Studio(widgets.VBox):  # type: ignore[misc]
 
     def close(self) -> None:
         """Remove the studio from the page; the running clip and the queue go on."""
-        self._runner.ignore(self._show_jobs)
+        if self._listens:
+            self._runner.ignore(self._show_jobs)
         super().close()
 
     def __repr__(self) -> str:
