@@ -130,4 +130,4 @@ def test_where_styles_are_removed_one_language_is_shown(monkeypatch):
     monkeypatch.delenv("LC_ALL", raising=False)
     monkeypatch.delenv("LC_MESSAGES", raising=False)
     html = framed('<p><span class="i2v-en" lang="en">a</span><span class="i2v-zh" lang="zh">b</span></p>')
-    assert '<span hidden class="i2v-en"' in html and '<span class="i2v-zh"' in html and 'data-lang="zh"' in html
+    assert '<span hidden="hidden" class="i2v-en"' in html and '<span class="i2v-zh"' in html and 'data-lang="zh"' in html

@@ -10,7 +10,8 @@ from i2v_lab.language import LANGUAGE_CSS, LANGUAGES, Language, system_language
 from i2v_lab.report.words import Said, phrase
 from i2v_lab.settings import load_settings
 
-# What an attribute hides stays hidden in a viewer that removes styles; where there are styles, the switch shows it.
+# What an attribute hides stays hidden in a viewer that removes styles; where there are styles, the switch shows it. JupyterLab removes an
+# attribute without a value too.
 _SHOW_CSS = "[data-lang=zh] .i2v-zh[hidden]{display:inline}[data-lang=en] .i2v-en[hidden]{display:inline}"
 
 
@@ -48,7 +49,7 @@ def framed(body: str) -> str:
     """The piece with its style; of each text the other language is hidden, also where a viewer removes the style."""
     shown = shown_language()
     (other,) = (language for language in LANGUAGES if language != shown)
-    body = body.replace(f'<span class="i2v-{other}"', f'<span hidden class="i2v-{other}"')
+    body = body.replace(f'<span class="i2v-{other}"', f'<span hidden="hidden" class="i2v-{other}"')
     return f'<style>{report_css()}</style><div class="i2v-report" data-lang="{shown}">{body}</div>'
 
 

@@ -66,7 +66,11 @@ def pages(tmp_path_factory) -> Path:
               report.cost_piece(table, axes), report.table_piece(table, axes)]  # fmt: skip
     outputs = [v4.new_output("display_data", data={"text/html": piece._repr_html_()}) for piece in pieces]
     aside = v4.new_markdown_cell("# For those who run it", metadata={"tags": ["aside"]})
-    nbformat.write(v4.new_notebook(cells=[aside, v4.new_code_cell("", outputs=outputs)]), folder / "report.ipynb")
+    kernel = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+    }  # JupyterLab asks for one otherwise
+    notebook = v4.new_notebook(cells=[aside, v4.new_code_cell("", outputs=outputs)], metadata=kernel)
+    nbformat.write(notebook, folder / "report.ipynb")
     export_html(folder / "report.ipynb", folder / "report.html")
     return folder
 
