@@ -25,7 +25,7 @@ from i2v_lab.models.base import StageCost
 from i2v_lab.models.memory import cost_cache
 from i2v_lab.models.memory.tiers import bytes_of
 from i2v_lab.models.memory.tracker import Tracker
-from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.sampling import calls_of, numpy_quiet
 from i2v_lab.models.stock import cost as stock_cost
 from i2v_lab.models.stock import cost_fake, cost_spec
 from i2v_lab.models.stock.families import FAMILIES
@@ -146,7 +146,10 @@ def test_schedulers_call_the_network_as_often_as_is_counted() -> None:
             with numpy_quiet():
                 scheduler = getattr(diffusers, kind)(**flow)
                 scheduler.set_timesteps(7)
-            assert len(scheduler.timesteps) == (13 if name in stock_cost.TWICE else 7), (family.name, name)
+            assert len(scheduler.timesteps) == calls_of(ClipParams(image="x", scheduler=name, num_inference_steps=7)), (
+                family.name,
+                name,
+            )
 
 
 def test_what_was_run_once_is_read_from_disk_and_offloading_leaves_less_on_the_device(

@@ -172,7 +172,7 @@ def test_a_clip_that_was_deleted_is_gone_and_one_that_was_renamed_is_found(tmp_p
     (folder / deleted.clip).unlink()
     (folder / renamed.clip).rename(folder / "clips" / "the best.mp4")
     listed = i2v_lab("runs", "--rebuild").stdout
-    assert "done: its clip is gone" in listed
+    assert "its clip is gone" in listed
     assert "clips/the best.mp4" in listed
     shown = [json.loads(line) for line in i2v_lab("runs", "--json").stdout.splitlines()]
     assert {line["id"]: line.get("gone", False) for line in shown} == {deleted.id: True, renamed.id: False}

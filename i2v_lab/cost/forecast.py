@@ -27,7 +27,8 @@ from i2v_lab.models.memory.cost_cache import known_only
 from i2v_lab.store import Store
 
 # What a process of ours takes on a CPU before the first clip: Python, torch, diffusers. Measured on Linux x86-64.
-PROCESS_BYTES = 363 * 2**20
+PROCESS_BYTES = 298 * 2**20
+COMPILER_BYTES = 65 * 2**20  # torch's compiler, which diffusers imports with its networks
 SCIPY_BYTES = 55 * 2**20  # scipy.stats, which the modules of all schedulers but these import
 WITHOUT_SCIPY = ("ddim", "ddpm", "euler-a", "lcm")
 RUNS_CORRECTING = 50  # newest runs whose measured memory corrects a forecast on CUDA
@@ -309,11 +310,12 @@ class _Case:
     def _base(self) -> int:
         """Bytes of this process without the model; as many as a fresh one has, where this one has not loaded all of it yet."""
         scipy = 0 if self.params.scheduler in WITHOUT_SCIPY else SCIPY_BYTES
+        fresh = PROCESS_BYTES + scipy + (COMPILER_BYTES if self.family.size_gb else 0)
         if self.model is None or self.forecaster.budget is not None:
-            return PROCESS_BYTES + scipy
+            return fresh
         weights = self.cost(self.params, 0)[0].weights
         held = psutil.Process().memory_info().rss - weights
-        return max(PROCESS_BYTES + scipy, held if "scipy.stats" in sys.modules else held + scipy)
+        return max(fresh, held if "scipy.stats" in sys.modules else held + scipy)
 
     def cost(self, params: ClipParams, tier: int, dtype: str = "") -> tuple[StageCost, ...]:
         """As VideoModel.cost, for this case's model; each shape is asked once."""

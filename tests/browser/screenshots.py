@@ -1,7 +1,7 @@
 """Screenshots of every page, for a person to look at: python tests/browser/screenshots.py FOLDER [WORD ...]
 
-Makes a small sweep with the closed-form model and a Jupyter server, and PNGs: the page of a sweep and its report (light,
-dark, narrow, enlarged, sorted, as a wipe and a difference; failed cells, long prompts, a list that wraps), the notebook
+Makes small sweeps with the closed-form model and a Jupyter server, and PNGs: pages of clips (light, dark, narrow, enlarged, sorted,
+as a wipe and a difference; failed cells, long prompts, a list that wraps), a sweep's report, the notebook
 compare (in JupyterLab and Voilà), and the studio (`shots_studio.take(browser, server, out)`). With words, only these
 groups: pages, compare, studio.
 """
@@ -9,22 +9,22 @@ groups: pages, compare, studio.
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
-import nbformat
 from playwright.sync_api import Browser, Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from browser.servers import Server, jupyter_server
 from i2v_lab import ClipParams, Store, run_clip
-from i2v_lab.report import clip_grid, export_html
-from i2v_lab.report.plot_cost import cost_plots
+from i2v_lab.report import clip_grid
 
+ROOT = Path(__file__).parents[2]
 LONG = "<script>alert(1)</script><img src=x onerror=...> a cup of coffee whose steam rises slowly into the light of the morning"
 SWEEPS = {
     "guidance": [{"guidance_scale": guidance, "seed": seed} for guidance, seed in product((4.5, 9.0, 12.0), (0, 1, 2))],
@@ -37,31 +37,15 @@ PLAYING = "() => [...document.querySelectorAll('video')].some((video) => video.c
 
 
 def make_pages(folder: Path) -> None:
-    """For each sweep NAME.html, and its report NAME-report.html."""
+    """NAME.html for each sweep, and the report of experiments/guidance.yaml."""
     store = Store(folder / "results")
-    v4 = nbformat.v4
     for name, cells in SWEEPS.items():
         for cell in cells:
             run_clip(ClipParams(**{**BASE, **cell}), None, store, sweep=name)
-        table = store.runs(sweep=name)
-        grid = clip_grid(table, list(cells[0]), best="seconds_total", best_is="lowest")
+        grid = clip_grid(store.runs(sweep=name), list(cells[0]), best="seconds_total", best_is="lowest")
         (folder / f"{name}.html").write_text(grid.page(), encoding="utf-8")
-        outputs = [v4.new_output("display_data", data={"text/html": grid._repr_html_()})]
-        for number, figure in enumerate(cost_plots(table, list(cells[0]))):
-            figure.savefig(folder / f"{name}-plot-{number}.png")
-            picture = folder / f"{name}-plot-{number}.png"
-            outputs.append(
-                v4.new_output("display_data", data={"text/html": f'<img src="data:image/png;base64,{_base64(picture)}">'})
-            )
-        notebook = v4.new_notebook(cells=[v4.new_markdown_cell(f"# {name}"), v4.new_code_cell("", outputs=outputs)])
-        nbformat.write(notebook, folder / f"{name}.ipynb")
-        export_html(folder / f"{name}.ipynb", folder / f"{name}-report.html")
-
-
-def _base64(path: Path) -> str:
-    import base64
-
-    return base64.b64encode(path.read_bytes()).decode()
+    command = [sys.executable, "-m", "i2v_lab", "sweep", ROOT / "experiments" / "guidance.yaml", "--output-dir", store.directory]
+    subprocess.run(command, cwd=folder, check=True)
 
 
 class Shots:
@@ -85,18 +69,24 @@ class Shots:
 
 def take_pages(shots: Shots, folder: Path) -> None:
     """The pages that `make_pages` made."""
-    for name, kind in product(SWEEPS, ("page", "report")):
-        for look, width, scheme in LOOKS[:3]:
-            page = shots.page(width, scheme)
-            page.goto((folder / (f"{name}.html" if kind == "page" else f"{name}-report.html")).as_uri())
-            page.frames[-1].wait_for_function(PLAYING)
-            shots.take(page, f"{name}-{kind}-{look}", full=True)
-            if kind == "page":
-                page.locator("figure:not(.bare)").first.click()
-                shots.take(page, f"{name}-enlarged-{look}")
-                page.keyboard.press("Escape")
-                take_tools(shots, page, f"{name}-{{}}-{look}")
-            page.close()
+    for name, (look, width, scheme) in product(SWEEPS, LOOKS[:3]):
+        page = shots.page(width, scheme)
+        page.goto((folder / f"{name}.html").as_uri())
+        page.wait_for_function(PLAYING)
+        shots.take(page, f"{name}-page-{look}", full=True)
+        page.locator("figure:not(.bare)").first.click()
+        shots.take(page, f"{name}-enlarged-{look}")
+        page.keyboard.press("Escape")
+        take_tools(shots, page, f"{name}-{{}}-{look}")
+        page.close()
+    (report,) = folder.glob("results/sweeps/guidance-*/report.html")
+    for look, width, scheme in LOOKS:
+        page = shots.page(width, scheme, 950)
+        page.goto(report.as_uri())
+        page.frames[-1].wait_for_function(PLAYING)
+        shots.take(page, f"report-top-{look}")
+        shots.take(page, f"report-{look}", full=True)
+        page.close()
 
 
 def take_tools(shots: Shots, page: Page, name: str) -> None:
@@ -119,7 +109,7 @@ def take_tools(shots: Shots, page: Page, name: str) -> None:
 def take_compare(shots: Shots, server: Server) -> None:
     """The notebook compare, on the sweep of guidance."""
     place = server.folder / "shots"
-    shutil.copytree(Path(__file__).parents[2] / "notebooks", place / "notebooks")
+    shutil.copytree(ROOT / "notebooks", place / "notebooks")
     store = Store(place / "results")
     for cell in SWEEPS["guidance"]:
         run_clip(ClipParams(**{**BASE, "prompt": "camera panning left slowly", **cell}), None, store)
