@@ -177,8 +177,7 @@ def test_it_speaks_the_language_of_the_page_and_is_as_dark_as_it(open_page, grid
     assert page.locator(".i2v-failed b").inner_text() == "out of memory" and not page.evaluate(DARK)
     page.goto((grids / "notebook.html").as_uri())  # in a sandboxed frame there is no storage: the page around says what to be
     frame = page.frames[1]
-    frame.wait_for_selector(".i2v-failed")
-    assert frame.locator(".i2v-failed b").inner_text() == "显存或内存不足"
+    frame.get_by_text("显存或内存不足", exact=True).wait_for()
     assert frame.locator(".i2v-language, .i2v-theme").count() == 0
     for language, theme, text in (("en", "light", "out of memory"), ("zh", "dark", "显存或内存不足")):
         page.evaluate(
