@@ -83,7 +83,7 @@ def take_pages(shots: Shots, folder: Path) -> None:
     for look, width, scheme in LOOKS:
         page = shots.page(width, scheme, 950)
         page.goto(report.as_uri())
-        page.frames[-1].wait_for_function(PLAYING)
+        page.frames[1].wait_for_function(PLAYING)  # later frames are folded
         shots.take(page, f"report-top-{look}")
         shots.take(page, f"report-{look}", full=True)
         page.close()
