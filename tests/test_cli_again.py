@@ -134,6 +134,8 @@ def test_delete_and_undo(i2v_lab, inside, tmp_path):
     assert again["made_before"] is False
     assert inside("delete", "--undo").stderr == "brought back 2 runs\n"
     assert [run["id"] for run in records(tmp_path / "results")] == [*ids, again["id"]]
+    assert "deleted 1 run;" in inside("delete", clips[2]).stderr
+    assert inside("delete", "--undo", clips[2].name).stderr == "brought back 1 run\n"
     assert "deleted 1 run;" in inside("delete", again["id"]).stderr
     assert inside("delete", "--empty-trash").stderr == "removed 1 run for good\n"
     assert "there is no deleted run" in complaint(inside("delete", "--undo", again["id"]), code=1)

@@ -260,6 +260,13 @@ def test_loras_are_loaded_with_their_weights(made):
     assert "pipe.transformer.set_adapters(['i2v_0', 'i2v_1'], [0.8, 1.0])" in text
 
 
+def test_a_clip_with_a_lever_has_no_script(made):
+    record, _ = made("wan2.1-i2v-480p")
+    with pytest.raises(ClipError, match=r"clip.mp4: it was made with guidance_interval and cache, which i2v_lab does itself"):
+        script_for(record.params.replace(guidance_interval="0-0.5", cache="pab:2"), {}, name="clip.mp4")
+    assert script_for(record.params.replace(guidance_interval="0-1"), {}, name="clip.mp4").text
+
+
 def test_another_checkpoint_than_the_clips_is_remarked(made, folders, tmp_path):
     record, text = made("svd")
     assert "# Note" not in text

@@ -238,6 +238,7 @@ def test_a_family_refuses_a_cache_that_it_has_not(model: str, cache: str, said: 
     params = models.resolve(ClipParams(model=model, image="sample:coffee", cache=cache))
     with pytest.raises(UnsupportedParams, match=said):
         models.find(model)[0].check(params)
+    models.find(model)[0].check(params.replace(cache="deep:1"))  # which changes nothing
 
 
 def test_what_a_cache_saves_by_what_is_in_the_clip_is_said_to_be_at_most(tiny: dict[str, tuple[Any, Path, ClipParams]]) -> None:

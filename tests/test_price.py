@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,7 @@ from clips import needs_ffprobe, psnr
 from i2v_lab.clip import video
 from i2v_lab.clip.picture import open_picture
 from i2v_lab.errors import ClipError
-from i2v_lab.metrics.price import price
+from i2v_lab.metrics.price import compare, has_vmaf, price, price_of
 
 
 def shifted(a_frame: float, count: int = 16, noise: float = 0.0) -> np.ndarray:
@@ -48,14 +49,14 @@ def test_a_clip_costs_nothing_against_itself_and_another_rate_of_playback_change
 ) -> None:
     other_rate = video.retime(files["plain"], tmp_path, stem="rate", fps=Fraction(24000, 1001), settings={})[0].path
     for same in (files["plain"], other_rate):
-        found = price(same, files["plain"], {"motion": 1.0}, {"motion": 1.0})
+        found = compare(same, files["plain"])
         assert (found.psnr, found.ssim, found.first_frame_psnr) == (100, 1, 100)
         assert found.vmaf > 97  # VMAF's own ceiling of equal clips
 
 
 @needs_ffprobe
 def test_psnr_and_ssim_are_those_of_another_ffmpeg_and_of_numpy(files: dict[str, Path]) -> None:
-    found = price(files["noisy"], files["plain"], {}, {})
+    found = price_of(compare(files["noisy"], files["plain"]), {}, {})
     graph = "[0:v]settb=AVTB,setpts=N,split[a][b];[1:v]settb=AVTB,setpts=N,split[c][d];[a][c]psnr;[b][d]ssim"
     command = ["ffmpeg", "-nostdin", "-i", files["noisy"], "-i", files["plain"], "-lavfi", graph, "-f", "null", "-"]
     said = subprocess.run(command, capture_output=True, check=True, text=True).stderr
@@ -88,3 +89,18 @@ def test_a_clip_slowed_by_half_keeps_half_of_the_motion(files: dict[str, Path]) 
 def test_clips_of_two_lengths_have_no_price(files: dict[str, Path]) -> None:
     with pytest.raises(ClipError, match=r"same size and length as its reference, 16 frames of 256x256, got 8 frames of 256x256"):
         price(files["short"], files["plain"])
+
+
+@needs_ffprobe
+def test_without_libvmaf_the_other_figures_are_the_same(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = compare(files["noisy"], files["plain"])
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(shutil.which("ffmpeg")))  # Debian's has none
+    has_vmaf.cache_clear()
+    try:
+        if has_vmaf():
+            pytest.skip("this system's FFmpeg has libvmaf")
+        found = compare(files["noisy"], files["plain"])
+    finally:
+        has_vmaf.cache_clear()
+    assert found.vmaf is None
+    assert (found.psnr, found.ssim) == pytest.approx((expected.psnr, expected.ssim), abs=1e-3)

@@ -73,6 +73,7 @@ def test_a_cell_is_compared_with_the_same_seed_without_a_lever_and_with_the_most
             assert np.isnan(row["price_psnr"])
         else:
             found = price(Path(row["clip"]), Path(other["clip"]))
+            assert found.vmaf is not None
             assert row["price_vmaf"] == pytest.approx(found.vmaf)
             assert row["price_psnr"] == pytest.approx(found.psnr)
             assert row["price_motion_kept"] == pytest.approx(found.motion_kept)
@@ -106,6 +107,10 @@ def test_a_reference_is_one_of_the_cells(done) -> None:
     assert priced_axes(["num_inference_steps", "seed"], {}) == []  # without a lever nothing is asked
     with pytest.raises(InputError, match="no cell has num_inference_steps 50; add"):
         references(table, AXES, {"num_inference_steps": 50})
+    for written in ("0.0-1.0", "0-1"):
+        named = references(table, AXES, {"guidance_interval": written, "num_inference_steps": "12"})
+        assert named == references(table, AXES, {})
+    assert Sweep(name="s", base=LEVERS.base, axes={"guidance_scale": [1, 4, 9]}, reference={"guidance_scale": 9}).reference
     with pytest.raises(SweepError, match=r"reference: num_inference_steps: expected a value of the axis \(4, 12\), got 50"):
         Sweep(**{**LEVERS.model_dump(exclude_defaults=True), "reference": {"num_inference_steps": 50}})
     with pytest.raises(SweepError, match="reference: cache: unknown axis"):

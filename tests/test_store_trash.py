@@ -73,7 +73,9 @@ def test_emptying_removes_for_good(store: Store) -> None:
     one, other = made(store), made(store, 1)
     store.delete(one.id)
     assert store.empty_trash() == 1
-    assert fault(store.undelete, one.id) == f"there is no deleted run '{one.id}'"
+    assert fault(store.undelete, one.id) == (
+        f"there is no deleted run '{one.id}'; without names, --undo brings back those deleted last"
+    )
     assert not (store.clips / ".trash").exists()
     assert [found.id for found in store.records()] == [other.id]
 

@@ -39,7 +39,7 @@ from i2v_lab.cli.terminal import (
     tell_json,
     working,
 )
-from i2v_lab.errors import I2VLabError, InputError, ParamsError, PictureError, Stop
+from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
 from i2v_lab.log import log_path, start_log
 
 if TYPE_CHECKING:
@@ -105,11 +105,9 @@ def _advice(params: ClipParams) -> list[Advice]:
     from i2v_lab import models
     from i2v_lab.clip.picture import open_picture
 
-    picture = None
-    with suppress(PictureError):  # the run says so
+    with suppress(I2VLabError):  # the run says so
         picture = open_picture(params.image)
-    with suppress(I2VLabError):  # likewise
-        return models.advice(models.resolve(params, (lambda: picture) if picture else None), picture)
+        return models.advice(models.resolve(params, lambda: picture), picture)
     return []
 
 
@@ -139,7 +137,7 @@ def batch(
 @with_settings("output_dir")
 def runs(
     settings: Settings,
-    status: Annotated[str | None, typer.Option(help="only these: done, failed, out_of_memory, stopped, running")] = None,
+    status: Annotated[str | None, typer.Option(help="only these: done, failed, out_of_memory, stopped, running, planned")] = None,
     limit: Annotated[int, typer.Option(min=1, help="show the newest so many")] = 20,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="the whole table as CSV on standard output")] = False,

@@ -142,6 +142,7 @@ def _option(name: str, about: dict[str, Any]) -> Any:
     Values are taken as text: ClipParams reads them, and names all that is wrong in one line.
     """
     limits = {**about, **about.get("anyOf", [{}])[0]}
+    from i2v_lab.clip.levers import LEVERS
     from i2v_lab.clip.params import OPTIONAL
 
     help = str(about["description"])
@@ -158,7 +159,7 @@ def _option(name: str, about: dict[str, Any]) -> Any:
     if "default" not in about:
         help += " [required, here or as PICTURE]"
     elif about["default"] is None:
-        help += " [default: the model's]" if name in OPTIONAL else ""
+        help += " [default: none]" if name in LEVERS else " [default: the model's]" if name in OPTIONAL else ""
     elif about["default"] != "":
         help += f" [default: {about['default']}]"
     kind = {"integer": "<int>", "number": "<number>"}.get(str(limits.get("type", "")) if name != "fps" else "", "<text>")

@@ -134,13 +134,15 @@ def _show_models(budgets: list[Budget], settings: Settings, store: Store | None,
 
 def _of_sweep(file: Path, settings: Settings) -> list[tuple[str, ClipParams]]:
     """One clip for each shape among the cells, with the numbers of the cells that have it."""
+    from i2v_lab.clip.levers import LEVERS
     from i2v_lab.sweep import load_sweep
 
     shapes: dict[Any, tuple[list[int], ClipParams]] = {}
     for cell in load_sweep(file).with_defaults(settings.model).cells():
         params = cell.params
         shape = (params.model, params.dtype, params.resolution, params.num_frames, params.num_inference_steps,
-                 params.guidance_scale > 1, params.scheduler, params.image)  # fmt: skip
+                 params.guidance_scale > 1, params.scheduler, params.image, params.true_cfg_scale, params.lora,
+                 *(getattr(params, name) for name in LEVERS))  # fmt: skip
         shapes.setdefault(shape, ([], params))[0].append(cell.number)
     return [(_numbers(cells), params) for cells, params in shapes.values()]
 

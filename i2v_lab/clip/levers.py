@@ -43,7 +43,7 @@ class CacheKind:
 
 CACHES: Mapping[str, CacheKind] = {
     "deep": CacheKind("the deep blocks of a UNet run every Nth step", "steps", 1, 20, 3, whole=True),
-    "pab": CacheKind("attention layers run every Nth step, in the middle of the run", "steps", 1, 20, 2, whole=True),
+    "pab": CacheKind("attention layers run every Nth step, in the middle of the run", "steps", 2, 20, 2, whole=True),
     "first-block": CacheKind(
         "the blocks after the first run where its output changed by more than a threshold", "threshold", 0, 1, 0.1, by_data=True
     ),

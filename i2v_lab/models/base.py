@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 
-from i2v_lab.clip.levers import CACHES, cache_of
+from i2v_lab.clip.levers import CACHES, NEUTRAL, cache_of
 from i2v_lab.clip.params import OPTIONAL, SQUARES, Advice, ClipParams, Scheduler
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
@@ -219,7 +219,10 @@ def check_common(kind: type[VideoModel], params: ClipParams) -> None:
             f"scheduler: {name} works with {', '.join(kind.schedulers)}, got {params.scheduler}; nearest: {kind.schedulers[0]}"
         )
     for field in OPTIONAL:
-        if field not in kind.reads and (value := getattr(params, field)) != ClipParams.model_fields[field].default:
+        if field not in kind.reads and (value := getattr(params, field)) not in (
+            ClipParams.model_fields[field].default,
+            NEUTRAL.get(field),
+        ):
             raise UnsupportedParams(f"{field}: {name} does not read it, got {value!r}; leave it out, or choose {_readers(field)}")
     if (asked := cache_of(params)) and asked.kind not in kind.caches:
         near = f"{kind.caches[0]}:{CACHES[kind.caches[0]].default:g}"

@@ -16,6 +16,7 @@ from i2v_lab.report.player.grid import value_texts
 from i2v_lab.report.plot_pareto import put_numbers
 from i2v_lab.report.style import STYLES, NotebookFigure, new_figure, tidy
 from i2v_lab.report.words import Said, Words, phrase, said
+from i2v_lab.statistics.prices import nearness
 from i2v_lab.sweep.prices import priced_axes, with_prices
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def speed_piece(result: SweepResult, sweep: Sweep, table: pd.DataFrame | None = 
         return Piece("")
     found = found.assign(label=[_label(row, along) for row in found[along].to_dict("records")])
     reference = next((_label(table.loc[row], along) for row in priced["reference"] if row is not None), "")
-    sentences = [_sentence(row) for row in _told(found)]
+    sentences = [_sentence(row, nearness(found)) for row in _told(found)] or [phrase("speed.none")]
     lines = "".join(f"<p>{line.html()}</p>" for line in sentences)
     note = f"<p>{phrase('speed.said', reference=reference).html()}</p>"
     shown = scrolled(_table(found), phrase("speed.title"))
@@ -54,15 +55,15 @@ def _label(row: Mapping[Any, Any] | pd.Series[Any], along: Sequence[str]) -> str
 
 def _told(found: pd.DataFrame) -> list[Any]:
     """The settings to say in words: those that no other beats, the nearest to the reference first, if they save time for sure."""
-    front = found[found["front"]].sort_values("vmaf", ascending=False)
+    front = found[found["front"]].sort_values(nearness(found), ascending=False)
     sure = front[front["time_high"].fillna(math.inf) < 1]
     return (sure if len(sure) else front).head(_SENTENCES).to_dict("records")
 
 
-def _sentence(row: Mapping[Any, Any]) -> Said:
+def _sentence(row: Mapping[Any, Any], near: str) -> Said:
     def write(say: Words) -> str:
         kept = say("speed.motion", motion=_span(row, "motion_kept")) if math.isfinite(row["motion_kept"]) else ""
-        return say("speed.sentence", setting=row["label"], time=_span(row, "time"), vmaf=_span(row, "vmaf"), motion=kept,
+        return say("speed.sentence", setting=row["label"], time=_span(row, "time"), name=say(f"speed.{near}"), near=_span(row, near), motion=kept,
                    clips=say.count(int(row["clips"]), "clips"))  # fmt: skip
 
     return said(write)
@@ -79,7 +80,7 @@ def _span(row: Mapping[Any, Any], name: str) -> str:
 
 def speed_plot(found: pd.DataFrame) -> NotebookFigure:
     """Time against VMAF, both compared with the reference; the settings that no other beats are joined and numbered."""
-    named = found[found["front"]].sort_values("time").head(_NUMBERED)
+    named, near = found[found["front"]].sort_values("time").head(_NUMBERED), nearness(found)
     figure = new_figure(3.6 + 0.17 * len(named), width=6)
     panel = figure.subplots()
     look: dict[str, Any] = {"capsize": 3, "elinewidth": 1}
@@ -88,16 +89,16 @@ def speed_plot(found: pd.DataFrame) -> NotebookFigure:
         (found[found["front"]].sort_values("time"), {"color": STYLES[1][0], "marker": "s", "markersize": 7, "linewidth": 1.4}),
     ]
     for rows, own in kinds:
-        panel.errorbar(rows["time"], rows["vmaf"], xerr=_bars(rows, "time"), yerr=_bars(rows, "vmaf"), **look, **own)
+        panel.errorbar(rows["time"], rows[near], xerr=_bars(rows, "time"), yerr=_bars(rows, near), **look, **own)
     panel.plot(1, 100, marker="*", color=STYLES[0][0], markersize=12, linestyle="", label="the reference")
     panel.set_xlim(0, 1.1 * max(1.0, float(found["time"].max())))
     panel.set_xlabel("time of a clip, of that of its reference")
-    panel.set_ylabel("VMAF against the reference ↑")
+    panel.set_ylabel(f"{FIELDS[near][0]} against the reference ↑")
     panel.legend(loc="lower right", frameon=False, fontsize=8)
     panel.margins(y=0.15)
     tidy(panel)
     figure.explain(phrase("speed.plot"), [drawable(str(label)) for label in named["label"]])
-    points = [list(zip(rows["time"], rows["vmaf"], strict=True)) for rows in (named, found)]
+    points = [list(zip(rows["time"], rows[near], strict=True)) for rows in (named, found)]
     put_numbers(figure, panel, points[0], [*points[1], (1.0, 100.0)])
     return figure
 
@@ -116,7 +117,7 @@ def _table(found: pd.DataFrame) -> str:
     head = "".join(f"<th>{text.html()}</th>" for text in heads)
     rows = []
     for row in found.sort_values("time").to_dict("records"):
-        mark = f' <b title="{escape(phrase("speed.front").en, quote=True)}">★</b>' if row["front"] else ""
+        mark = " <b>★</b>" if row["front"] else ""
         cells = [f"{escape(row['label'])}{mark}", *(_cell(row, name) for name in _COLUMNS), str(int(row["clips"]))]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

@@ -240,7 +240,7 @@ class _Run:
         model.use_tier(tier)
         params = self.params
         shape = (model.name, model.fingerprint, model.device, model.dtype, tier, params.resolution, params.num_frames,
-                 params.scheduler, params.guidance_scale > 1)  # fmt: skip
+                 params.scheduler, params.guidance_scale > 1, params.guidance_interval, params.cache)  # fmt: skip
         self._update(first_of_shape=shape not in _SHAPES)
         _SHAPES.add(shape)
         return model.generate(self.picture, params, self.progress)

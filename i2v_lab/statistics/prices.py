@@ -29,7 +29,7 @@ def prices(table: pd.DataFrame, along: Sequence[str]) -> pd.DataFrame:
     Returns:
         The axes; clips, seeds; time (seconds of a clip over those of its reference, the geometric mean), time_low, time_high;
         memory (the same of the peak); for each figure of a price its name, NAME_low, NAME_high: the mean, and the 95 % interval over seeds,
-        NaN with fewer than three; front: no other setting is both as fast and as near by VMAF, the reference itself included.
+        NaN with fewer than three; front: no other setting is both as fast and as near (`nearness`), the reference itself included.
     """
     import pandas as pd
 
@@ -55,9 +55,14 @@ def prices(table: pd.DataFrame, along: Sequence[str]) -> pd.DataFrame:
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), map(float, shown), strict=True))
     found = pd.DataFrame(rows)
     if len(found):
-        front = pareto([*found["vmaf"], 100.0], [*found["time"], 1.0])
+        front = pareto([*found[nearness(found)], 100.0], [*found["time"], 1.0])
         found["front"] = front[:-1]
     return found
+
+
+def nearness(found: pd.DataFrame) -> str:
+    """The figure by which settings are ranked: vmaf, or psnr where this machine's FFmpeg has no libvmaf."""
+    return "vmaf" if found["vmaf"].notna().any() else "psnr"
 
 
 def _means(amounts: Numbers, here: Sequence[int], seeds: Sequence[object]) -> Numbers:

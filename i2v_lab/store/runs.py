@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -238,18 +239,20 @@ class Store:
     def undelete(self, *ids: str) -> list[str]:
         """Undo the deletion of runs; without ids, of those that were deleted last, together. Returns their ids.
 
+        Args:
+            ids: or names of their clips.
+
         Raises:
             StoreError: there is no such deleted run, or its clip cannot be moved.
         """
-        chosen = list(ids) or self.database.read(trash.last)
+        chosen = [self.database.read(partial(trash.named, name=id)) for id in ids] or self.database.read(trash.last)
         for id in chosen:
             trash.undelete(self.database, id)
         return chosen
 
     def empty_trash(self) -> int:
-        """Remove the deleted runs and their clips for good. Returns how many runs there were."""
-        shutil.rmtree(self.directory / trash.FOLDER, ignore_errors=True)
-        return self.database.write(lambda connection: connection.execute("DELETE FROM trash").rowcount)
+        """Remove the deleted runs and their clips for good; one whose clip cannot be removed stays. Returns how many are gone."""
+        return trash.remove(self.database)
 
     # Sweeps
 

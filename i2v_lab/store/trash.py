@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -53,6 +54,29 @@ def undelete(database: Database, id: str) -> None:
             raise StoreError(f"{file} cannot be moved to {folder} ({error.strerror or error})") from None
         clip = moved.relative_to(database.directory).as_posix()
     database.write(lambda connection: _take(connection, id, clip))
+
+
+def named(connection: sqlite3.Connection, name: str) -> str:
+    """The id of the deleted run of this id, or the newest whose clip had this file name."""
+    rows = connection.execute("SELECT id, row FROM trash ORDER BY deleted DESC").fetchall()
+    for id, row in rows:
+        if name == id or Path(name).name == PurePosixPath(json.loads(row)["clip"] or "").name:
+            return str(id)
+    raise StoreError(f"there is no deleted run {name[:80]!r}; without names, --undo brings back those deleted last")
+
+
+def remove(database: Database) -> int:
+    """Remove all for good; see `Store.empty_trash`."""
+    gone = []
+    for id, place in database.read(lambda connection: connection.execute("SELECT id, place FROM trash").fetchall()):
+        with suppress(OSError):
+            if place:
+                (database.directory / place).unlink(missing_ok=True)
+            gone.append((id,))
+    database.write(lambda connection: connection.executemany("DELETE FROM trash WHERE id = ?", gone))
+    with suppress(OSError):  # one that is not empty stays
+        (database.directory / FOLDER).rmdir()
+    return len(gone)
 
 
 def _put(connection: sqlite3.Connection, id: str, deleted: str) -> tuple[str, str]:

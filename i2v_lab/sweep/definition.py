@@ -132,7 +132,7 @@ class Sweep(BaseModel):
             )
         _check_names("reference", self.reference, self._values)
         for axis, value in self.reference.items():
-            if str(value) not in map(str, self._values[axis][0]):
+            if canonical(axis, value) not in [canonical(axis, one) for one in self._values[axis][0]]:
                 shown = ", ".join(map(str, self._values[axis][0]))
                 raise SweepError(f"reference: {axis}: expected a value of the axis ({shown}), got {value!r}; add it to the axis")
         for place, names in (("zip", tuple(itertools.chain(*self.zip))), ("order", self.order)):
@@ -254,6 +254,14 @@ class Sweep(BaseModel):
         """The sweep as a file that `load_sweep` reads."""
         fields = json.loads(self.model_dump_json(exclude_defaults=True))
         return yaml.safe_dump({"name": self.name, **fields}, sort_keys=False, allow_unicode=True, width=100)
+
+
+def canonical(field: str, value: Any) -> Any:
+    """A value of a field in the one way that ClipParams writes it: 9 is 9.0, "deep" is "deep:3"; None for none."""
+    try:
+        return ClipParams(**{"image": "x", **({} if value is None else {field: value})}).plain().get(field)
+    except ParamsError:  # the cell will say what is wrong
+        return value
 
 
 def _check_names(place: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from i2v_lab.clip.levers import LEVERS, NEUTRAL
 from i2v_lab.clip.publish import partial_file
 from i2v_lab.errors import ClipError, InputError
-from i2v_lab.metrics.price import FIELDS, price
+from i2v_lab.metrics.price import FIELDS, Likeness, compare, price_of
 from i2v_lab.portable import replace
+from i2v_lab.sweep.definition import canonical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,8 +61,17 @@ def _has_clip(row: Mapping[str, Any]) -> bool:
 
 def _is_reference(row: Mapping[str, Any], along: Sequence[str], reference: Mapping[str, Any]) -> bool:
     if reference:
-        return all(str(row[axis]) == str(reference[axis]) for axis in along)
-    return all(str(row[axis]) in ("", "None", "nan", "<NA>", NEUTRAL[axis]) for axis in along if axis in LEVERS)
+        return all(_same(row[axis], canonical(axis, reference[axis])) for axis in along)
+    return all(_same(row[axis], None) or str(row[axis]) == NEUTRAL[axis] for axis in along if axis in LEVERS)
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    """Whether a value of the table, where a number may be of another type and nothing is NaN, is a value of ClipParams."""
+    if str(found) in ("", "None", "nan", "<NA>"):
+        return wanted is None
+    if isinstance(found, (int, float)) and isinstance(wanted, (int, float)):
+        return float(found) == float(wanted)
+    return str(found) == str(wanted)
 
 
 def with_prices(table: pd.DataFrame, axes: Sequence[str], reference: Mapping[str, Any], folder: Path) -> pd.DataFrame:
@@ -93,13 +103,17 @@ def with_prices(table: pd.DataFrame, axes: Sequence[str], reference: Mapping[str
 def _compared(row: Mapping[str, Any], other: Mapping[str, Any], known: dict[str, Any]) -> dict[str, float | None]:
     key = " ".join(f"{one['frames_sha256']}{Path(one['clip']).suffix}" for one in (row, other))
     if key not in known:
-        metrics = [{name: _number(one.get(f"metric_{name}")) for name in ("motion", "temporal_flickering")} for one in (row, other)]
         try:
-            known[key] = asdict(price(Path(row["clip"]), Path(other["clip"]), *metrics))
+            known[key] = asdict(compare(Path(row["clip"]), Path(other["clip"])))
         except ClipError as error:
             log.warning("no price: %s", error)
             return {}
-    return dict(known[key]) if isinstance(known[key], dict) else {}
+    metrics = [{name: _number(one.get(f"metric_{name}")) for name in ("motion", "temporal_flickering")} for one in (row, other)]
+    try:
+        return asdict(price_of(Likeness(**known[key]), *metrics))
+    except TypeError:  # of another version
+        del known[key]
+        return _compared(row, other, known)
 
 
 def _number(value: Any) -> float | None:

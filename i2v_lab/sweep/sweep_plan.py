@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from i2v_lab import models
 from i2v_lab.clip.key import clip_key
+from i2v_lab.clip.levers import steps_of
 from i2v_lab.clip.params import ClipParams, resolution_size
 from i2v_lab.clip.picture import open_picture
 from i2v_lab.clip.publish import free_bytes
@@ -33,6 +34,7 @@ T = TypeVar("T")
 State = Literal["done", "to do", "cannot run", "failed", "out_of_memory", "stopped"]
 LOADS = ("model", "dtype")  # a change of these loads a model
 TWO_PASSES = ("heun", "kdpm2", "kdpm2-a")  # schedulers that run the network twice per step
+REUSED = 0.3  # of the work of a pass, about, that a step takes which reuses what a cache kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +265,9 @@ def params_json(params: ClipParams) -> str:
 
 def work(params: ClipParams) -> float:
     """The amount of computation, without a unit: passes x frames x pixels, and the writing of the frames."""
-    passes = params.num_inference_steps * (2 if params.guidance_scale > 1 else 1) * (2 if params.scheduler in TWO_PASSES else 1)
-    return float(params.height * params.width * params.num_frames * (passes + 2))
+    steps = steps_of(params, params.num_inference_steps)
+    passes = sum((2 if step.guided else 1) * (REUSED if step.reused else 1) for step in steps)
+    return float(params.height * params.width * params.num_frames * (passes * (2 if params.scheduler in TWO_PASSES else 1) + 2))
 
 
 class _Look:
