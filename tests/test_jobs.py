@@ -189,6 +189,7 @@ def test_a_runner_says_that_somebody_looks(runner):
     assert ended(runner, job).state == "stopped"
 
 
+@pytest.mark.slow
 def test_a_sweep_is_a_job_and_stops_after_a_cell(runner):
     sweep = Sweep(name="words", base=params().plain(), axes={"seed": "0..2 step 1", "prompt": ["a: b", "# 'c'\n{x}"]})
     found = ended(runner, _add(runner, sweep))
@@ -299,6 +300,7 @@ def test_a_worker_stops_with_the_process_that_asked_and_another_takes_what_waits
     runner.close()
 
 
+@pytest.mark.slow
 def test_two_runners_share_a_folder_and_make_each_job_once(tmp_path):
     settings = settings_of(tmp_path)
     store = Store(settings.output.directory)

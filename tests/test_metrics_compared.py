@@ -24,6 +24,7 @@ def panned(speed: float, fps: float, seconds: float = 0.5, side: int = 256) -> n
     return np.stack([cv2.warpAffine(picture, move, (side, side), flags=cv2.INTER_LANCZOS4) for move in moves])
 
 
+@pytest.mark.slow
 def test_a_movement_has_one_value_at_any_frame_rate():
     scores = []
     for speed, fps in product((1, 2, 4), (8, 16, 24, 32)):

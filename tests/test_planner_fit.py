@@ -106,6 +106,7 @@ def test_a_budget_in_gb_is_exact_and_a_card_is_found_by_a_part_of_its_name() -> 
         plan(clip(), tier=3)
 
 
+@pytest.mark.slow
 def test_a_loaded_model_is_in_the_plan_and_in_the_budget_once(model: I2VGenXL, folder: Path) -> None:
     params = clip("128x128 4", model="i2vgen-xl")  # another name: the loaded one's own configs count
     loaded = plan(params, model)

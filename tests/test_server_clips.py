@@ -188,6 +188,7 @@ def test_a_plan_is_told_before_anything_is_made(server):
     assert shown["sizes"]["256p"] == [256, 256] and "ddim" in shown["schedulers"] and shown["only_sizes"] == []
 
 
+@pytest.mark.slow
 def test_many_clients_at_once_each_get_their_own_clip(tmp_path, own_server):
     server = own_server(I2V_LAB_SERVER__QUEUE_LIMIT="8")
     refused, wrong = [], []

@@ -60,6 +60,7 @@ def params(**fields):
     return ClipParams(image="sample:coffee", resolution="64x64", num_frames=2, **fields)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_done_when_its_worker_died_is_done(own_server, tmp_path):
     folder = tmp_path / "own" / "results"
     store = Store(folder)

@@ -349,6 +349,7 @@ def test_the_network_of_a_family_may_come_from_a_file_of_its_authors(folders, pi
         models.open("ltx-video:other.safetensors").load()
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_is_recorded_where_it_changes_pixels(folders, tmp_path):
     store = Store(tmp_path / "results")
     records = {name: run_clip(ClipParams(model=str(folders[name]), image="sample:coffee", **small(name)), None, store)
