@@ -82,7 +82,7 @@ def check_once(names: Sequence[str]) -> None:
 
 
 async def read_form(request: Request, limit: int) -> dict[str, str | UploadFile]:
-    """The fields of a multipart form.
+    """The fields of a multipart form. A form has no null: "null" leaves a field out that may be none.
 
     Args:
         limit: of one text, in bytes; a picture may be a data URL.
@@ -94,7 +94,8 @@ async def read_form(request: Request, limit: int) -> dict[str, str | UploadFile]
     if not items:
         raise ApiError(400, "body", "expected multipart/form-data with a field, got none")
     check_once([name for name, _ in items])
-    return dict(items)
+    optional = {name for name, field in ClipParams.model_fields.items() if field.default is None}
+    return {name: value for name, value in items if value != "null" or name not in optional}
 
 
 def keep_image(image: str, field: str, store: Store) -> str:

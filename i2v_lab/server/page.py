@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -89,7 +90,11 @@ class PageKernels(AsyncMappingKernelManager):  # type: ignore[misc]
         """Start the kernel of the next page."""
         if self._ready is None:
             arguments = [f"--IPKernelApp.exec_lines={FIRST}"]
-            start = super().start_kernel(kernel_name="python3", path=self.folder, env=dict(os.environ), extra_arguments=arguments)
+            # Where the server ends while it starts, it would print a traceback there.
+            quiet = {"stderr": subprocess.DEVNULL}
+            start = super().start_kernel(
+                kernel_name="python3", path=self.folder, env=dict(os.environ), extra_arguments=arguments, **quiet
+            )
             self._ready = asyncio.ensure_future(start)
 
     async def start_kernel(self, **kwargs: Any) -> str:

@@ -97,7 +97,11 @@ def firefox(profile: Path) -> Iterator[Firefox]:
     command = [program, "--headless", "--no-remote", "--profile", str(profile), f"--remote-debugging-port={port}", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        yield Firefox(port, process)
+        browser = Firefox(port, process)
+        try:
+            yield browser
+        finally:
+            browser.socket.close()
     finally:
         process.terminate()
         try:

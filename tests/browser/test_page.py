@@ -126,18 +126,18 @@ def test_the_page_is_whole_in_chinese_in_the_dark_on_a_phone(served: Server, ope
 
 @pytest.mark.slow
 def test_pages_that_are_closed_leave_no_kernel(served: Server, open_page: OpenPage) -> None:
-    wait_for(lambda: not kernels(served))
+    before = {kernel.pid for kernel in kernels(served)}  # of pages that other tests did not close as people do
     page, _ = open_page()
     pages = [page, *(page.context.new_page() for _ in range(3))]
     for one in pages:
         open_studio(one, served)
     pages[0].reload()
     StudioPage(pages[0]).ready()
-    wait_for(lambda: len(served.get("/api/kernels").json()) <= len(pages) + 1)  # and the one that is ready
+    wait_for(lambda: len(served.get("/api/kernels").json()) <= len(before) + len(pages) + 1)  # and the one that is ready
     for one in pages:
         one.close(run_before_unload=True)
-    wait_for(lambda: len(served.get("/api/kernels").json()) <= 1)
-    wait_for(lambda: not kernels(served))
+    wait_for(lambda: not {kernel.pid for kernel in kernels(served)} - before)
+    wait_for(lambda: len(served.get("/api/kernels").json()) <= len(before) + 1)
 
 
 @pytest.mark.slow
