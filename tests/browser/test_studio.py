@@ -151,7 +151,7 @@ def test_texts_from_outside_stay_texts_large_files_arrive_and_a_sweep_fills_its_
     studio.generate()
     studio.plays()
     assert studio.facts()["prompt"] == EVIL
-    assert studio.facts()["image"].endswith(picture.name)
+    assert studio.facts()["image"].endswith(kept.name)
     expect(studio.cards("done")).to_contain_text(EVIL, timeout=WAIT)
     studio.enter("resolution", EVIL)
     expect(page.locator(".i2vs-field-resolution .i2vs-fault")).to_contain_text(EVIL)
