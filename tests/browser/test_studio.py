@@ -170,6 +170,7 @@ def test_texts_from_outside_stay_texts_large_files_arrive_and_a_sweep_fills_its_
     page.locator(".i2vs-sweep .i2vs-primary:enabled").click()
     expect(page.locator(".i2vs-sweep .i2vs-card.done img")).to_have_count(4, timeout=WAIT)
     assert Store(place / "results").runs(sweep="studio")["status"].tolist() == ["done"] * 4
+    page.set_viewport_size({"width": 1280, "height": 1800})  # only clips in view are loaded
     studio.button("Play in step").click()
     playing = "() => [...document.querySelectorAll('.i2vs-player-box video')].filter((video) => video.currentTime > 0).length === 4"
     page.wait_for_function(playing, timeout=WAIT)
