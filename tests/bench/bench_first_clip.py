@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from browser.conftest import find_chromium
 from browser.servers import READY, RUN_ALL, free_port, settings_of
 from playwright.sync_api import Browser, Error, Page, sync_playwright
