@@ -67,14 +67,14 @@ def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
         config: the model's own scheduler config, as diffusers keeps it.
     """
     class_name, options = SCHEDULERS[name]
-    scheduler = getattr(_diffusers(), class_name)
+    scheduler = getattr(import_diffusers(), class_name)
     # As its from_config does, without importing every other scheduler.
     known = {key: value for key, value in config.items() if key in inspect.signature(scheduler.__init__).parameters}
     with numpy_quiet():
         return scheduler(**{**known, **options})
 
 
-def _diffusers() -> Any:
+def import_diffusers() -> Any:
     """The package, imported without torch's compiler: that takes a second, and diffusers only marks classes for it."""
     if not {"diffusers", "torch._dynamo"} & sys.modules.keys():
         sys.modules["torch._dynamo"] = cast(Any, None)  # as in a torch that has none, which diffusers allows for
