@@ -16,14 +16,22 @@ from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 from browser.servers import Server, jupyter_server
 
 
-def find_chromium() -> str:
-    """The browser's program; without one the test is skipped, or fails in CI."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found:
+def find_browser(*names: str) -> str:
+    """The program of a browser, by the first of its names that is here; without one the test is skipped, or fails in CI.
+
+    Args:
+        names: of the program; the first is Debian's package too.
+    """
+    if found := next(filter(None, map(shutil.which, names)), None):
         return found
     if os.environ.get("CI"):
-        pytest.fail("these tests must run in CI, and there is no chromium: apt-get install chromium", pytrace=False)
-    pytest.skip("there is no chromium (Debian: apt-get install chromium)")
+        pytest.fail(f"these tests must run in CI, and there is no {names[0]}: apt-get install {names[0]}", pytrace=False)
+    pytest.skip(f"there is no {names[0]} (Debian: apt-get install {names[0]})")
+
+
+def find_chromium() -> str:
+    """See `find_browser`."""
+    return find_browser("chromium", "chromium-browser")
 
 
 # One for the folder, not for the session: its event loop would disturb tests that have their own.

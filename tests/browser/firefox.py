@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,22 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import websocket
 
+from browser.conftest import find_browser
 from browser.servers import free_port
 
 START_SECONDS = 90
-
-
-def find_firefox() -> str:
-    """The browser's program; without one the test is skipped, or fails in CI."""
-    found = shutil.which("firefox-esr") or shutil.which("firefox")
-    if found:
-        return found
-    if os.environ.get("CI"):
-        pytest.fail("these tests must run in CI, and there is no firefox: apt-get install firefox-esr", pytrace=False)
-    pytest.skip("there is no firefox (Debian: apt-get install firefox-esr)")
+FIREFOX = ("firefox-esr", "firefox")  # names of the program
 
 
 class Firefox:
@@ -92,7 +81,7 @@ class Firefox:
 @contextmanager
 def firefox(profile: Path) -> Iterator[Firefox]:
     """A headless Firefox with a profile of its own, ended at the end of the block."""
-    program, port = find_firefox(), free_port()
+    program, port = find_browser(*FIREFOX), free_port()
     profile.mkdir(parents=True, exist_ok=True)
     command = [program, "--headless", "--no-remote", "--profile", str(profile), f"--remote-debugging-port={port}", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -12,7 +12,8 @@ from playwright.sync_api import Page
 from sweeps import colour, make_sweep
 
 from browser.axe import violations
-from browser.firefox import find_firefox, firefox
+from browser.conftest import find_browser
+from browser.firefox import FIREFOX, firefox
 from browser.test_player import PLAYS, at, captions, pixels, settles, stop_at
 from i2v_lab.report.player.page import clip_grid
 
@@ -259,7 +260,7 @@ def check_foreign(found: list[list[int]], names: list[str]) -> None:
 
 @pytest.mark.slow
 def test_compare_plays_every_foreign_file_in_chromium_and_firefox(voila, page, place, tmp_path):
-    find_firefox()
+    find_browser(*FIREFOX)
     names = list(make_foreign(place))
     files = [f"Path({name!r})" for name in names]
     cell = f"from pathlib import Path\nfrom i2v_lab import compare\ncompare([{', '.join(files)}])"
