@@ -17,8 +17,8 @@ demo: $(READY)  ## make a clip of a photograph, then a small sweep and its repor
 test: lint  ## run the checks of make lint, then the fast tests, on two processes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY_TEST)  ## run the long tests, which make test leaves out
-	$(BIN)/python -m pytest --slow
+test-slow: $(READY_TEST)  ## run the long tests, which make test leaves out, on two processes
+	$(BIN)/python -m pytest --slow --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY_TEST)  ## ruff, formatting, types
 	$(BIN)/ruff check .
