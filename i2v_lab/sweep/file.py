@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from i2v_lab.clip.params import ClipParams
@@ -46,8 +46,13 @@ def parse_sweep(text: str, name: str = "sweep") -> Sweep:
         # A key without a value (all below it may be a comment) counts as not given.
         return Sweep(**{"name": name, **{key: value for key, value in found.items() if value is not None}})
     except SweepError as error:
-        named = [word for word in re.findall(r"[^\s:.]+(?=[:.])", str(error)[:100])[:3] if word in lines]
-        raise SweepError(f"line {lines[named[-1]]}: {error}" if named else str(error)) from None
+        raise named_line(error, lines) from None
+
+
+def named_line(error: SweepError, lines: Mapping[str, int]) -> SweepError:
+    """The error with the line, {name: line} of a text, of the last name that it begins with."""
+    named = [word for word in re.findall(r"[^\s:.]+(?=[:.])", str(error)[:100])[:3] if word in lines]
+    return SweepError(f"line {lines[named[-1]]}: {error}" if named else str(error))
 
 
 def open_sweep(given: Sweep | Path | str) -> Sweep:
