@@ -22,7 +22,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="answer as JSON on standard
 Picture = Annotated[str | None, typer.Argument(metavar="[PICTURE]", help="the input picture, as --image")]
 Words = Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="what should happen in the clip, as --prompt")]
 Force = Annotated[bool, typer.Option("--force", help="make it again even where the same clip was made before")]
-Preset = Annotated[str | None, typer.Option(help="quick, standard, high or extreme; options given win")]
+Preset = Annotated[
+    str | None, typer.Option(help="quick, standard, high, extreme, or a file such as winner.yaml of a tune; options given win")
+]
 Tier = Annotated[int | None, typer.Option(min=0, max=6, help=(
     "tier of the memory ladder to begin on, whatever the plan says (docs/models.md) [default: the first on which it fits]"
 ))]  # fmt: skip
@@ -102,7 +104,9 @@ def clip_params(fields: dict[str, Any], preset: str | None, settings: Settings) 
             encoding, place = sys.getfilesystemencoding(), locale.setlocale(locale.LC_CTYPE)
             raise ParamsError(f"{name}: expected text in {encoding}, the encoding of the locale {place}, got {value!a}; "
                               "set LC_ALL=C.UTF-8, or name the file in UTF-8")  # fmt: skip
-    return ClipParams(**{**(models.preset(given["model"], preset) if preset else {}), **given})
+    named = {name for name, value in fields.items() if value is not None}
+    found = dict(models.preset(given["model"], preset)) if preset else {}
+    return ClipParams(**{**given, **{name: value for name, value in found.items() if name not in named}})
 
 
 def warn_of_device(device: str, names: Iterable[str], remedy: str = "") -> None:

@@ -14,6 +14,7 @@ from i2v_lab.sweep.tune.goal import Goal, Limit
 from i2v_lab.sweep.tune.space import Setting
 
 ALPHA = 0.05
+LIKELY, LIKELY_ALONE = 0.1, 0.2  # chances above which a search ends because settings do not differ: of several rounds, of one
 DRAWS = 500  # of the shuffles that ask whether settings differ at all
 ROUNDING = 1e-9
 
@@ -185,9 +186,9 @@ class Race:
         return ranked[:most]
 
     def nothing_differs(self) -> bool:
-        """Whether all rounds together, of which each had fresh seeds, could be chance (Fisher's method)."""
+        """Whether all rounds together, of which each had fresh seeds, could well be chance (Fisher's method)."""
         ps = [told.p for told in self.told if not math.isnan(told.p)]
-        return bool(ps) and fisher(ps) > ALPHA
+        return bool(ps) and fisher(ps) > (LIKELY if len(ps) > 1 else LIKELY_ALONE)
 
 
 def fronts(means: Numbers) -> list[int]:

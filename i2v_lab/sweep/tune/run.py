@@ -121,6 +121,16 @@ def folder_of(tune: Tune, store: Store) -> Path:
     return (store.directory / FOLDER / f"{tune.name}-{tune.definition()[:8]}").absolute()
 
 
+def outlook(tune: Tune, store: Store, settings: Settings) -> tuple[list[Setting], dict[str, str]]:
+    """(the settings of a space of lists that can be made, {setting in words: the limit that the planner knows it to break}).
+
+    Raises:
+        SweepError: the tune is wrong, or no setting can meet the limits.
+    """
+    run = _TuneRun(tune.with_defaults(settings.model), store, settings, TuneProgress(), SweepStop(), make=False)
+    return run.possible, run.left_out
+
+
 def run_tune(
     tune: Tune,
     store: Store | None = None,
