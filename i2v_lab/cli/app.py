@@ -112,7 +112,7 @@ def _advice(params: ClipParams) -> list[Advice]:
 
 
 @app.command()
-@with_settings("output_dir", "format", "prefix", "device")
+@with_settings("output_dir", "format", "prefix", "device", "cluster", "workers")
 def batch(
     settings: Settings,
     file: Annotated[Path, typer.Argument(help="CSV or JSONL; columns are named like the options (num_frames, ...)")],

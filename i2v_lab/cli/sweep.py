@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 SHOWN_CELLS = 40  # of a plan in the terminal
 
 
-@with_settings("output_dir", "device")
+@with_settings("output_dir", "device", "cluster", "workers")
 def sweep(
     settings: Settings,
     files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="sweep files: experiments/guidance.yaml")] = None,
@@ -165,6 +166,7 @@ def sweep_screen(*, numbered: bool = False) -> Iterator[SweepProgress]:
     class Screen(SweepProgress):
         def __init__(self) -> None:
             self.tasks: dict[str, Any] = {}
+            self.lines: list[Any] = []  # of the workers of a cluster
 
         def cell(self, status: SweepStatus) -> None:
             if numbered:
@@ -179,7 +181,17 @@ def sweep_screen(*, numbered: bool = False) -> Iterator[SweepProgress]:
             left = "" if status.seconds_left is None or status.over else f"about {duration(status.seconds_left)} left"
             bars.update(cells, completed=status.done + status.failed, total=status.cells, left=left)
             about = status.note or f"  cell {status.cell}: {printable(status.label)[:50]} {status.stage}"
-            bars.update(steps, description=about, completed=status.step, total=status.steps, visible=not status.over)
+            bars.update(
+                steps, description=about, completed=status.step, total=status.steps, visible=not (status.over or status.workers)
+            )
+            while len(self.lines) < len(status.workers):
+                self.lines.append(bars.add_task("", left=""))
+            for line, one in zip_longest(self.lines, status.workers):
+                if one is None:
+                    bars.update(line, visible=False)
+                else:
+                    about = f"  {printable(one.line)[:44]} {one.stage}"
+                    bars.update(line, description=about, completed=one.step, total=one.steps, visible=True)
 
     if not sys.stderr.isatty():
         bars = None
