@@ -21,7 +21,7 @@ from held import until
 from i2v_lab.cluster.share import divide
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep import SweepProgress, SweepStatus, plan_sweep, run_sweep
+from i2v_lab.sweep import Sweep, SweepProgress, SweepStatus, plan_sweep, run_sweep
 
 pytest.importorskip("ray")
 
@@ -85,25 +85,30 @@ from pathlib import Path
 from clusters import LONG, cells
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep import run_sweep
+from i2v_lab.sweep import Sweep, run_sweep
 folder = Path(sys.argv[1])
 settings = Settings(output={"directory": folder}, cluster={"address": sys.argv[2], "workers": 2})
 print(run_sweep(cells(5, **LONG), Store(folder), settings=settings).ran)
 """
 
 
-def test_the_driver_killed_and_started_again_makes_no_finished_clip_twice(cluster, tmp_path):
-    def driver() -> subprocess.Popen[str]:
-        env = {**environment(tmp_path), "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])}
-        return subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path / "s"), cluster.address], env=env, text=True,
-                                stdout=subprocess.PIPE)  # fmt: skip
+def _driver(folder: Path, address: str, **more: str) -> subprocess.Popen[str]:
+    """Five cells, in a process of their own; it says how many it made."""
+    env = {
+        **environment(folder.parent),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]]),
+        **more,
+    }
+    return subprocess.Popen([sys.executable, "-c", DRIVER, str(folder), address], env=env, text=True, stdout=subprocess.PIPE)
 
-    first, store = driver(), Store(tmp_path / "s")
+
+def test_the_driver_killed_and_started_again_makes_no_finished_clip_twice(cluster, tmp_path):
+    first, store = _driver(tmp_path / "s", cluster.address), Store(tmp_path / "s")
     with first:
         until(lambda: store.records(status="done") and store.records(status="running"))
         first.kill()
     before = {record.id for record in store.records(status="done")}
-    with driver() as second:
+    with _driver(tmp_path / "s", cluster.address) as second:
         out, _ = second.communicate(timeout=120)
     store = Store(tmp_path / "s")
     assert int(out) == 5 - len(before)
@@ -177,3 +182,105 @@ def _marked(mark: str) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+@pytest.mark.slow
+def test_cells_that_only_a_large_device_holds_go_there_and_nobody_waits(tmp_path):
+    small, large = 8, 32
+    sweep = Sweep(name="kinds", base={**BASE, "resolution": "512p"}, seeds=list(range(1, 15)), axes={"num_frames": [small, large]},
+                  where=f"num_frames < {large} or seed < 3")  # fmt: skip
+    idle: list[SweepStatus] = []
+
+    class Watch(SweepProgress):
+        def updated(self, status: SweepStatus) -> None:
+            free = sum(not one.cell for one in status.workers)
+            if free and status.ran + len(status.workers) - free < status.to_run:
+                idle.append(status)
+
+    with cluster_of({"memory": 2**30}, {"memory": int(0.34 * 2**30)}) as cluster:
+        settings = settings_on(cluster, tmp_path / "s")
+        result = run_sweep(sweep, Store(tmp_path / "s"), settings=settings, progress=Watch())
+    runs = result.table()
+    assert result.counts == {"done": 16}
+    assert not idle
+    of_large = runs[runs["num_frames"] == large]["pid"].unique()
+    assert len(of_large) == 1
+    mine = runs[runs["pid"] == of_large[0]].sort_values("created")
+    assert mine["num_frames"].tolist()[:2] == [large, large]
+    assert len(mine) < 16
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_once_have_a_worker_each(cluster, tmp_path):
+    stores, drivers = [], []
+    for name in ("one", "two"):
+        (tmp_path / name / "locks").mkdir(parents=True)
+        stores.append(Store(tmp_path / name / "s"))
+        drivers.append(_driver(tmp_path / name / "s", cluster.address, XDG_RUNTIME_DIR=str(tmp_path / name / "locks")))
+        until(lambda: stores[-1].records(status="running"), 120)
+    seen = 0
+    while all(driver.poll() is None for driver in drivers):
+        running = [len(store.records(status="running")) for store in stores]
+        done = [len(store.records(status="done")) for store in stores]
+        if max(done) >= 4:
+            break  # the last clips: then the other has what one cannot use
+        seen += running == [1, 1]
+        assert running[0] < 2 or not running[1]
+    assert seen
+    for driver, store in zip(drivers, stores, strict=True):
+        with driver:
+            assert driver.communicate(timeout=120)[0] == "5\n"
+        assert len(made(store)) == 5
+
+
+@pytest.mark.slow
+def test_a_frozen_node_holds_nobody_up(tmp_path):
+    stopped: list[psutil.Process] = []
+
+    def freeze(one: Any) -> None:
+        raylet = psutil.Process(one.pid).parent()
+        assert raylet
+        stopped.extend([psutil.Process(one.pid), raylet])
+        for process in stopped:
+            process.suspend()
+
+    others: list[int] = []
+    store = Store(tmp_path / "s")
+    with cluster_of({}, {}) as cluster:
+        try:
+            result = run_sweep(cells(4, **LONG), store, settings=settings_on(cluster, tmp_path / "s"), progress=Once("denoise", freeze),
+                               on_cell=lambda cell, record: others.append(record.pid))  # fmt: skip
+        finally:
+            for process in stopped:
+                if process.is_running():
+                    process.resume()
+    assert result.counts == {"done": 4}
+    frozen = stopped[0].pid
+    assert frozen not in others
+    (again,) = [record for record in store.records() if record.notes]
+    assert again.finished == max(record.finished for record in store.records() if record.finished)  # the others were made before
+
+
+@pytest.mark.slow
+def test_memory_that_is_exhausted_costs_one_cell_at_most(cluster, tmp_path):
+    import resource
+
+    limited: list[int] = []
+
+    def limit(one: Any) -> None:
+        limited.append(one.pid)
+        resource.prlimit(one.pid, resource.RLIMIT_AS, (psutil.Process(one.pid).memory_info().vms, resource.RLIM_INFINITY))
+
+    def lift(cell: Any, record: Any) -> None:
+        if limited and record.pid == limited[0] and psutil.pid_exists(limited[0]):
+            resource.prlimit(limited[0], resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    store = Store(tmp_path / "s")
+    result = run_sweep(
+        cells(6, **LONG), store, settings=settings_on(cluster, tmp_path / "s"), progress=Once("denoise", limit), on_cell=lift
+    )
+    assert limited
+    assert result.counts.get("done", 0) >= 5 - 1  # that one, or with it the one that the worker had been given since
+    assert sum(result.counts.values()) == 6
+    for record in store.records():
+        assert record.status == "done" or (record.status == "out_of_memory" and "memory" in record.reason), record.reason

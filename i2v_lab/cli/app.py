@@ -28,6 +28,7 @@ from i2v_lab.cli.show import delete, show
 from i2v_lab.cli.start import Commands, options
 from i2v_lab.cli.sweep import sweep, sweep_screen
 from i2v_lab.cli.terminal import (
+    answers_alone,
     each,
     listening,
     record_fields,
@@ -127,7 +128,7 @@ def batch(
     start_log(settings.log.directory)
     rows, store, stop = read_rows(file), Store(settings.output.directory), SweepStop()
     codes: list[int] = []
-    with sweep_screen(numbered=True) as screen, stops(stop.ask, ["step"]):
+    with answers_alone(settings), sweep_screen(numbered=True) as screen, stops(stop.ask, ["step"]):
         for record, found in run_batch(rows, store, settings, progress=screen, stop=stop, force=force, tier=tier):
             codes.append(_answer(record, settings, as_json, made_before=found))
     raise typer.Exit(max(codes) if len(codes) == len(rows) else 130)

@@ -7,11 +7,14 @@ import os
 import secrets
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+from i2v_lab.clip.publish import temporary_folder
 from i2v_lab.cluster.pool import Pool
 from i2v_lab.cluster.share import NAMESPACE
 from i2v_lab.errors import InputError
@@ -20,6 +23,7 @@ from i2v_lab.store import Store
 
 PROBE_SECONDS = 4.0
 STORE_BYTES = 256 * 2**20  # of memory for clips and pictures on their way, where the cluster is our own
+FOLDER_MAX = 45  # characters of Ray's folder: the path of a socket in it holds 107
 LOOPBACK = ("127.", "localhost", "[::1]")
 
 
@@ -53,21 +57,27 @@ def _connected(settings: Settings) -> Iterator[bool]:
     if address == "local" and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
+    from ray._private import ray_constants
 
+    # Otherwise Ray uses, and listens on, the address that other machines see, also where 127.0.0.1 was asked for.
+    ray_constants.ENABLE_RAY_CLUSTER = not (address == "local" or address.startswith(LOOPBACK))
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False, "namespace": NAMESPACE}
     if address == "local":
-        quiet |= {"num_cpus": settings.cluster.workers or 1, "include_dashboard": False, "object_store_memory": STORE_BYTES,
-                  "_node_ip_address": "127.0.0.1"}  # fmt: skip
-    with _signals_kept():
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise InputError(f"cluster {address}: Ray says: {' '.join(str(error).split())[:300]}") from None
-    try:
-        yield address == "local"
-    finally:
+        quiet |= {"num_cpus": settings.cluster.workers or 1, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+    with ExitStack() as opened:
+        if address == "local" and not os.environ.get("RAY_TMPDIR"):
+            folder = opened.enter_context(temporary_folder(Path(tempfile.gettempdir()), "ray"))
+            quiet |= {"_temp_dir": str(folder)} if len(str(folder)) < FOLDER_MAX else {}
         with _signals_kept():
-            ray.shutdown()
+            try:
+                ray.init(address=address, **quiet)
+            except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+                raise InputError(f"cluster {address}: Ray says: {' '.join(str(error).split())[:300]}") from None
+        try:
+            yield address == "local"
+        finally:
+            with _signals_kept():
+                ray.shutdown()
 
 
 def _address(asked: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from i2v_lab.clip.picture import open_picture
-from i2v_lab.clip.publish import partial_file, publish
+from i2v_lab.clip.publish import partial_file, publish, writing
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.cluster.place import Place, WorkerState
 from i2v_lab.cluster.staff import Seat, Staff
-from i2v_lab.errors import I2VLabError, Stop
+from i2v_lab.errors import I2VLabError, Stop, WriteError
 from i2v_lab.metrics.fill import fill_in
 from i2v_lab.run.clip import made_before
 from i2v_lab.run.make import clip_stem
@@ -27,6 +28,7 @@ from i2v_lab.store import Store
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1  # between two looks where nothing ends
+SILENT_SECONDS = 15.0  # that a stop waits for a worker that does not answer
 TRIES = 2  # of a clip whose worker died
 Ended = list[tuple[Task, RunRecord]]
 
@@ -141,6 +143,10 @@ class Pool:
                 self.queue.clear()
             else:
                 self.stop(str(reason))
+        for seat in self._running if self.stopping else ():
+            if seat.task and seat.silent > SILENT_SECONDS:  # its machine hangs: the others have ended
+                refuse(seat.task, self.store, self.stopping, status="stopped")
+                self.staff.let_go(seat)
 
     @property
     def _running(self) -> list[Seat]:
@@ -261,9 +267,15 @@ class Pool:
         clip: Path | None = None
         if record.status == "done":
             stem, format = clip_stem(self.settings), self.settings.output.format
-            with partial_file(self.store.clips, stem, format) as part:
-                part.write_bytes(data)
-                clip = publish(part, self.store.clips, stem, format)
+            try:
+                with partial_file(self.store.clips, stem, format) as part, writing(self.store.clips):
+                    with part.open("wb") as file:
+                        file.write(data)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    clip = publish(part, self.store.clips, stem, format)
+            except WriteError as error:
+                return refuse(task, self.store, str(error))
         return self.store.adopt(record, clip)
 
 

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 COUNT_SECONDS = 2.0  # between two looks at the nodes of the cluster
 OTHERS_SECONDS = 60.0  # that the first worker waits for the others
 FETCH_SECONDS = 120.0  # for a clip to come over the network
+SILENT_SHOWN = 10.0  # seconds without an answer of a worker that are shown
 STARTS = 3  # workers that may end one after another before they begin
 AT = tuple[str, int, int | None, str]
 
@@ -43,7 +44,7 @@ class Seat:
         actor: of Ray. born: what it says of itself, under way.
         place: once it has said so.
         task: what it makes. result: of that, under way.
-        at: where that stands. asked: an answer about that, under way.
+        at: where that stands. asked: an answer about that, under way. heard: when the last came, or the task began.
         loaded: the model and dtype that it has in memory.
     """
 
@@ -54,11 +55,17 @@ class Seat:
     result: Any = None
     at: AT = ("", 0, None, "")
     asked: Any = None
+    heard: float = 0.0
     loaded: tuple[str, str] = ("", "")
 
     @property
     def where(self) -> str:
         return f"{self.place.host}:{self.place.pid}" if self.place else "a new worker"
+
+    @property
+    def silent(self) -> float:
+        """Seconds since it said where its clip stands."""
+        return time.monotonic() - self.heard
 
     def talk(self, method: str, *args: Any) -> Any:
         """Call a method that answers while a clip is made."""
@@ -66,7 +73,7 @@ class Seat:
 
     def begin(self, task: Task, load: tuple[str, str], picture: Any, name: str) -> None:
         assert task.params  # noqa: S101 - what is no clip needs no worker
-        self.task, self.loaded, self.at = task, load, ("", 0, None, "")
+        self.task, self.loaded, self.at, self.heard = task, load, ("", 0, None, ""), time.monotonic()
         fields = {"id": task.id, "sweep": task.sweep, "tier": task.tier}
         self.result = self.actor.make.remote(task.params.model_dump_json(), fields, picture, name)
 
@@ -87,6 +94,8 @@ class Seat:
         if not self.task:
             return WorkerState(*where)
         stage, step, steps, note = self.at
+        if self.silent > SILENT_SHOWN:
+            note = f"no answer for {self.silent:.0f} s"
         return WorkerState(*where, self.task.number, self.task.label, stage, step, steps, note)
 
 
@@ -173,7 +182,7 @@ class Staff:
                 seat.asked = seat.talk("where")
             elif ray.wait([seat.asked], timeout=0)[0]:
                 with suppress(ray.exceptions.RayError):  # its clip will say so
-                    seat.at = ray.get(seat.asked)
+                    seat.at, seat.heard = ray.get(seat.asked), time.monotonic()
                 seat.asked = None
 
     def let_go(self, seat: Seat) -> None:
@@ -242,10 +251,8 @@ class Staff:
         ray = engine()
         plain = self.settings.model_dump(mode="json") | {"device": "auto" if self._on_gpu else "cpu"}
         need: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0} if self._on_gpu else {"num_cpus": 1, "scheduling_strategy": "SPREAD"}
-        worker = ray.remote(Worker)
-        actor = worker.options(max_restarts=0, concurrency_groups={TALK: 1}, **need).remote(
-            plain, 0 if self._on_gpu else self._threads()
-        )
+        worker = ray.remote(max_restarts=0, concurrency_groups={TALK: 1})(Worker)
+        actor = worker.options(**need).remote(plain, 0 if self._on_gpu else self._threads())
         return Seat(actor, actor.about.remote())
 
     def _threads(self) -> int:
