@@ -185,7 +185,9 @@ class ClipParams(BaseModel):
     cache: Annotated[
         str | None,
         BeforeValidator(parse_cache),
-        _field("what is kept from step to step to save time: deep:N, pab:N, first-block:THRESHOLD, taylor:N"),
+        _field(
+            "what is kept from step to step to save time: deep:N, pab:N, taylor:N, faster:N, first-block:THRESHOLD, mag:THRESHOLD"
+        ),
     ] = None
 
     def __init__(self, /, **fields: Any) -> None:
