@@ -10,16 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-NEUTRAL: Mapping[str, str] = {"guidance_interval": "0-1", "cache": "deep:1"}
+NEUTRAL: Mapping[str, str] = {
+    "guidance_interval": "0-1", "cache": "deep:1", "quantization": "none", "backend": "torch", "compile": "none", "attention": "native",
+}  # fmt: skip
 LEVERS = tuple(NEUTRAL)
+CHOSEN = ("quantization", "backend", "compile", "attention")  # the levers whose values are a few words
 
 # The share of the steps in which attention is broadcast: the middle of the run, where it changes least from step to step
 # (Zhao et al. 2024, Real-time video generation with pyramid attention broadcast).
 PAB_SHARE = (0.2, 0.9)
 TAYLOR_FIRST = 2  # the steps up to this one, from 0, are all computed: a slope needs some to begin with
-FASTER_FROM = (
-    0.359  # the share of the steps after which the pass under the negative prompt may be left out: diffusers' timestep 641
-)
+FASTER_FROM = 0.359  # the share of the steps after which passes under the negative prompt may be left out: diffusers' timestep 641
 # Ma et al. 2025, MagCache: of the first fifth of the steps all are computed, and of four in a row one at least.
 MAG_FROM, MAG_MOST = 0.2, 3
 
@@ -111,6 +112,12 @@ def parse_cache(value: Any) -> str | None:
             f"expected {what} of {kind.number} from {kind.low:g} to {kind.high:g} after {name}, such as {name}:{kind.default:g}, got {value!r}"
         )
     return f"{name}:{found:g}"
+
+
+def parse_choice(value: Any) -> str | None:
+    """Read a lever that is one word. Returns the one way to write it; "" is none, and what a library would choose by itself is native."""
+    text = str(value).strip().lower()
+    return None if value is None or not text else NEUTRAL["attention"] if text == "auto" else text
 
 
 def cache_of(params: Levers) -> Cache | None:

@@ -24,6 +24,7 @@ from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_
 from i2v_lab.models.levers import Clock, caching
 from i2v_lab.models.memory.ladder import fitting
 from i2v_lab.models.memory.tiers import TIERS
+from i2v_lab.models.prepare import prepared
 from i2v_lab.models.sampling import calls_of, numpy_quiet
 from i2v_lab.models.stock import lora
 from i2v_lab.models.stock.calibrate import calibrated
@@ -200,6 +201,7 @@ class PipelineModel(VideoModel):
         try:
             with (
                 quiet_libraries(),
+                prepared(networks(self.pipe), params, progress),
                 Watch(self.pipe, self.family, params, progress, clock) as watch,
                 hooked([getattr(self.pipe, name) for name in self.family.denoisers], clock),
                 torch.random.fork_rng(),
@@ -261,5 +263,5 @@ def model_class(family: Family, file: Path | None = None) -> type[PipelineModel]
 
 SHARED = (
     "name", "about", "condition", "size_gb", "native_size", "native_fps", "size_multiple", "sizes", "only_sizes", "frame_rule",
-    "cuda_dtype", "threads", "presets", "caches",
+    "cuda_dtype", "threads", "presets", "caches", "levers",
 )  # fmt: skip
