@@ -256,5 +256,5 @@ def preset_of(params: ClipParams, presets: Mapping[str, Mapping[str, Any]]) -> s
 
 def whole(presets: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
     """What a preset says, with what the other presets set and it does not as in the standard one, or without a value."""
-    fields = {key: presets["standard"].get(key) for preset in presets.values() for key in preset}
+    fields = {key: presets.get("standard", {}).get(key) for preset in presets.values() for key in preset}
     return {**fields, **presets[name]}
