@@ -15,6 +15,7 @@ import numpy as np
 from i2v_lab import models
 from i2v_lab.clip import video
 from i2v_lab.clip.key import clip_key, frames_sha256
+from i2v_lab.clip.levers import LEVERS
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Listeners, Progress
@@ -226,6 +227,7 @@ class _Run:
         if self.full:
             word = "tier" if len(self.full) == 1 else "tiers"
             self._note(f"ran out of memory on {word} {', '.join(map(str, self.full))}, made on tier {tier}")
+        self._note(*getattr(self.handle.loaded, "remarks", ()))
         for what, how in self.handle.family.pixel_changes(tier, self.params).items():
             self._note(f"{what} {how} (tier {tier}): pixels differ a little from those of the clip on lower tiers")
         _check_frames(frames, self.params)
@@ -240,7 +242,7 @@ class _Run:
         model.use_tier(tier)
         params = self.params
         shape = (model.name, model.fingerprint, model.device, model.dtype, tier, params.resolution, params.num_frames,
-                 params.scheduler, params.guidance_scale > 1, params.guidance_interval, params.cache)  # fmt: skip
+                 params.scheduler, params.guidance_scale > 1, *(getattr(params, name) for name in LEVERS))  # fmt: skip
         self._update(first_of_shape=shape not in _SHAPES)
         _SHAPES.add(shape)
         return model.generate(self.picture, params, self.progress)
