@@ -41,15 +41,15 @@ def open_pool(store: Store, settings: Settings, waiting: Callable[[str], None] =
     if importlib.util.find_spec("ray") is None:
         raise InputError("--cluster needs Ray: pip install 'i2v_lab[cluster]'")
     with ExitStack() as opened:
-        local = opened.enter_context(_connected(settings))
-        pool = opened.enter_context(Pool(store, settings, alone=local))
+        scratch = opened.enter_context(_connected(settings))
+        pool = opened.enter_context(Pool(store, settings, scratch))
         pool.open(waiting)
         yield pool
 
 
 @contextmanager
-def _connected(settings: Settings) -> Iterator[bool]:
-    """Connect to the cluster, or start one. Whether it was started here."""
+def _connected(settings: Settings) -> Iterator[Path | None]:
+    """Connect to the cluster, or start one. The folder for what its workers leave behind, if it was started here."""
     # Ray reads these when it starts. Its workers would be the last to get a core, and it would try a wrong address for minutes.
     for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_NUM_REDIS_GET_RETRIES", "1"), ("RAY_worker_niceness", "0")):
         os.environ.setdefault(name, value)
@@ -64,9 +64,10 @@ def _connected(settings: Settings) -> Iterator[bool]:
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False, "namespace": NAMESPACE}
     if address == "local":
         quiet |= {"num_cpus": settings.cluster.workers or 1, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+    folder = Path(tempfile.gettempdir())
     with ExitStack() as opened:
         if address == "local" and not os.environ.get("RAY_TMPDIR"):
-            folder = opened.enter_context(temporary_folder(Path(tempfile.gettempdir()), "ray"))
+            folder = opened.enter_context(temporary_folder(folder, "ray"))
             quiet |= {"_temp_dir": str(folder)} if len(str(folder)) < FOLDER_MAX else {}
         with _signals_kept():
             try:
@@ -74,7 +75,7 @@ def _connected(settings: Settings) -> Iterator[bool]:
             except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
                 raise InputError(f"cluster {address}: Ray says: {' '.join(str(error).split())[:300]}") from None
         try:
-            yield address == "local"
+            yield folder if address == "local" else None
         finally:
             with _signals_kept():
                 ray.shutdown()

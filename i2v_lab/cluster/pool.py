@@ -42,12 +42,12 @@ class Pool:
         stopping: why nothing more is begun; "" while it goes on.
     """
 
-    def __init__(self, store: Store, settings: Settings, *, alone: bool) -> None:
+    def __init__(self, store: Store, settings: Settings, scratch: Path | None = None) -> None:
         """Args:
-        alone: nobody else uses the cluster.
+        scratch: as of Staff.
         """
         self.store, self.settings = store, settings
-        self.staff = Staff(settings, alone=alone)
+        self.staff = Staff(settings, scratch)
         self.queue: list[Task] = []
         self.stopping = ""
         self._deaths: dict[str, list[str]] = {}  # {run: how its workers ended}
