@@ -18,7 +18,14 @@ from i2v_lab.sweep import Sweep, SweepProgress, SweepStatus
 ROOT = Path(__file__).parent.parent
 TOKEN = "0" * 32
 NODE = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20, "num_cpus": 1}
-BASE = {"image": "sample:coffee", "model": "closed-form", "resolution": "64x64", "num_frames": 4, "num_inference_steps": 4}
+BASE = {
+    "image": "sample:coffee",
+    "prompt": "zoom in",
+    "model": "closed-form",
+    "resolution": "64x64",
+    "num_frames": 4,
+    "num_inference_steps": 4,
+}
 LONG = {**BASE, "resolution": "256p", "num_frames": 24, "num_inference_steps": 50}  # some seconds
 
 

@@ -23,8 +23,6 @@ from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, SweepProgress, SweepStatus, plan_sweep, run_sweep
 
-pytest.importorskip("ray")
-
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
