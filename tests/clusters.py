@@ -1,4 +1,4 @@
-"""A Ray cluster on this machine for tests: a head without work, and nodes of one slot each; and the sweeps that run on it."""
+"""A Ray cluster on this machine for tests: nodes of one slot each, the first of them its head; and the sweeps that run on it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ BASE = {
     "num_frames": 4,
     "num_inference_steps": 4,
 }
-LONG = {**BASE, "resolution": "256p", "num_frames": 24, "num_inference_steps": 50}  # some seconds
+LONG = {"image": "sample:coffee", "model": "fake", "resolution": "512p", "num_frames": 48}  # some seconds, most of them in "write"
 
 
 @contextmanager
 def cluster_of(*nodes: dict[str, Any]) -> Iterator[Any]:
-    """A `ray.cluster_utils.Cluster` with these nodes beside its head. Its address is `.address`."""
+    """A `ray.cluster_utils.Cluster` of these nodes, the first of them its head. Its address is `.address`."""
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path holds 107 bytes
     os.environ.update(
         RAY_TMPDIR=folder, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN, RAY_USAGE_STATS_ENABLED="0", RAY_NUM_REDIS_GET_RETRIES="1",
@@ -42,9 +42,9 @@ def cluster_of(*nodes: dict[str, Any]) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     quiet = {"include_dashboard": False, "no_monitor": True, "include_log_monitor": False}
-    made = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, **quiet})
+    made = Cluster(initialize_head=True, head_node_args={**NODE, **nodes[0], **quiet})
     try:
-        for node in nodes:
+        for node in nodes[1:]:
             made.add_node(wait=False, **{**NODE, **node})
         made.wait_for_nodes()
         yield made
