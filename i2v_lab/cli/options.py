@@ -146,8 +146,8 @@ def _option(name: str, about: dict[str, Any]) -> Any:
     from i2v_lab.clip.params import OPTIONAL
 
     help = str(about["description"])
-    if "enum" in about:
-        help += f"; one of {', '.join(about['enum'])}"
+    if "enum" in limits:
+        help += f"; one of {', '.join(limits['enum'])}"
     if "exclusiveMinimum" in limits:
         help += f", above {limits['exclusiveMinimum']} to {limits['maximum']}"
     elif "minimum" in limits:

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
-NEUTRAL: Mapping[str, str] = {"guidance_interval": "0-1", "cache": "deep:1"}
+NEUTRAL: Mapping[str, str] = {
+    "guidance_interval": "0-1", "cache": "deep:1", "quantization": "none", "backend": "torch", "compile": "none", "attention": "native",
+}  # fmt: skip
 LEVERS = tuple(NEUTRAL)
+CHOSEN = ("quantization", "backend", "compile", "attention")  # the levers whose values are a few words
 
 # The share of the steps in which attention is broadcast: the middle of the run, where it changes least from step to step
 # (Zhao et al. 2024, Real-time video generation with pyramid attention broadcast).
@@ -100,6 +103,12 @@ def parse_cache(value: Any) -> str | None:
             f"expected {what} of {kind.number} from {kind.low:g} to {kind.high:g} after {name}, such as {name}:{kind.default:g}, got {value!r}"
         )
     return f"{name}:{found:g}"
+
+
+def parse_choice(value: Any) -> str | None:
+    """Read a lever that is one word. Returns the one way to write it; "" is none, and what a library would choose by itself is native."""
+    text = str(value).strip().lower()
+    return None if value is None or not text else NEUTRAL["attention"] if text == "auto" else text
 
 
 def cache_of(params: Levers) -> Cache | None:

@@ -15,6 +15,7 @@ import numpy as np
 from i2v_lab import models
 from i2v_lab.clip import video
 from i2v_lab.clip.key import clip_key, frames_sha256
+from i2v_lab.clip.levers import LEVERS
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Listeners, Progress
@@ -240,7 +241,7 @@ class _Run:
         model.use_tier(tier)
         params = self.params
         shape = (model.name, model.fingerprint, model.device, model.dtype, tier, params.resolution, params.num_frames,
-                 params.scheduler, params.guidance_scale > 1, params.guidance_interval, params.cache)  # fmt: skip
+                 params.scheduler, params.guidance_scale > 1, *(getattr(params, name) for name in LEVERS))  # fmt: skip
         self._update(first_of_shape=shape not in _SHAPES)
         _SHAPES.add(shape)
         return model.generate(self.picture, params, self.progress)

@@ -181,7 +181,11 @@ def test_it_speaks_the_language_of_the_page_and_is_as_dark_as_it(open_page, grid
     reason = frame.locator(".i2v-failed b")
     reason.wait_for()  # in the browser's language, which Chromium may give the frame's own process late: not asked here
     assert frame.locator(".i2v-language, .i2v-theme").count() == 0
-    for language, theme, text in (("en", "light", "out of memory"), ("zh", "dark", "显存或内存不足"), ("en", "light", "out of memory")):
+    for language, theme, text in (
+        ("en", "light", "out of memory"),
+        ("zh", "dark", "显存或内存不足"),
+        ("en", "light", "out of memory"),
+    ):
         page.evaluate(
             "(i2v) => document.querySelector('iframe').contentWindow.postMessage({i2v}, '*')",
             {"language": language, "theme": theme},

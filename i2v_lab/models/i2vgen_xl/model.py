@@ -20,6 +20,7 @@ from i2v_lab.models.i2vgen_xl.networks import CELL, CLIP_TOKENS, Networks, promp
 from i2v_lab.models.i2vgen_xl.parts import estimate_tokens, load_components
 from i2v_lab.models.memory.ladder import fitting
 from i2v_lab.models.memory.tiers import TIERS, pixel_changes, release, tiers_on
+from i2v_lab.models.prepare import prepared
 from i2v_lab.models.sampling import make_scheduler, set_steps
 
 LAYOUT = Layout(
@@ -43,7 +44,8 @@ class I2VGenXL(Networks, Own):
     licence: ClassVar[str] = "MIT (ali-vilab/i2vgen-xl)"
     size_gb: ClassVar[float] = 4.6
     native_size: ClassVar[tuple[int, int]] = (704, 1280)
-    reads: ClassVar[frozenset[str]] = Own.reads | {"cache"}
+    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    reads: ClassVar[frozenset[str]] = Own.reads | {"cache", *levers}
     caches: ClassVar[tuple[str, ...]] = ("deep", "pab", "taylor")
     size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -142,7 +144,12 @@ class I2VGenXL(Networks, Own):
         adds, step by step.
         """
         self.check(params)
-        return made_within_memory(self, params, lambda: self._generate(image, params, progress))
+
+        def make() -> Frames:
+            with prepared({name: getattr(self, name) for name in LAYOUT.weights}, params, progress):
+                return self._generate(image, params, progress)
+
+        return made_within_memory(self, params, make)
 
     @torch.no_grad()  # and not inference_mode: weights that are moved under it could not be moved again outside
     def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:

@@ -41,6 +41,7 @@ class Family:
         needs: modules that its pipeline needs, of the extra `families`.
         lora: whether the pipeline loads LoRAs.
         caches: the kinds of cache that its networks work with; see models/levers.py.
+        levers: as VideoModel.
         interval: whether it reads guidance at each step, so that `guidance_interval` can turn it off for some.
     """
 
@@ -74,6 +75,7 @@ class Family:
     needs: tuple[str, ...] = ()
     lora: bool = True
     caches: tuple[str, ...] = ("pab", "taylor", "first-block")
+    levers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     interval: bool = False
 
     def asked_frames(self, frames: int) -> int:
@@ -85,7 +87,7 @@ class Family:
         """The fields of ClipParams that it reads."""
         flow = {"flow_shift"} if "flow_shift" in self.presets["standard"] else set()
         more = {"lora": self.lora, "cache": bool(self.caches), "guidance_interval": self.interval}
-        return frozenset({*self.takes, *flow, *(name for name, reads in more.items() if reads)})
+        return frozenset({*self.takes, *flow, *self.levers, *(name for name, reads in more.items() if reads)})
 
     def arguments(self, params: ClipParams, tier: int) -> dict[str, Any]:
         """What the pipeline is called with on a tier, without the picture and what is no value: generator, output, callback."""

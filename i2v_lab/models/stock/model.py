@@ -23,6 +23,7 @@ from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_
 from i2v_lab.models.levers import Clock, caching
 from i2v_lab.models.memory.ladder import fitting
 from i2v_lab.models.memory.tiers import TIERS
+from i2v_lab.models.prepare import prepared
 from i2v_lab.models.sampling import calls_of, numpy_quiet
 from i2v_lab.models.stock import lora
 from i2v_lab.models.stock.families import Family
@@ -173,6 +174,7 @@ class PipelineModel(VideoModel):
         try:
             clock = Clock(steps_of(params, calls_of(params)))
             with (
+                prepared(networks(self.pipe), params, progress),
                 Watch(self.pipe, self.family, params, progress, clock) as watch,
                 caching([getattr(self.pipe, name) for name in self.family.denoisers], cache_of(params), clock),
                 torch.random.fork_rng(),
@@ -236,5 +238,5 @@ def model_class(family: Family, file: Path | None = None) -> type[PipelineModel]
 
 SHARED = (
     "name", "about", "condition", "size_gb", "native_size", "native_fps", "size_multiple", "sizes", "only_sizes", "frame_rule",
-    "cuda_dtype", "threads", "presets", "caches",
+    "cuda_dtype", "threads", "presets", "caches", "levers",
 )  # fmt: skip
