@@ -2,7 +2,7 @@
 
 A model is built from configs under torch's FakeTensorMode and followed by a Tracker. Each part (text tower, vision tower,
 VAE encoder, UNet, VAE decoder) is run by itself and its result kept on disk, so what two clips share is run once. Stages
-are then put together as `I2VGenXL._generate` puts them together: what it still refers to counts.
+are then put together as `I2VGenXL.make` puts them together: what it still refers to counts.
 
 The tensors are fake CPU tensors, whatever the device: a torch without CUDA has no others. Shapes, types and lifetimes are
 those of any device; workspaces of its kernels (cuDNN, oneDNN) are not seen.

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
@@ -115,7 +114,8 @@ def convert(
     given = tuple(call.tensors.values())
     try:
         with torch.no_grad(), quiet():
-            traced = torch.jit.trace(module, given, check_trace=False, strict=False)  # its check runs the network three more times
+            # Its check would run the network three more times.
+            traced = torch.jit.trace(module, given, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
             made = openvino.convert_model(traced, example_input=given, input=[tuple(tensor.shape) for tensor in given])
     except Exception as error:  # noqa: BLE001 - frontends raise many kinds
         raise ModelError(

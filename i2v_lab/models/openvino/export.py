@@ -18,7 +18,6 @@ from i2v_lab.clip.picture import open_picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import InputError, ModelError
 from i2v_lab.models.checkpoint import one_line
-from i2v_lab.models.levers import in_place
 from i2v_lab.models.openvino.convert import WHOLE, Call, convert, traceable
 from i2v_lab.models.openvino.library import import_quiet, quiet
 from i2v_lab.models.openvino.runner import recorded, versions
@@ -118,14 +117,18 @@ def _write_onnx(network: torch.nn.Module, call: Call, place: Path) -> Mapping[st
                 opset_version=OPSET, dynamo=True, external_data=True, verbose=False,
             )  # fmt: skip
     except Exception as error:  # noqa: BLE001 - exporters raise many kinds
-        raise ModelError(f"export: torch cannot export {type(network).__name__} to ONNX ({one_line(error, 150)}); use --to openvino") from None
+        raise ModelError(
+            f"export: torch cannot export {type(network).__name__} to ONNX ({one_line(error, 150)}); use --to openvino"
+        ) from None
     return {"file": f"{place.name}/model.onnx", "opset": OPSET, **_about(network, call)}
 
 
 def opened(place: Path, to: str) -> Callable[[Mapping[str, npt.NDArray[Any]]], npt.NDArray[Any]]:
     """An exported network, as a function of its inputs by name."""
     if to == "openvino":
-        compiled = import_quiet("openvino").Core().compile_model(str(place / "model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = (
+            import_quiet("openvino").Core().compile_model(str(place / "model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        )
         return lambda given: np.array(compiled(dict(given))[0])
     import onnxruntime
 
@@ -142,5 +145,7 @@ def _compare(network: torch.nn.Module, calls: Sequence[Call], place: Path, to: s
     made = work(call.arrays())
     error = float(np.sqrt(np.mean((made - wanted.numpy()) ** 2) / np.mean(wanted.numpy() ** 2)))
     if not error <= BOUND:
-        raise ModelError(f"export: the {place.name} gives numbers {error:.1e} away from torch's, and {BOUND:g} is allowed; use backend torch")
+        raise ModelError(
+            f"export: the {place.name} gives numbers {error:.1e} away from torch's, and {BOUND:g} is allowed; use backend torch"
+        )
     return error

@@ -13,12 +13,16 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, cast
 
+from i2v_lab.clip.levers import BACKENDS, NEUTRAL, cache_of
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ModelError, UnsupportedParams
 
 log = logging.getLogger(__name__)
 
-DEVICES = {"openvino": "CPU", "openvino-gpu": "GPU", "openvino-npu": "NPU"}
+DEVICES = dict(zip(BACKENDS, ("CPU", "GPU", "NPU"), strict=True))
 """What OpenVINO calls the device that a `backend` names."""
+CACHES = ("deep", "taylor")
+"""The caches that go with it: the first is computed as two networks, the second is about a network's output alone."""
 _TELEMETRY = "openvino_telemetry"
 
 
@@ -31,8 +35,7 @@ def import_quiet(name: str, wants: str = "backend: openvino", extra: str = "i2v_
     Raises:
         ModelError: it is not installed, or not for this machine.
     """
-    if importlib.util.find_spec(name) is None:
-        raise ModelError(f"{wants} needs {name}, which is not installed: pip install '{extra}'")
+    find(name, wants, extra)
     logger, before = logging.getLoggerClass(), sys.modules.get(_TELEMETRY)
     sys.modules[_TELEMETRY] = cast(Any, None)
     try:
@@ -46,6 +49,34 @@ def import_quiet(name: str, wants: str = "backend: openvino", extra: str = "i2v_
             del sys.modules[_TELEMETRY]
         else:
             sys.modules[_TELEMETRY] = before
+
+
+def check(params: ClipParams) -> None:
+    """Raise UnsupportedParams where the other settings of a clip do not go with OpenVINO, and ModelError where it is not installed."""
+    backend = params.backend
+    if backend not in DEVICES:
+        return
+    if (cache := cache_of(params)) and cache.kind not in CACHES:
+        raise UnsupportedParams(f"cache: with backend {backend} expected {', '.join(CACHES)}, got {params.cache}; nearest: deep:3")
+    if params.quantization not in (None, NEUTRAL["quantization"], "int8"):
+        raise UnsupportedParams(
+            f"quantization: with backend {backend} expected int8 or none, got {params.quantization}; nearest: int8"
+        )
+    if params.dtype not in ("auto", "float32"):
+        raise UnsupportedParams(f"dtype: with backend {backend} expected float32, got {params.dtype}; nearest: float32")
+    for field in ("compile", "attention"):
+        if (value := getattr(params, field)) not in (None, NEUTRAL[field]):
+            raise UnsupportedParams(
+                f"{field}: {value} changes what torch computes, got it with backend {backend}; leave one of them out"
+            )
+    for name in ("openvino", *(("nncf",) if params.quantization == "int8" else ())):
+        find(name)
+
+
+def find(name: str, wants: str = "backend: openvino", extra: str = "i2v_lab[intel]") -> None:
+    """Raise ModelError unless a package is installed."""
+    if importlib.util.find_spec(name) is None:
+        raise ModelError(f"{wants} needs {name}, which is not installed: pip install '{extra}'")
 
 
 def device_of(backend: str) -> str:

@@ -62,10 +62,15 @@ class Conversions:
 
     def keep_inputs(self, found: Mapping[str, Sequence[Arrays]]) -> None:
         """Keep what the networks were given in a run, {name of the network: calls}."""
-        flat = {f"{name}/{number}/{key}": value for name, calls in found.items() for number, call in enumerate(calls) for key, value in call.items()}
+        flat = {
+            f"{name}/{number}/{key}": value
+            for name, calls in found.items()
+            for number, call in enumerate(calls)
+            for key, value in call.items()
+        }
 
         def write(place: Path) -> dict[str, Any]:
-            np.savez(place / "inputs.npz", **flat)
+            np.savez(place / "inputs.npz", allow_pickle=False, **flat)
             return {"calls": {name: len(calls) for name, calls in found.items()}}
 
         store.keep(self.place / INPUTS, write)
@@ -167,7 +172,9 @@ class StandIn:
 
         def write(folder: Path) -> dict[str, Any]:
             with in_place(self.network, self.true):
-                return convert(self.network, self.true, kind, call, samples, folder) | {"versions": versions("openvino", "nncf", "torch")}
+                return convert(self.network, self.true, kind, call, samples, folder) | {
+                    "versions": versions("openvino", "nncf", "torch")
+                }
 
         store.keep(place, write)
 
@@ -179,7 +186,9 @@ class StandIn:
         try:
             return core.compile_model(str(place / "model.xml"), self.kept.device, options).create_infer_request()
         except RuntimeError as error:
-            raise ModelError(f"backend: OpenVINO cannot open {place} ({' '.join(str(error).split())[:150]}); use backend torch") from None
+            raise ModelError(
+                f"backend: OpenVINO cannot open {place} ({' '.join(str(error).split())[:150]}); use backend torch"
+            ) from None
 
 
 class Recorder:

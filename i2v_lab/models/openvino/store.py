@@ -1,10 +1,10 @@
 """Where converted networks are kept: a folder each in the user's cache, written under another name and renamed when it is whole.
 
-    openvino/
-        KEY/                 one checkpoint at one size, in one number format, by one version of the libraries
-            inputs.npz       what the networks were given in a short run of the model; int8 alone
-            unet-0c1d2e3f4a5b/
-                model.xml    model.bin    manifest.json
+openvino/
+    KEY/                 one checkpoint at one size, in one number format, by one version of the libraries
+        inputs.npz       what the networks were given in a short run of the model; int8 alone
+        unet-0c1d2e3f4a5b/
+            model.xml    model.bin    manifest.json
 """
 
 from __future__ import annotations

@@ -26,10 +26,20 @@ CALIBRATION: Mapping[str, Any] = {
 """The run that int8 is calibrated on, whatever the clip is: so the same settings always give the same network."""
 
 
-class Generate(Protocol):
-    """A model's own way to make frames, by torch."""
+class Computed(Protocol):
+    """What of a loaded model is used here; see models/prepare.py."""
 
-    def __call__(self, image: Picture, params: ClipParams, progress: Progress) -> Any: ...
+    fingerprint: str
+    device: str
+    loras: str | None
+
+    @property
+    def presets(self) -> Mapping[str, Mapping[str, Any]]: ...
+    @property
+    def schedulers(self) -> tuple[str, ...]: ...
+    @property
+    def components(self) -> Mapping[str, torch.nn.Module]: ...
+    def make(self, image: Picture, params: ClipParams, progress: Progress) -> Any: ...
 
 
 def parts(networks: Mapping[str, torch.nn.Module]) -> dict[str, torch.nn.Module]:
@@ -41,39 +51,29 @@ def parts(networks: Mapping[str, torch.nn.Module]) -> dict[str, torch.nn.Module]
     return found
 
 
-def check(params: ClipParams, device: str, dtype: str) -> None:
-    """Raise UnsupportedParams where a clip's other settings do not go with OpenVINO."""
-    if device != "cpu":
-        raise UnsupportedParams(f"backend: {params.backend} takes the weights from the CPU, got device {device}; use --device cpu")
-    if dtype != "float32":
-        raise UnsupportedParams(f"dtype: with backend {params.backend} it is float32 or, by quantization, int8, got {dtype}; nearest: float32")
-
-
 @contextmanager
-def on_openvino(
-    networks: Mapping[str, torch.nn.Module], params: ClipParams, progress: Progress, *, decides: Any, standard: Mapping[str, Any],
-    generate: Generate,
-) -> Iterator[None]:  # fmt: skip
-    """The networks of a family, computed by OpenVINO inside the block.
+def on_openvino(model: Computed, params: ClipParams, progress: Progress) -> Iterator[None]:
+    """The networks of a model, computed by OpenVINO inside the block.
 
     Args:
-        networks: {component: network}.
         params: resolved.
         progress: receives the stages "calibrate" and "convert" where something is not kept yet.
-        decides: what tells the weights of the networks from others: a fingerprint, LoRAs.
-        standard: the family's preset.
-        generate: for calibration.
 
     Raises:
-        ModelError: OpenVINO or NNCF is not installed, or cannot convert a network. UnsupportedParams: no such device.
+        ModelError: OpenVINO or NNCF is not installed, or cannot convert a network.
+        UnsupportedParams: no such device; or the weights are not on the CPU.
     """
-    converted = parts(networks)
-    int8 = params.quantization == "int8"
-    kept = Conversions([decides, params.height, params.width, params.num_frames], int8, device_of(str(params.backend)))
+    if model.device != "cpu":
+        raise UnsupportedParams(
+            f"backend: {params.backend} takes the weights from the CPU, got device {model.device}; use --device cpu"
+        )
+    networks, int8 = parts(model.components), params.quantization == "int8"
+    decides = [model.fingerprint, model.loras, params.height, params.width, params.num_frames]
+    kept = Conversions(decides, int8, device_of(str(params.backend)))
     if int8 and not kept.has_inputs:
-        calibrate({name: network for name, network in converted.items() if name in DENOISERS}, params, progress, kept, standard, generate)
+        calibrate(model, {name: network for name, network in networks.items() if name in DENOISERS}, params, progress, kept)
     with ExitStack() as stack:
-        for name, network in converted.items():
+        for name, network in networks.items():
             denoises = name in DENOISERS
             stage = ("denoise", calls_of(params)) if denoises else ("decode", params.num_frames)
             work = StandIn(name, network, kept, quantised=denoises, rows=denoises, progress=progress, stage=stage)
@@ -82,16 +82,15 @@ def on_openvino(
 
 
 def calibrate(
-    networks: Mapping[str, torch.nn.Module], params: ClipParams, progress: Progress, kept: Conversions, standard: Mapping[str, Any],
-    generate: Generate,
-) -> None:  # fmt: skip
+    model: Computed, networks: Mapping[str, torch.nn.Module], params: ClipParams, progress: Progress, kept: Conversions
+) -> None:
     """Keep what the networks are given in a short run of the model."""
-    fields = {name: ClipParams.model_fields[name].default for name in (*OPTIONAL, "guidance_scale", "scheduler") if name != "lora"}
-    size = {"resolution": params.resolution, "num_frames": params.num_frames}
-    run = params.replace(**{**fields, **standard, **CALIBRATION, **size})
+    fields = {name: ClipParams.model_fields[name].default for name in (*OPTIONAL, "guidance_scale") if name != "lora"}
+    size = {"resolution": params.resolution, "num_frames": params.num_frames, "scheduler": model.schedulers[0]}
+    run = params.replace(**{**fields, **model.presets["standard"], **CALIBRATION, **size})
     progress.stage("calibrate", calls_of(run))
     with recorded(networks) as calls:
-        generate(open_picture(run.image), run, _Rehearsal(progress))
+        model.make(open_picture(run.image), run, _Rehearsal(progress))
     kept.keep_inputs({name: [call.arrays() for call in recorder.calls] for name, recorder in calls.items()})
 
 

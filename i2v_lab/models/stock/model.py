@@ -164,17 +164,27 @@ class PipelineModel(VideoModel):
         pipelines draw from it, and is put back.
         """
         self.check(params)
-        return made_within_memory(self, params, lambda: self._generate(image, params, progress))
 
-    def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
-        self.use_loras(params)
+        def work() -> Frames:
+            self.use_loras(params)
+            with prepared(self, params, progress):
+                return self.make(image, params, progress)
+
+        return made_within_memory(self, params, work)
+
+    @property
+    def components(self) -> Mapping[str, torch.nn.Module]:
+        """{component: network}."""
+        return networks(self.pipe)
+
+    def make(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        """Frames, by the networks as they are now."""
         self.pipe.scheduler = make_scheduler(self.family.scheduler_classes[params.scheduler], self.own_scheduler, params.flow_shift)
         picture = Image.fromarray(image.crop(params.height, params.width))
         self._set_parts(params)
         try:
             clock = Clock(steps_of(params, calls_of(params)))
             with (
-                prepared(networks(self.pipe), params, progress),
                 Watch(self.pipe, self.family, params, progress, clock) as watch,
                 caching([getattr(self.pipe, name) for name in self.family.denoisers], cache_of(params), clock),
                 torch.random.fork_rng(),
