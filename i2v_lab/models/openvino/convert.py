@@ -66,6 +66,10 @@ class Call:
         rest = {name: repr(value) for name, value in self.rest.items()}
         return hashlib.sha256(json.dumps([kind, shapes, rest], sort_keys=True).encode()).hexdigest()[:12]
 
+    def shapes(self) -> dict[str, list[Any]]:
+        """{name: [shape, type]} of the tensors."""
+        return {name: [list(value.shape), str(value.dtype).removeprefix("torch.")] for name, value in self.tensors.items()}
+
     def alike(self, arrays: Arrays) -> bool:
         """Whether these are tensors of the same names, shapes and types."""
         own = {name: value for name, value in self.arrays().items() if name != KEPT}
@@ -132,7 +136,7 @@ def convert(
     return {
         "network": type(network).__name__,
         "part": kind,
-        "inputs": {name: [list(value.shape), str(value.dtype).removeprefix("torch.")] for name, value in call.tensors.items()},
+        "inputs": call.shapes(),
         "numbers": "float32" if samples is None else "int8",
     }
 

@@ -31,6 +31,20 @@ INPUTS = "inputs"
 
 _compiled: WeakKeyDictionary[torch.nn.Module, dict[Path, Any]] = WeakKeyDictionary()
 """What is in memory: {network: {folder: compiled network}}, of one clip's shape at a time."""
+PROFILED = False  # whether networks that are opened from now on count their seconds
+
+
+def forget() -> None:
+    """Let go of what is in memory."""
+    _compiled.clear()
+
+
+def profile() -> Iterator[tuple[str, float]]:
+    """(kind of operation, seconds) of the last pass of each network that was opened while PROFILED."""
+    for requests in _compiled.values():
+        for request in requests.values():
+            for node in request.profiling_info:
+                yield f"{node.node_type} {node.exec_type}", node.real_time.total_seconds()
 
 
 @dataclass
@@ -181,7 +195,7 @@ class StandIn:
     def _open(self, place: Path) -> Any:
         threads = {"INFERENCE_NUM_THREADS": torch.get_num_threads()} if self.kept.device == "CPU" else {}
         # float32 is meant where it is said: on a CPU that has bfloat16 OpenVINO would take that.
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", **threads}
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": PROFILED, **threads}
         core = import_quiet("openvino").Core()
         try:
             return core.compile_model(str(place / "model.xml"), self.kept.device, options).create_infer_request()

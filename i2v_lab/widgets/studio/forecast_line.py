@@ -49,19 +49,20 @@ def job_progress(status: JobStatus, strings: Strings) -> str:
 
 
 STAGES = ("load", "encode", "denoise", "decode", "write", "measure")
+RARE = ("calibrate", "convert")  # shown while they go on and when they were: networks are converted once
 
 
 def _stages(status: JobStatus, ended: dict[str, float], strings: Strings) -> str:
     job = status.job
     chips = []
-    for name in STAGES:
+    for name in (*(name for name in RARE if name == job.stage or name in ended), *STAGES):
         state, count = "", ""
         if name == job.stage:
             state, count = "now", f" {job.step}/{job.steps}" if job.steps else ""
         elif name in ended:
             state, count = "done", f" {duration(ended[name])}"
         chips.append(f'<span class="{state}">{escape(strings.named("stage", name))}<small>{count}</small></span>')
-    bar = '<progress max="1"></progress>' if job.stage in STAGES else '<progress max="1" value="0"></progress>'
+    bar = '<progress max="1"></progress>' if job.stage in (*RARE, *STAGES) else '<progress max="1" value="0"></progress>'
     if job.steps:
         bar = f'<progress max="{job.steps}" value="{job.step}"></progress>'
     return f'<div class="i2vs-stages">{"".join(chips)}</div>{bar}'
