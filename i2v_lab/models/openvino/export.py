@@ -21,8 +21,8 @@ from i2v_lab.errors import InputError, ModelError, UnsupportedParams
 from i2v_lab.models import registry
 from i2v_lab.models.checkpoint import one_line
 from i2v_lab.models.openvino.convert import WHOLE, Call, convert, traceable
-from i2v_lab.models.openvino.library import import_quiet, quiet
-from i2v_lab.models.openvino.runner import recorded, versions
+from i2v_lab.models.openvino.library import import_quiet, quiet, versions
+from i2v_lab.models.openvino.runner import recorded
 from i2v_lab.models.openvino.way import CALIBRATION, parts
 from i2v_lab.models.resolve import resolve
 from i2v_lab.portable import replace

@@ -11,6 +11,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from i2v_lab.clip.levers import BACKENDS, NEUTRAL, cache_of
@@ -52,7 +53,7 @@ def import_quiet(name: str, wants: str = "backend: openvino", extra: str = "i2v_
 
 
 def check(params: ClipParams) -> None:
-    """Raise UnsupportedParams where the other settings of a clip do not go with OpenVINO, and ModelError where it is not installed."""
+    """Raise UnsupportedParams where the other settings of a clip do not go with OpenVINO."""
     backend = params.backend
     if backend not in DEVICES:
         return
@@ -69,6 +70,16 @@ def check(params: ClipParams) -> None:
             raise UnsupportedParams(
                 f"{field}: {value} changes what torch computes, got it with backend {backend}; leave one of them out"
             )
+
+
+def check_here(params: ClipParams, device: str) -> None:
+    """Raise ModelError where a clip asks for OpenVINO and it is not installed, and UnsupportedParams on a device that is not the CPU."""
+    if params.backend not in DEVICES:
+        return
+    if device != "cpu":
+        raise UnsupportedParams(
+            f"backend: {params.backend} takes the weights from the CPU, got device {device}; use --device cpu, or backend torch"
+        )
     for name in ("openvino", *(("nncf",) if params.quantization == "int8" else ())):
         find(name)
 
@@ -77,6 +88,15 @@ def find(name: str, wants: str = "backend: openvino", extra: str = "i2v_lab[inte
     """Raise ModelError unless a package is installed."""
     if importlib.util.find_spec(name) is None:
         raise ModelError(f"{wants} needs {name}, which is not installed: pip install '{extra}'")
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of packages; what is not installed is absent."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def device_of(backend: str) -> str:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,7 +23,7 @@ from i2v_lab.errors import ModelError
 from i2v_lab.models.levers import Clock, in_place
 from i2v_lab.models.openvino import store
 from i2v_lab.models.openvino.convert import FULL, KEPT, SHALLOW, WHOLE, Arrays, Call, convert
-from i2v_lab.models.openvino.library import import_quiet
+from i2v_lab.models.openvino.library import import_quiet, versions
 
 WRITTEN = 1  # of this package's own way to convert: what was kept by another is not used
 INPUTS = "inputs"
@@ -53,7 +52,7 @@ class Conversions:
 
     Attributes:
         decides: what they depend on, as JSON takes it: the checkpoint's fingerprint, the size.
-        int8: quantised, by what the networks were given in a short run of the model. Those that denoise, not the decoder.
+        int8: quantised, by what the networks were given in a short run of the model.
         device: what OpenVINO calls it.
     """
 
@@ -101,15 +100,6 @@ class Conversions:
         return self.samples.get(name, [])
 
 
-def versions(*packages: str) -> dict[str, str]:
-    """Versions of packages; what is not installed is absent."""
-    found = {}
-    for name in packages:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
 class StandIn:
     """Called in the place of a network's forward pass.
 
@@ -117,17 +107,16 @@ class StandIn:
         name: of the network, in file names.
         network: whose forward pass it stands for; `true` is that.
         kept: where converted ones are.
-        quantised: whether this one is quantised where `kept` is.
         rows: whether the elements of a batch are computed one after another: one shape serves with and without guidance then.
         progress, stage: hears of a conversion, and then that its stage goes on.
     """
 
     def __init__(
-        self, name: str, network: torch.nn.Module, kept: Conversions, *, quantised: bool, rows: bool, progress: Progress,
+        self, name: str, network: torch.nn.Module, kept: Conversions, *, rows: bool, progress: Progress,
         stage: tuple[str, int | None],
     ) -> None:  # fmt: skip
         self.name, self.network, self.true, self.kept = name, network, network.forward, kept
-        self.quantised, self.rows, self.progress, self.stage = quantised, rows, progress, stage
+        self.rows, self.progress, self.stage = rows, progress, stage
         self.clock: Clock | None = None
         self.reusable: dict[tuple[int, int], torch.Tensor] = {}  # by pass and row: what FULL gave for SHALLOW
 
@@ -168,7 +157,7 @@ class StandIn:
         place = self.kept.place / f"{self.name}-{kind}-{call.signature(kind)}"
         if place not in open_ones:
             for other in [other for other in open_ones if other.parent != place.parent]:
-                del open_ones[other]  # of another shape: the memory is needed now
+                del open_ones[other]  # of another shape or number format: the memory is needed now
             if store.whole(place) is None:
                 self.progress.stage("convert")
                 self._convert(kind, call, place)
@@ -179,7 +168,7 @@ class StandIn:
 
     def _convert(self, kind: str, call: Call, place: Path) -> None:
         samples = None
-        if self.kept.int8 and self.quantised:
+        if self.kept.int8:
             samples = [sample for sample in self.kept.inputs(self.name) if call.alike(sample)]
             if not samples:
                 raise ModelError(f"quantization: int8 was not calibrated for this shape of the {self.name}; use backend torch")

@@ -11,9 +11,8 @@ import torch
 from i2v_lab.clip.params import OPTIONAL, ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Preview, Progress
-from i2v_lab.errors import UnsupportedParams
 from i2v_lab.models.levers import in_place
-from i2v_lab.models.openvino.library import device_of
+from i2v_lab.models.openvino.library import check_here, device_of
 from i2v_lab.models.openvino.runner import Conversions, StandIn, recorded
 from i2v_lab.models.sampling import calls_of
 
@@ -63,20 +62,18 @@ def on_openvino(model: Computed, params: ClipParams, progress: Progress) -> Iter
         ModelError: OpenVINO or NNCF is not installed, or cannot convert a network.
         UnsupportedParams: no such device; or the weights are not on the CPU.
     """
-    if model.device != "cpu":
-        raise UnsupportedParams(
-            f"backend: {params.backend} takes the weights from the CPU, got device {model.device}; use --device cpu"
-        )
+    check_here(params, model.device)
     networks, int8 = parts(model.components), params.quantization == "int8"
     decides = [model.fingerprint, model.loras, params.height, params.width, params.num_frames]
-    kept = Conversions(decides, int8, device_of(str(params.backend)))
+    device = device_of(str(params.backend))
+    kept, plain = Conversions(decides, int8, device), Conversions(decides, False, device)
     if int8 and not kept.has_inputs:
         calibrate(model, {name: network for name, network in networks.items() if name in DENOISERS}, params, progress, kept)
     with ExitStack() as stack:
         for name, network in networks.items():
             denoises = name in DENOISERS
             stage = ("denoise", calls_of(params)) if denoises else ("decode", params.num_frames)
-            work = StandIn(name, network, kept, quantised=denoises, rows=denoises, progress=progress, stage=stage)
+            work = StandIn(name, network, kept if denoises else plain, rows=denoises, progress=progress, stage=stage)
             stack.enter_context(in_place(network, work))
         yield
 

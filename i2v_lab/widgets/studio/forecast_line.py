@@ -49,13 +49,13 @@ def job_progress(status: JobStatus, strings: Strings) -> str:
 
 
 STAGES = ("load", "encode", "denoise", "decode", "write", "measure")
-RARE = ("calibrate", "convert")  # shown while they go on and when they were: networks are converted once
+RARE = ("calibrate", "convert")  # stages that few clips have
 
 
 def _stages(status: JobStatus, ended: dict[str, float], strings: Strings) -> str:
     job = status.job
     chips = []
-    for name in (*(name for name in RARE if name == job.stage or name in ended), *STAGES):
+    for name in (*STAGES[:1], *(name for name in RARE if name in (job.stage, *ended)), *STAGES[1:]):
         state, count = "", ""
         if name == job.stage:
             state, count = "now", f" {job.step}/{job.steps}" if job.steps else ""
