@@ -34,6 +34,7 @@ from i2v_lab.models.levers import Clock, caching
 from i2v_lab.models.memory import tiers, tracker
 from i2v_lab.models.memory.cost_cache import kept
 from i2v_lab.models.memory.tracker import Tracker
+from i2v_lab.models.openvino import library as openvino
 from i2v_lab.models.sampling import calls_of
 
 Configs = Mapping[str, Mapping[str, Any]]
@@ -267,4 +268,6 @@ def _stages(params: ClipParams, runner: _Runner, tier: int, device: str) -> tupl
         "denoise": (denoise, networks_flops),
         "decode": (conditions + 2 * noise + decode, vae.flops * frames),
     }
-    return tuple(StageCost(name, runner.weights(tier, name, device), *taken) for name, taken in found.items())
+    # With model offload a stage has the weights of its own network alone.
+    more = openvino.resident(params, *(runner.weights(3, stage, "cuda") for stage in ("denoise", "decode")))
+    return tuple(StageCost(name, runner.weights(tier, name, device) + more, *taken) for name, taken in found.items())

@@ -24,6 +24,7 @@ DEVICES = dict(zip(BACKENDS, ("CPU", "GPU", "NPU"), strict=True))
 """What OpenVINO calls the device that a `backend` names."""
 CACHES = ("deep", "taylor")
 """The caches that go with it: the first is computed as two networks, the second is about a network's output alone."""
+COPIES = 2  # of a network's weights: those of the file, and those that the device has arranged for its instructions
 _TELEMETRY = "openvino_telemetry"
 
 
@@ -70,6 +71,17 @@ def check(params: ClipParams) -> None:
             raise UnsupportedParams(
                 f"{field}: {value} changes what torch computes, got it with backend {backend}; leave one of them out"
             )
+
+
+def resident(params: ClipParams, denoises: int, decodes: int) -> int:
+    """Bytes that converted networks take beside those of torch, which stay: a file's, and the same again as the device arranges them.
+
+    Args:
+        denoises, decodes: bytes of the networks that denoise, and of the decoder where it is converted, as float32.
+    """
+    if params.backend not in DEVICES:
+        return 0
+    return COPIES * ((denoises // 4 if params.quantization == "int8" else denoises) + decodes)
 
 
 def check_here(params: ClipParams, device: str) -> None:
