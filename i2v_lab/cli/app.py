@@ -19,6 +19,7 @@ import typer
 
 from i2v_lab.cli.code import code
 from i2v_lab.cli.demo import demo
+from i2v_lab.cli.export import export
 from i2v_lab.cli.interrupt import stops
 from i2v_lab.cli.measure import measure
 from i2v_lab.cli.options import AsJson, Force, Picture, Preset, Tier, Words, clip_params, with_settings, with_words
@@ -278,10 +279,18 @@ def _preset(name: str, presets: Mapping[str, Mapping[str, Any]]) -> str:
 
 @app.command()
 @with_settings("output_dir")
-def doctor(settings: Settings, as_json: AsJson = False) -> None:
+def doctor(
+    settings: Settings,
+    as_json: AsJson = False,
+    clear: Annotated[bool, typer.Option("--clear", help="first remove the networks that were converted for OpenVINO")] = False,
+) -> None:
     """Check this machine: what is missing, and how to fix it."""
     from i2v_lab.cli.doctor import examine
 
+    if clear:
+        from i2v_lab.models.openvino import store
+
+        remark(f"{store.clear() / 2**30:.1f} GiB of converted networks were removed")
     checks = examine(settings)
     if as_json:
         tell_json([check._asdict() for check in checks])
@@ -292,7 +301,7 @@ def doctor(settings: Settings, as_json: AsJson = False) -> None:
     raise typer.Exit(int(any(check.state == "missing" for check in checks)))
 
 
-for command in (demo, sweep, serve, measure, plan, code, show, delete):
+for command in (demo, sweep, serve, measure, plan, code, show, delete, export):
     app.command()(command)
 
 
