@@ -237,7 +237,7 @@ class Pool:
             )
         self.staff.fill(len(self.queue) + len(self._running))
         ended += self._dispatch(begin)
-        return task, self._keep(task, *found)
+        return task, self.keep(task, *found)
 
     def _lost(self, task: Task, how: str) -> tuple[Task, RunRecord] | None:
         """A worker died: its task is made again on another, once."""
@@ -251,7 +251,7 @@ class Pool:
             return None
         return task, refuse(task, self.store, f"its workers died: {'; '.join(deaths)}")
 
-    def _keep(self, task: Task, text: str, data: bytes) -> RunRecord:
+    def keep(self, task: Task, text: str, data: bytes) -> RunRecord:
         """The clip and its record become this store's. Of what a worker says no name or place is used."""
         asked = task.params
         assert asked  # noqa: S101 - a worker had it
