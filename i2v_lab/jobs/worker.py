@@ -219,12 +219,11 @@ class Worker:
     def _prepare(self) -> None:
         """Import what a clip of the settings' model needs, while nobody waits."""
         with suppress(I2VLabError):
+            from i2v_lab.models.sampling import import_diffusers
+
+            import_diffusers()
             if models.find(self.settings.model)[0].size_gb:
                 import diffusers.schedulers  # noqa: F401
-            else:
-                from i2v_lab.models.sampling import import_diffusers
-
-                import_diffusers()
 
     def _heard(self, seconds: float = 0.0) -> bool:
         """Whether a byte came from the runner within so long."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 
-from i2v_lab.clip.levers import CACHES, NEUTRAL, cache_of
+from i2v_lab.clip.levers import CACHES, NEUTRAL, cache_of, kept_as
 from i2v_lab.clip.params import OPTIONAL, SQUARES, Advice, ClipParams, Scheduler
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
@@ -189,10 +189,12 @@ def made_within_memory(model: VideoModel, params: ClipParams, make: Callable[[],
     """The frames that `make` gives; both errors are those of `VideoModel.generate`.
 
     Raises:
-        UnsupportedParams: the model was loaded in another number format. OutOfMemory: memory was short.
+        UnsupportedParams: the model was loaded in another number format, or its weights are kept otherwise. OutOfMemory: memory was short.
     """
     if params.dtype not in ("auto", model.dtype):
         raise UnsupportedParams(f"dtype: this model was loaded as {model.dtype}, got {params.dtype}; nearest: {model.dtype}")
+    if (asked := kept_as(params)) != (kept := getattr(model, "quantization", "none")):
+        raise UnsupportedParams(f"quantization: this model was loaded with {kept}, got {asked}; load it again with {asked}")
     clip = f"{params.num_frames} frames of {params.height}x{params.width} in {model.dtype}"
     return fitting(
         make,

@@ -40,7 +40,7 @@ CHECKPOINT_FOLDER = Path("checkpoints")  # looked into first, so that a machine 
 CUT_SHOWN = 20  # % of a picture cut off by a size that is turned, from which on it is said
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_loaded: dict[tuple[str, str, str], VideoModel] = {}
+_loaded: dict[tuple[str, str, str, str], VideoModel] = {}
 
 
 def family(name: str) -> type[VideoModel]:
@@ -62,7 +62,7 @@ def is_family(name: str) -> bool:
 def find(model: str) -> tuple[type[VideoModel], str]:
     """What a `ClipParams.model` means: (family class, folder or hub id of the checkpoint, "" where there is none).
 
-    FAMILY:FILE.safetensors is the family with the weights of its network from that file. A folder, or a hub id whose checkpoint is in
+    FAMILY:FILE.safetensors (or .gguf) is the family with the weights of its network from that file. A folder, or a hub id whose checkpoint is in
     the hub's cache, is of the family that its configs show; other hub ids that no family has are taken for I2VGen-XL's.
 
     Raises:
@@ -72,7 +72,7 @@ def find(model: str) -> tuple[type[VideoModel], str]:
         local = CHECKPOINT_FOLDER / model
         return family(model), str(local) if (local / "model_index.json").is_file() else CHECKPOINTS.get(model, "")
     name, colon, file = model.partition(":")
-    if colon and name in STOCK and file.endswith(".safetensors"):
+    if colon and name in STOCK and file.endswith((".safetensors", ".gguf")):
         return _with_file(name, Path(file).expanduser())
     try:
         folder = Path(model).expanduser()
@@ -81,7 +81,7 @@ def find(model: str) -> tuple[type[VideoModel], str]:
         raise ModelError(f"expected a checkpoint's folder, got {model!r}, which cannot be one; check its name") from None
     if is_checkpoint:
         return family(_family_of(folder)), str(folder)
-    if there and folder.suffix == ".safetensors":
+    if there and folder.suffix in (".safetensors", ".gguf"):
         raise ModelError(f"expected a family before a file of weights, such as ltx-video:{model}, got the file alone")
     if there:
         raise ModelError(f"expected a folder with a model_index.json (diffusers layout), got {model}: it has none")
@@ -146,10 +146,10 @@ class Handle:
     """
 
     def __init__(
-        self, family: type[VideoModel], checkpoint: str, asked: tuple[str, str, str], loaded: VideoModel | None = None
+        self, family: type[VideoModel], checkpoint: str, asked: tuple[str, str, str, str], loaded: VideoModel | None = None
     ) -> None:
         self.family, self.checkpoint = family, checkpoint
-        self._asked = asked  # model, device, dtype
+        self._asked = asked  # model, device, dtype, quantization
         self._given = loaded
 
     @property
@@ -189,7 +189,7 @@ class Handle:
             return Identity(known.name, known.fingerprint, known.device, known.dtype)
         from i2v_lab.models.checkpoint import identify
 
-        _, device, dtype = self._asked
+        _, device, dtype, _ = self._asked
         known_here = identify(self.checkpoint, self._layout, None if device == "auto" else device, dtype)
         return Identity(self.family.name, *known_here) if known_here else None
 
@@ -216,9 +216,10 @@ class Handle:
             unload()  # before the next one is loaded: two rarely fit
             loader: Any = self.family
             if self.checkpoint:
-                _, device, dtype = self._asked
+                _, device, dtype, quantization = self._asked
                 where = None if device == "auto" else device
-                _loaded[self._asked] = loader.load(self.checkpoint, device=where, dtype=dtype, progress=progress, tier=tier)
+                kept = {} if quantization == "none" else {"quantization": quantization}
+                _loaded[self._asked] = loader.load(self.checkpoint, device=where, dtype=dtype, progress=progress, tier=tier, **kept)
             else:
                 _loaded[self._asked] = loader()
         assert self.loaded is not None  # noqa: S101 - just loaded
@@ -229,20 +230,21 @@ class Handle:
         return self.family.layout  # type: ignore[attr-defined]
 
 
-def open(model: str | VideoModel, device: str = "auto", dtype: str = "auto") -> Handle:
+def open(model: str | VideoModel, device: str = "auto", dtype: str = "auto", quantization: str = "none") -> Handle:
     """A model by its name, or one that is loaded already; nothing is loaded or fetched here.
 
     Args:
         model: as in ClipParams.
         device: auto, cpu, cuda or cuda:N.
         dtype: as in ClipParams.
+        quantization: how its weights are kept (clip/levers.py:kept_as).
 
     Raises:
         ModelError: no such family, folder or hub id.
     """
     if isinstance(model, str):
-        return Handle(*find(model), (model, device, dtype))
-    return Handle(type(model), "", ("", "", ""), model)
+        return Handle(*find(model), (model, device, dtype, quantization))
+    return Handle(type(model), "", ("", "", "", ""), model)
 
 
 def unload() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from i2v_lab import models
 from i2v_lab.clip import video
 from i2v_lab.clip.key import clip_key, frames_sha256
-from i2v_lab.clip.levers import LEVERS
+from i2v_lab.clip.levers import LEVERS, kept_as
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Listeners, Progress
@@ -151,7 +151,7 @@ class _Run:
         """Open and check, and learn the clip's key. What fails fast comes first."""
         self.progress.stage("load")  # of the picture, of the family's module (torch), of the model
         video.check_format(self.settings.output.format, self.params.fps)
-        self.handle = models.open(model or self.params.model, self.settings.device, self.params.dtype)
+        self.handle = models.open(model or self.params.model, self.settings.device, self.params.dtype, kept_as(self.params))
         unused = check_device(self.handle.family, self.settings.device)
         self.picture = open_picture(self.params.image)
         self._update(image_sha256=self.picture.sha256, notes=(*self.picture.notes, *([unused] if unused else [])))

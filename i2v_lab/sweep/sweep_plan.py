@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 State = Literal["done", "to do", "cannot run", "failed", "out_of_memory", "stopped"]
-LOADS = ("model", "dtype")  # a change of these loads a model
+LOADS = ("model", "dtype", "quantization")  # a change of these loads a model
 TWO_PASSES = ("heun", "kdpm2", "kdpm2-a")  # schedulers that run the network twice per step
 REUSED = 0.3  # of the work of a pass, about, that a step takes which reuses what a cache kept
 

@@ -44,7 +44,7 @@ class I2VGenXL(Networks, Own):
     licence: ClassVar[str] = "MIT (ali-vilab/i2vgen-xl)"
     size_gb: ClassVar[float] = 4.6
     native_size: ClassVar[tuple[int, int]] = (704, 1280)
-    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {"quantization": ("int8", "fp8")}
     reads: ClassVar[frozenset[str]] = Own.reads | {"cache", *levers}
     caches: ClassVar[tuple[str, ...]] = ("deep", "pab", "taylor")
     size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them
@@ -58,7 +58,7 @@ class I2VGenXL(Networks, Own):
     @classmethod
     def load(
         cls, folder_or_hub_id: str | Path, *, device: str | None = None, dtype: str = "auto", progress: Progress | None = None,
-        tier: int = 0,
+        tier: int = 0, quantization: str = "none",
     ) -> I2VGenXL:  # fmt: skip
         """Load a checkpoint, a component at a time.
 
@@ -69,6 +69,7 @@ class I2VGenXL(Networks, Own):
             dtype: "float32", "float16", "bfloat16"; "auto": float16 on CUDA, otherwise float32.
             progress: receives the stage "load" and a step for each of its four components with weights.
             tier: the tier of the memory ladder to begin on; those that offload need no room for all weights on the GPU.
+            quantization: int8 or fp8: how the UNet keeps its weights (models/quantize.py).
 
         Raises:
             ModelError: not found, unreachable, incomplete, damaged, not an I2VGen-XL, or no such device.
@@ -82,8 +83,9 @@ class I2VGenXL(Networks, Own):
 
         def load() -> I2VGenXL:
             place = torch.device("cpu") if TIERS[tier].number >= 3 else where
-            parts = load_components(checkpoint, place, number, progress)
+            parts = load_components(checkpoint, place, number, progress, quantization)
             model = cls(**parts, fingerprint=checkpoint.fingerprint(), device=where)
+            model.quantization = quantization
             model.use_tier(tier)
             return model
 

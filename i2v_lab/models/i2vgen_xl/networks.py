@@ -59,7 +59,7 @@ class Networks:
     Attributes:
         tokenizer, text_encoder, feature_extractor, image_encoder, unet, vae: the components.
         scheduler_config: the noise schedule that the checkpoint was trained with, as diffusers keeps it.
-        tier: the tier of the memory ladder that it runs on.
+        tier: the tier of the memory ladder that it runs on. quantization: how the UNet keeps its weights.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Networks:
         self.torch_dtype: torch.dtype = unet.dtype
         self.device = str(self.torch_device)
         self.dtype = str(self.torch_dtype).removeprefix("torch.")
-        self.tier = 0
+        self.tier, self.quantization = 0, "none"
         self.offloaders: dict[str, Any] = {}  # of accelerate, by network; for models/tiers.py
         self._settled = True  # on `tier`, whole
 

@@ -75,7 +75,7 @@ class Family:
     needs: tuple[str, ...] = ()
     lora: bool = True
     caches: tuple[str, ...] = ("pab", "taylor", "first-block")
-    levers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    levers: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"quantization": ("int8", "fp8")})
     interval: bool = False
 
     def asked_frames(self, frames: int) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from i2v_lab.clip.levers import cache_of, steps_of
+from i2v_lab.clip.levers import cache_of, kept_as, steps_of
 from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
@@ -47,6 +47,7 @@ class PipelineModel(VideoModel):
         self.pipe, self.fingerprint, self.torch_device = pipe, fingerprint, device
         self.device, self.dtype = str(device), str(dtype).removeprefix("torch.")
         self.tier: int = -1
+        self.quantization = "none"
         self.own_scheduler = pipe.scheduler
         self.loras: str | None = None  # those that are in it, by content
         for network in networks(pipe).values():
@@ -55,7 +56,7 @@ class PipelineModel(VideoModel):
     @classmethod
     def load(
         cls, folder_or_hub_id: str | Path, *, device: str | None = None, dtype: str = "auto", progress: Progress | None = None,
-        tier: int = 0,
+        tier: int = 0, quantization: str = "none",
     ) -> PipelineModel:  # fmt: skip
         """Load a checkpoint, a component at a time.
 
@@ -65,6 +66,7 @@ class PipelineModel(VideoModel):
             dtype: "float32", "float16", "bfloat16"; "auto": the family's own on CUDA, otherwise float32.
             progress: receives the stage "load" and a step for each component with weights.
             tier: the tier of the memory ladder to begin on; those that offload need no room for all weights on the GPU.
+            quantization: int8 or fp8: how the networks that denoise keep their weights (models/quantize.py).
 
         Raises:
             ModelError: not found, unreachable, incomplete, damaged, of another family, or no such device.
@@ -78,8 +80,9 @@ class PipelineModel(VideoModel):
 
         def load() -> PipelineModel:
             place = torch.device("cpu") if TIERS[tier].number >= 3 else where
-            pipe = load_pipeline(checkpoint, cls.family, number, place, progress)
+            pipe = load_pipeline(checkpoint, cls.family, number, place, progress, quantization)
             model = cls(pipe, fingerprint=checkpoint.fingerprint(), device=where, dtype=number)
+            model.quantization = quantization
             model.use_tier(tier)
             return model
 
@@ -90,6 +93,10 @@ class PipelineModel(VideoModel):
     def check(cls, params: ClipParams) -> None:
         check_common(cls, params)
         lora.check(cls.family, params.lora)
+        if cls.layout.file and cls.layout.file.suffix == ".gguf" and kept_as(params) != "none":
+            raise UnsupportedParams(
+                f"quantization: {cls.layout.file.name} is quantized already, got {params.quantization}; leave it out"
+            )
 
     @classmethod
     def advice(cls, params: ClipParams) -> list[Advice]:
@@ -131,7 +138,8 @@ class PipelineModel(VideoModel):
         from i2v_lab.models.stock.cost import cost
 
         cls.check(params)
-        return cost(cls.family, params, checkpoint=checkpoint, device=device, dtype=dtype, tier=tier, loaded=loaded)
+        return cost(cls.family, params, checkpoint=checkpoint, device=device, dtype=dtype, tier=tier, loaded=loaded,
+                    file=cls.layout.file)  # fmt: skip
 
     def use_tier(self, number: int) -> None:
         """Run on a tier from now on. Where the weights do not fit, another tier can still be used."""
@@ -220,7 +228,7 @@ def model_class(family: Family, file: Path | None = None) -> type[PipelineModel]
     """The class of a family's models; the same each time.
 
     Args:
-        file: a safetensors file that has the weights of its network, in place of those of the checkpoint.
+        file: a safetensors or GGUF file that has the weights of its network, in place of those of the checkpoint.
     """
     known = family.name, file
     if known not in _classes or _classes[known][0] is not family:
