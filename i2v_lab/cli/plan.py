@@ -207,6 +207,7 @@ def _plain(whole: Forecast, plans: list[Forecast]) -> dict[str, Any]:
     ]  # fmt: skip
     return {"params": whole.params.plain(), "model": whole.model, "device": whole.device, "dtype": whole.dtype, "stages": stages,
              "tier": whole.last_tier, "process_bytes": whole.base, "peak_gib": whole.peak_gib, "flops": whole.flops,
+             "least_flops": whole.least_flops, "of_standard": plans[0].of_standard if plans else whole.of_standard,
              "seconds": whole.seconds, "seconds_range": whole.time and whole.time[1:], "runs": whole.runs, "budgets": fits}  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from i2v_lab import models
-from i2v_lab.clip.levers import LEVERS, MOST_REUSED, by_data
+from i2v_lab.clip.levers import LEVERS, NEUTRAL, at_most, cache_of
 from i2v_lab.clip.params import SIDE_MIN, ClipParams
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.cost.budget import Budget, default_device
@@ -31,6 +31,17 @@ PROCESS_BYTES = 298 * 2**20
 COMPILER_BYTES = 65 * 2**20  # torch's compiler, which diffusers imports with its networks
 SCIPY_BYTES = 55 * 2**20  # scipy.stats, which the modules of all schedulers but these import
 WITHOUT_SCIPY = ("ddim", "ddpm", "euler-a", "lcm")
+# What a preset gives to save time; see Forecast.of_standard.
+HURRIED = (
+    "num_inference_steps",
+    "guidance_scale",
+    "guidance_scale_2",
+    "true_cfg_scale",
+    "flow_shift",
+    "scheduler",
+    "lora",
+    *LEVERS,
+)
 RUNS_CORRECTING = 50  # newest runs whose measured memory corrects a forecast on CUDA
 CORRECTION = (0.5, 2.0)  # beyond these a measurement is not believed
 
@@ -48,7 +59,9 @@ class Forecast:
             in it too; 0 on CUDA.
         correction: measured over predicted memory of earlier runs on this device, already in `peak_gib`; 1 on a CPU.
         budget: the memory that it may take.
-        flops: floating-point operations of the whole clip.
+        flops: floating-point operations of the whole clip. least_flops: where what its cache saves depends on data, as few at least.
+        of_standard: flops over those of the same clip with the steps and guidance of the family's standard preset, and no lever; None
+            where it has no lever and no LoRA.
         time: seconds without loading the model, and the range in which nine of ten are; None where no run of this model on this
             device is known.
         runs: how many runs `time` is drawn from.
@@ -70,6 +83,8 @@ class Forecast:
     time: Span | None
     runs: int
     last_tier: int
+    least_flops: int = 0
+    of_standard: float | None = None
     nearest: tuple[ClipParams, ...] = ()
 
     @property
@@ -102,11 +117,21 @@ class Forecast:
             where = f" even on tier {self.last_tier} ({tier_name(self.last_tier)})" if self.last_tier else ""
             return f"{made} does not fit: it takes {peak}{where}, of {free}; {self.advice()}"
         fits = f"fits on tier {self.tier} ({tier_name(self.tier)})" if self.tier else "fits"
-        most = "at most " if by_data(self.params) else ""
-        time = self.time or f"{most}{_flops(self.flops)}, time not known yet here"
-        if most:
-            time = f"{time}; what the cache saves depends on the clip"
-        return f"{made} {fits}: {peak}, of {free}; {time}"
+        flops = f"{self.least_flops / 1e12:.3g} to {_flops(self.flops)}" if self.least_flops < self.flops else _flops(self.flops)
+        return "; ".join([f"{made} {fits}: {peak}, of {free}; {self.time or f'{flops}, time not known yet here'}", *self.remarks()])
+
+    def remarks(self) -> list[Message]:
+        """What is to be said of the levers and the LoRAs of the clip."""
+        found = []
+        if at_most(self.params):
+            found.append(Message("what the cache saves depends on the clip", "plan.by_data"))
+            if (cache := cache_of(self.params)) and cache.kind == "mag":
+                more = "the first clip of these settings measures the cache's ratios, which takes one run more without the cache"
+                found.append(Message(more, "plan.calibrates"))
+        elif self.of_standard is not None and abs(self.of_standard - 1) > 0.005:
+            share = f"{self.of_standard:.2g}"
+            found.append(Message(f"{share} of the FLOPs of standard", "plan.share", share=share))
+        return found
 
     def advice(self) -> str:
         """What would fit, in words."""
@@ -227,15 +252,18 @@ class Forecaster:
                 break
         rates = self._rates_of(case, last) if timed else None
         time = rates.seconds(row_of(params), stages) if rates else None
-        if rates and time and by_data(params):  # what it saves at least is nothing; at most, about all steps but the first ones
-            least = case.params.replace(cache=MOST_REUSED)
-            if (quick := rates.seconds(row_of(least), case.cost(least, last))) is not None:
-                time = Span(math.sqrt(quick.low * time.high), quick.low, time.high)
+        least = stages
+        if most := at_most(params):  # what it saves at least is nothing
+            quick = params.replace(cache=most)
+            least = case.cost(quick, last)
+            if rates and time and (short := rates.seconds(row_of(quick), least)) is not None:
+                time = Span(math.sqrt(short.low * time.high), short.low, time.high)
         return Forecast(
             params=params, model=case.family.name, device=case.device, dtype=case.dtype, tier=fits, stages=stages,
             base=case.base, correction=case.correction, budget=case.budget, flops=sum(stage.flops for stage in stages),
             time=time, runs=rates.runs if rates else 0,
-            last_tier=last, nearest=case.nearest(last) if fits is None and advise else (),
+            last_tier=last, least_flops=sum(stage.flops for stage in least), of_standard=case.of_standard(stages, last) if advise else None,
+            nearest=case.nearest(last) if fits is None and advise else (),
         )  # fmt: skip
 
     def _rates_of(self, case: _Case, tier: int) -> Rates | None:
@@ -327,6 +355,15 @@ class _Case:
             )
             self.forecaster._costs[key] = found
         return self.forecaster._costs[key]
+
+    def of_standard(self, stages: tuple[StageCost, ...], tier: int) -> float | None:
+        """See Forecast.of_standard."""
+        given = self.params.given()
+        if not given.get("lora") and all(given.get(name) in (None, NEUTRAL[name]) for name in LEVERS):
+            return None
+        plain = ClipParams(**{name: value for name, value in given.items() if name not in HURRIED})
+        whole = self.cost(models.resolve(plain, kind=self.family), tier)
+        return sum(stage.flops for stage in stages) / max(sum(stage.flops for stage in whole), 1)
 
     def fits(self, stages: tuple[StageCost, ...]) -> bool:
         return _peak(stages, self.base, self.correction) <= self.budget.bytes
