@@ -230,7 +230,7 @@ def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budge
 
 
 def _explain(rows: list[tuple[str, Forecast, list[Forecast]]], elsewhere: bool) -> None:
-    from i2v_lab.cost.forecast import tier_name
+    from i2v_lab.cost.answer import tier_name
 
     whole = rows[0][1]
     weights = ", ".join(f"{stage.stage} {stage.weights / 2**30:.2f}" for stage in whole.stages)

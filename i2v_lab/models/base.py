@@ -238,6 +238,10 @@ def check_common(kind: type[VideoModel], params: ClipParams) -> None:
         raise UnsupportedParams(
             f"cache: faster saves passes under the negative prompt, and at guidance_scale {params.guidance_scale:g} there are none; nearest: pab:2"
         )
+    if params.compile == "regional" and asked and asked.kind not in ("deep", "taylor"):
+        raise UnsupportedParams(
+            f"compile: regional does not work with cache {params.cache}, which changes the blocks; leave one of them out"
+        )
     for field, values in kind.levers.items():
         if (value := getattr(params, field)) not in (None, NEUTRAL[field], *values):
             raise UnsupportedParams(f"{field}: {name} works with {', '.join(values)}, got {value}; nearest: {values[0]}")
@@ -252,7 +256,7 @@ def _readers(field: str) -> str:
     """The families that read a field, in words; "" where there are none."""
     reads = {
         "closed-form": Own.reads,
-        "i2vgen-xl": Own.reads | {"cache"},
+        "i2vgen-xl": Own.reads | {"cache", "quantization", "compile"},
         **{family.name: family.reads for family in STOCK.values()},
     }
     those, others = [name for name in reads if field in reads[name]], [name for name in reads if field not in reads[name]]

@@ -66,7 +66,7 @@ def _counted(network: torch.nn.Module, clock: Clock) -> Iterator[None]:
 
 
 @contextmanager
-def _forward(module: torch.nn.Module, work: Callable[..., Any]) -> Iterator[None]:
+def replaced(module: torch.nn.Module, work: Callable[..., Any]) -> Iterator[None]:
     """A module with another forward pass; hooks of other libraries on the old one stay."""
     before = module.__dict__.get("forward")
     module.__dict__["forward"] = work
@@ -125,10 +125,10 @@ def _deep(unet: Any, cache: Cache, clock: Clock) -> Iterator[None]:
     try:
         with ExitStack() as stack:
             for block in unet.down_blocks:
-                stack.enter_context(_forward(block, down(block)))
+                stack.enter_context(replaced(block, down(block)))
             for block in (unet.mid_block, *others):
-                stack.enter_context(_forward(block, passed(block)))
-            stack.enter_context(_forward(last, shallow(last.forward)))
+                stack.enter_context(replaced(block, passed(block)))
+            stack.enter_context(replaced(last, shallow(last.forward)))
             yield
     finally:
         handle.remove()
@@ -169,7 +169,7 @@ def _broadcast(network: torch.nn.Module, cache: Cache, clock: Clock) -> Iterator
     with ExitStack() as stack:
         for module in network.modules():
             if isinstance(module, (Attention, AttentionModuleMixin)):
-                stack.enter_context(_forward(module, kept(module.forward)))
+                stack.enter_context(replaced(module, kept(module.forward)))
         yield
 
 
@@ -189,7 +189,7 @@ def _extended(network: torch.nn.Module, cache: Cache, clock: Clock) -> Iterator[
         known[clock.passes] = [*known.get(clock.passes, [])[-1:], (clock.step, made[0])]
         return made
 
-    with _forward(network, forward):
+    with replaced(network, forward):
         yield
 
 
@@ -253,7 +253,7 @@ def _by_magnitude(network: Any, cache: Cache, clock: Clock, ratios: dict[int, li
 
     with ExitStack() as stack:
         for block in blocks:
-            stack.enter_context(_forward(block, wrapped(block)))
+            stack.enter_context(replaced(block, wrapped(block)))
         yield
 
 

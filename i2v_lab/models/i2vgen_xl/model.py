@@ -44,7 +44,7 @@ class I2VGenXL(Networks, Own):
     licence: ClassVar[str] = "MIT (ali-vilab/i2vgen-xl)"
     size_gb: ClassVar[float] = 4.6
     native_size: ClassVar[tuple[int, int]] = (704, 1280)
-    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {"quantization": ("int8", "fp8")}
+    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {"quantization": ("int8", "fp8"), "compile": ("regional",)}
     reads: ClassVar[frozenset[str]] = Own.reads | {"cache", *levers}
     caches: ClassVar[tuple[str, ...]] = ("deep", "pab", "taylor")
     size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them
@@ -94,6 +94,11 @@ class I2VGenXL(Networks, Own):
 
         where_to = f"{folder_or_hub_id} does not fit into the memory of {where} as {str(number).removeprefix('torch.')}"
         return fitting(load, lambda said: f"{where_to}: {said}; close other programs, or use float16 on a device with 8 GB or more")
+
+    @property
+    def components(self) -> Mapping[str, torch.nn.Module]:
+        """{component: network}."""
+        return {name: getattr(self, name) for name in LAYOUT.weights}
 
     @classmethod
     def check(cls, params: ClipParams) -> None:
@@ -151,7 +156,7 @@ class I2VGenXL(Networks, Own):
         self.check(params)
 
         def make() -> Frames:
-            with prepared({name: getattr(self, name) for name in LAYOUT.weights}, params, progress):
+            with prepared(self, params, progress):
                 return self._generate(image, params, progress)
 
         return made_within_memory(self, params, make)

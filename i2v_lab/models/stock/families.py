@@ -13,6 +13,9 @@ from typing import Any
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.models.frame_rule import FrameRule
 
+OF_ALL = {"quantization": ("int8", "fp8"), "compile": ("regional",)}
+ATTENDING = {"attention": ("flash", "sage", "xformers")}  # where the transformer goes through diffusers' dispatcher
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
@@ -75,7 +78,7 @@ class Family:
     needs: tuple[str, ...] = ()
     lora: bool = True
     caches: tuple[str, ...] = ("pab", "taylor", "first-block", "mag")
-    levers: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"quantization": ("int8", "fp8")})
+    levers: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: OF_ALL | ATTENDING)
     interval: bool = False
 
     def asked_frames(self, frames: int) -> int:
@@ -142,7 +145,7 @@ LTX: dict[str, Any] = {
 }  # fmt: skip
 COG: dict[str, Any] = {
     "pipeline": "CogVideoXImageToVideoPipeline", "takes": _takes(*TEXT), "channels": 2, "size_multiple": 16,
-    "caches": ("pab", "taylor", "first-block", "mag", "faster"),
+    "caches": ("pab", "taylor", "first-block", "mag", "faster"), "levers": OF_ALL,
     "scheduler_classes": {
         "ddim": "CogVideoXDDIMScheduler", "dpm++-2m": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler",
         "euler": "EulerDiscreteScheduler", "heun": "HeunDiscreteScheduler",
@@ -158,6 +161,7 @@ SVD: dict[str, Any] = {
         guidance_scale="max_guidance_scale", condition_fps="fps",
     ),
     "caches": ("deep", "pab", "taylor"), "passes": {"decode_chunk_size": 8}, "decode_chunk": ("decode_chunk_size", 1), "threads": True, "lora": False,
+    "levers": OF_ALL,
     "licence": "Stability AI Community License",
     "condition": "free for research, and for companies below 1 million US dollars of yearly revenue",
 }  # fmt: skip

@@ -92,6 +92,11 @@ class PipelineModel(VideoModel):
         where_to = f"{folder_or_hub_id} does not fit into the memory of {where} as {str(number).removeprefix('torch.')}"
         return fitting(load, lambda said: f"{where_to}: {said}; close other programs, or use a device with more memory")
 
+    @property
+    def components(self) -> Mapping[str, torch.nn.Module]:
+        """{component: network}."""
+        return networks(self.pipe)
+
     @classmethod
     def check(cls, params: ClipParams) -> None:
         check_common(cls, params)
@@ -209,7 +214,7 @@ class PipelineModel(VideoModel):
         try:
             with (
                 quiet_libraries(),
-                prepared(networks(self.pipe), params, progress),
+                prepared(self, params, progress),
                 Watch(self.pipe, self.family, params, progress, clock) as watch,
                 hooked([getattr(self.pipe, name) for name in self.family.denoisers], clock),
                 torch.random.fork_rng(),
