@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import BASE, Ears, folder_fixture, model_fixture, picture_fixture  # noqa: F401
-from forecasts import empty_cost_cache
+from forecasts import clip, empty_cost_cache
+from records import record
 from tiny_families import FAMILIES, by_hand, loaded, make_checkpoint, params_for, small_sizes
 
 from i2v_lab import models
@@ -23,11 +24,14 @@ from i2v_lab.clip.key import clip_key
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
+from i2v_lab.cost import Forecaster
+from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import ModelError, ParamsError, Stop, UnsupportedParams
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
 from i2v_lab.models.kernels import attending
 from i2v_lab.models.memory.tiers import bytes_of
 from i2v_lab.models.stock.watch import networks
+from i2v_lab.store import Store
 
 WAYS = ("int8", "fp8")
 
@@ -298,3 +302,30 @@ def test_another_kernel_of_attention_is_used_for_one_run(ltx: Path, picture: Pic
     with pytest.raises(UnsupportedParams, match="attention: flash cannot be used here"), attending("flash", "cuda:0"):
         pass
     assert np.array_equal(model.generate(picture, params, Progress()), before)
+
+
+def test_what_other_code_does_to_the_time_is_a_wide_range_until_it_was_seen_here(folder: Path, tmp_path: Path) -> None:
+    store, name = Store(tmp_path), str(machine("cpu")["device_name"])
+    plain = clip("64x96 3", model=str(folder))
+    params = plain.replace(quantization="int8")
+    said = "what quantization int8 does to the time depends on the device"
+
+    def made(params: ClipParams, seconds: float) -> None:
+        stages = {"encode": 0.1 * seconds, "denoise": 0.7 * seconds, "decode": 0.1 * seconds, "write": 0.1 * seconds}
+        store.save(record(params=params, model_name="i2vgen-xl", device="cpu", device_name=name, dtype="float32",
+                          seconds={**stages, "total": seconds}, clip="a.mp4", actual_tier=0))  # fmt: skip
+
+    def planned() -> Any:
+        return Forecaster(device="cpu", store=store).plan(params)
+
+    assert planned().time is None
+    assert said in planned().sentence()
+    made(plain, 8.0)
+    wide = planned()
+    assert wide.time.low < 4 < 16 <= wide.time.high
+    assert said in wide.sentence()
+    made(params, 6.0)
+    known = planned()
+    assert known.time.expected == 6.0
+    assert known.time.high < 8
+    assert said not in known.sentence()

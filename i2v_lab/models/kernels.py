@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -57,6 +59,8 @@ def _code_of(kind: Any) -> Callable[..., Any]:
 
 
 def _check_compiler(device: str) -> None:
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # torch's own parts use what torch deprecates
+        importlib.import_module("torch._inductor.compile_fx")
     if device.startswith("cuda"):
         what = "" if importlib.util.find_spec("triton") else "triton: pip install triton"
     else:
