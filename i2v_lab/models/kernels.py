@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from i2v_lab.errors import UnsupportedParams
-from i2v_lab.models.levers import replaced
+from i2v_lab.models.levers import in_place
 from i2v_lab.models.memory.ladder import one_line
 
 DENOISERS = ("unet", "transformer", "transformer_2")
@@ -48,7 +48,7 @@ def compiled(networks: Mapping[str, torch.nn.Module], device: str) -> Iterator[N
                         raise UnsupportedParams("compile: regional does not work where blocks are moved to the device one by one, got a "
                                                 "tier that does that; use tier 3 or lower, or leave compile out")  # fmt: skip
                     kind: Any = type(block)
-                    stack.enter_context(replaced(block, functools.partial(_code_of(kind), block)))
+                    stack.enter_context(in_place(block, functools.partial(_code_of(kind), block)))
         yield
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from i2v_lab.clip.levers import BACKENDS
 from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
@@ -44,7 +45,11 @@ class I2VGenXL(Networks, Own):
     licence: ClassVar[str] = "MIT (ali-vilab/i2vgen-xl)"
     size_gb: ClassVar[float] = 4.6
     native_size: ClassVar[tuple[int, int]] = (704, 1280)
-    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {"quantization": ("int8", "fp8"), "compile": ("regional",)}
+    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "backend": BACKENDS,
+        "quantization": ("int8", "fp8"),
+        "compile": ("regional",),
+    }
     reads: ClassVar[frozenset[str]] = Own.reads | {"cache", *levers}
     caches: ClassVar[tuple[str, ...]] = ("deep", "pab", "taylor")
     size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them
@@ -155,14 +160,15 @@ class I2VGenXL(Networks, Own):
         """
         self.check(params)
 
-        def make() -> Frames:
+        def work() -> Frames:
             with prepared(self, params, progress):
-                return self._generate(image, params, progress)
+                return self.make(image, params, progress)
 
-        return made_within_memory(self, params, make)
+        return made_within_memory(self, params, work)
 
     @torch.no_grad()  # and not inference_mode: weights that are moved under it could not be moved again outside
-    def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+    def make(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        """Frames, by the networks as they are now."""
         scheduler = make_scheduler(params.scheduler, self.scheduler_config)
         set_steps(scheduler, params.num_inference_steps)  # an impossible number of steps is an error before any work
         generator = torch.Generator().manual_seed(params.seed)

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from i2v_lab.clip.levers import cache_of, kept_as, steps_of
+from i2v_lab.clip.levers import BACKENDS, cache_of, kept_as, steps_of
 from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.sound import with_sound
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import BadFrames, Message, UnsupportedParams
+from i2v_lab.models import gguf_file
 from i2v_lab.models.base import StageCost, VideoModel, check_common, made_within_memory
 from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_checkpoint, quiet_libraries
 from i2v_lab.models.levers import Clock, caching
@@ -92,19 +93,18 @@ class PipelineModel(VideoModel):
         where_to = f"{folder_or_hub_id} does not fit into the memory of {where} as {str(number).removeprefix('torch.')}"
         return fitting(load, lambda said: f"{where_to}: {said}; close other programs, or use a device with more memory")
 
-    @property
-    def components(self) -> Mapping[str, torch.nn.Module]:
-        """{component: network}."""
-        return networks(self.pipe)
-
     @classmethod
     def check(cls, params: ClipParams) -> None:
         check_common(cls, params)
         lora.check(cls.family, params.lora)
-        if cls.layout.file and cls.layout.file.suffix == ".gguf" and kept_as(params) != "none":
+        elsewhere = params.backend in BACKENDS
+        if elsewhere and params.quantization == "int8":
             raise UnsupportedParams(
-                f"quantization: {cls.layout.file.name} is quantized already, got {params.quantization}; leave it out"
+                f"quantization: with backend {params.backend} {cls.name} computes in float32 alone, got int8; nearest: none"
             )
+        if cls.layout.file and cls.layout.file.suffix == gguf_file.SUFFIX and (elsewhere or kept_as(params) != "none"):
+            field, value = ("backend", params.backend) if elsewhere else ("quantization", params.quantization)
+            raise UnsupportedParams(f"{field}: {cls.layout.file.name} is quantized already, got {value}; leave it out")
 
     @classmethod
     def advice(cls, params: ClipParams) -> list[Advice]:
@@ -180,10 +180,21 @@ class PipelineModel(VideoModel):
         pipelines draw from it, and is put back.
         """
         self.check(params)
-        return made_within_memory(self, params, lambda: self._generate(image, params, progress))
 
-    def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
-        self.use_loras(params)
+        def work() -> Frames:
+            self.use_loras(params)
+            with quiet_libraries(), prepared(self, params, progress):
+                return self.make(image, params, progress)
+
+        return made_within_memory(self, params, work)
+
+    @property
+    def components(self) -> Mapping[str, torch.nn.Module]:
+        """{component: network}."""
+        return networks(self.pipe)
+
+    def make(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        """Frames, by the networks as they are now."""
         cache = cache_of(params)
         ratios = calibrated(self, params, progress) if cache and cache.kind == "mag" else ()
         steps = steps_of(params, calls_of(params), switch=self._switch(params), ratios=ratios)
@@ -214,7 +225,6 @@ class PipelineModel(VideoModel):
         try:
             with (
                 quiet_libraries(),
-                prepared(self, params, progress),
                 Watch(self.pipe, self.family, params, progress, clock) as watch,
                 hooked([getattr(self.pipe, name) for name in self.family.denoisers], clock),
                 torch.random.fork_rng(),

@@ -62,7 +62,9 @@ def script_for(params: ClipParams, record: Mapping[str, Any], name: str, *, to_s
                         "make the clip again with i2v-lab again")  # fmt: skip
     file = kind.layout.file  # type: ignore[attr-defined]
     if file and file.suffix == ".gguf":
-        raise ClipError(f"{name}: its network is of a GGUF file, for which there is no script: make the clip again with i2v-lab again")
+        raise ClipError(
+            f"{name}: its network is of a GGUF file, for which there is no script: make the clip again with i2v-lab again"
+        )
     picture = open_picture(params.image)
     params = models.resolve(params, lambda: picture, kind)
     kind.check(params)
