@@ -146,7 +146,7 @@ def _option(name: str, about: dict[str, Any]) -> Any:
     Values are taken as text: ClipParams reads them, and names all that is wrong in one line.
     """
     limits = {**about, **about.get("anyOf", [{}])[0]}
-    from i2v_lab.clip.levers import LEVERS
+    from i2v_lab.clip.levers import CHOSEN, LEVERS, NEUTRAL
     from i2v_lab.clip.params import OPTIONAL
 
     help = str(about["description"])
@@ -163,7 +163,8 @@ def _option(name: str, about: dict[str, Any]) -> Any:
     if "default" not in about:
         help += " [required, here or as PICTURE]"
     elif about["default"] is None:
-        help += " [default: none]" if name in LEVERS else " [default: the model's]" if name in OPTIONAL else ""
+        standard = NEUTRAL[name] if name in CHOSEN else "none"
+        help += f" [default: {standard}]" if name in LEVERS else " [default: the model's]" if name in OPTIONAL else ""
     elif about["default"] != "":
         help += f" [default: {about['default']}]"
     kind = {"integer": "<int>", "number": "<number>"}.get(str(limits.get("type", "")) if name != "fps" else "", "<text>")
