@@ -79,5 +79,6 @@ def as_text(status: SweepStatus) -> str:
 
 def _worker(one: WorkerState) -> str:
     """What a worker of a cluster is doing, in a line."""
+    doing = f"cell {one.cell}: {one.label}" if one.cell else "nothing to do"
     step = f"{one.stage} {one.step}/{one.steps}" if one.steps else one.stage
-    return " · ".join(part for part in (one.line, step) if part)
+    return " · ".join(part for part in (f"{one.host} {one.device}", doing, step, one.note) if part)
