@@ -71,7 +71,7 @@ def difference(made: np.ndarray, wanted: np.ndarray) -> int:
 
 
 def relative(made: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((made - wanted).pow(2).mean().sqrt() / wanted.pow(2).mean().sqrt())
+    return float(((made - wanted).pow(2).mean().sqrt() / wanted.pow(2).mean().sqrt()).detach())
 
 
 def test_a_clip_is_that_of_torch_within_one_grey_level_and_leaves_nothing_behind(model: I2VGenXL, picture: Picture) -> None:
