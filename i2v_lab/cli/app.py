@@ -29,6 +29,7 @@ from i2v_lab.cli.show import delete, show
 from i2v_lab.cli.start import Commands, options
 from i2v_lab.cli.sweep import sweep, sweep_screen
 from i2v_lab.cli.terminal import (
+    answers_alone,
     each,
     listening,
     record_fields,
@@ -113,7 +114,7 @@ def _advice(params: ClipParams) -> list[Advice]:
 
 
 @app.command()
-@with_settings("output_dir", "format", "prefix", "device")
+@with_settings("output_dir", "format", "prefix", "device", "cluster", "workers")
 def batch(
     settings: Settings,
     file: Annotated[Path, typer.Argument(help="CSV or JSONL; columns are named like the options (num_frames, ...)")],
@@ -128,7 +129,7 @@ def batch(
     start_log(settings.log.directory)
     rows, store, stop = read_rows(file), Store(settings.output.directory), SweepStop()
     codes: list[int] = []
-    with sweep_screen(numbered=True) as screen, stops(stop.ask, ["step"]):
+    with answers_alone(settings), sweep_screen(numbered=True) as screen, stops(stop.ask, ["step"]):
         for record, found in run_batch(rows, store, settings, progress=screen, stop=stop, force=force, tier=tier):
             codes.append(_answer(record, settings, as_json, made_before=found))
     raise typer.Exit(max(codes) if len(codes) == len(rows) else 130)

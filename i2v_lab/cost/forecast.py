@@ -220,8 +220,14 @@ def fits_on(
 class Forecaster:
     """Forecasts of many clips. What they share (the budget, earlier runs, the cost of a shape) is looked up once."""
 
-    def __init__(self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None) -> None:
-        """Args: as `plan`. Free memory is read once a device."""
+    def __init__(
+        self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None, device_name: str = ""
+    ) -> None:
+        """Args: as `plan`. Free memory is read once a device.
+
+        device_name: of a device that is elsewhere and whose runs are in the store: of a worker of a cluster.
+        """
+        self.device_name = device_name
         self.device = None if device == "auto" else device
         self.budget, self.store = budget, store
         self.budget_of = cache(lambda device: budget or Budget.free(device))
@@ -269,9 +275,17 @@ class Forecaster:
             nearest=case.nearest(last) if fits is None and advise else (),
         )  # fmt: skip
 
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether it is about a card, and not about a device that makes clips."""
+        return self.budget is not None and not self.device_name
+
+    def _name_of(self, case: _Case) -> str:
+        return self.device_name or str(machine(case.device)["device_name"])
+
     def _rates_of(self, case: _Case, tier: int) -> Rates | None:
         """Rates of earlier runs of this network, in this dtype, with the same offloading: others need other times for a FLOP."""
-        if self.store is None or self.budget is not None:  # no run was made on a card that is not here
+        if self.store is None or self._is_elsewhere:  # no run was made on a card that is not here
             return None
         offload = tier if tier >= 3 and case.device.startswith("cuda") else 0
         fingerprint = case.model.fingerprint if case.model is not None else ""
@@ -285,7 +299,7 @@ class Forecaster:
                 return case.cost(then, case.family.tiers(case.device)[0])
 
             self._rates[key] = Rates(
-                self.store, case.family.name, str(machine(case.device)["device_name"]), cost,
+                self.store, case.family.name, self._name_of(case), cost,
                 dtype=case.dtype, model=case.params.model, fingerprint=fingerprint, offload=offload,
             )  # fmt: skip
         return self._rates[key]
@@ -296,12 +310,12 @@ class Forecaster:
         What was predicted is computed again: the figure in a record was corrected by the runs before it. A run that went up
         the ladder shows the memory of the try that failed, and one of another checkpoint is not of this model's configs.
         """
-        if not case.device.startswith("cuda") or self.store is None or self.budget is not None:
+        if not case.device.startswith("cuda") or self.store is None or self._is_elsewhere:
             return 1.0
         key = (case.family.name, case.device, case.model.fingerprint if case.model is not None else "")
         if key not in self._corrections:
             self._corrections[key] = 1.0  # while it is found
-            device_name, ratios = str(machine(case.device)["device_name"]), []
+            device_name, ratios = self._name_of(case), []
             for record in self.store.records(status="done", limit=RUNS_CORRECTING):
                 measured = record.peak_vram_allocated_gib
                 if not measured or not record.params or (record.model_name, record.device_name) != (case.family.name, device_name):
