@@ -140,7 +140,8 @@ class StandIn:
 
     def _row(self, row: int, call: Call) -> torch.Tensor:
         if self.clock is None:
-            return self._compute(WHOLE, call)[0]
+            # Of a UNet the one network serves with `deep` and without.
+            return self._compute(FULL if self.name == "unet" and hasattr(self.network, "up_blocks") else WHOLE, call)[0]
         place = self.clock.passes, row
         if not self.clock.now.reused:
             output, self.reusable[place] = self._compute(FULL, call)
