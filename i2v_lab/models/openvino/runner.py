@@ -206,7 +206,9 @@ class Recorder:
         self.calls: list[Call] = []
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        self.calls += Call.of(self.true, args, options).rows()
+        call = Call.of(self.true, args, options)
+        copies = {name: value.clone() for name, value in call.tensors.items()}  # a pipeline may write into its own
+        self.calls += Call(copies, call.rest).rows()
         return self.true(*args, **options)
 
 
