@@ -56,7 +56,8 @@ class I2VGenXL(Networks, Own):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"resolution": "512p", "num_frames": 8, "num_inference_steps": 30},
         "fast": {
-            "resolution": "512p", "num_frames": 16, "num_inference_steps": 50, "guidance_interval": "0-0.6", "cache": "deep:3",
+            "resolution": "512p", "num_frames": 16, "num_inference_steps": 50, "guidance_interval": "0-0.45", "cache": "deep:3",
+            "backend": "openvino", "quantization": "int8",
         },
         "standard": {"resolution": "512p", "num_frames": 16, "num_inference_steps": 50},
         "high": {"resolution": "768p", "num_frames": 24, "num_inference_steps": 80},
