@@ -25,6 +25,7 @@ ENV_PREFIX = "I2V_LAB_"
 PREFIX_MAX = 60  # characters
 # Names of files hold 255 bytes; the prefix leaves room for the time, a number and the suffix.
 PREFIX_BYTES_MAX = 200
+PARALLEL = (1, 2, 4, 8)
 
 
 def _check_prefix(prefix: str) -> str:
@@ -46,6 +47,12 @@ def _check_folder(folder: Path) -> Path:
         return folder.expanduser()
     except RuntimeError:
         raise ValueError(f"expected a folder; there is no such home folder, got {str(folder)!r}") from None
+
+
+def _check_parallel(number: int) -> int:
+    if number not in PARALLEL:
+        raise ValueError(f"expected {', '.join(map(str, PARALLEL[:-1]))} or {PARALLEL[-1]} devices, got {number}")
+    return number
 
 
 Folder = Annotated[Path, AfterValidator(_check_folder)]
@@ -109,6 +116,7 @@ class Settings(BaseModel):
         output: see Output.
         model: closed-form, a family, a checkpoint's folder or a hub id.
         device: auto, cpu, cuda or cuda:N.
+        parallel: on how many devices each clip is made, from `device` on: 1, 2, 4 or 8; see models/parallel.
         log: see Log.
         server: see Server.
         language: of screens and reports: auto (the browser's, and the system's where there is no browser), en or zh.
@@ -121,6 +129,7 @@ class Settings(BaseModel):
     output: Output = Output()
     model: Annotated[str, Field(min_length=1, max_length=500)] = "closed-form"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
+    parallel: Annotated[int, AfterValidator(_check_parallel)] = 1
     log: Log = Log()
     server: Server = Server()
     language: Literal["auto", "en", "zh"] = "auto"

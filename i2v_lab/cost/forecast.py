@@ -24,6 +24,8 @@ from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import I2VLabError, Message, ParamsError
 from i2v_lab.models.base import StageCost, VideoModel
 from i2v_lab.models.memory.cost_cache import known_only
+from i2v_lab.models.parallel import check, devices_of, name_of, share
+from i2v_lab.models.parallel.rules import TIERS as SHARED_TIERS
 from i2v_lab.store import Store
 
 # What a process of ours takes on a CPU before the first clip: Python, torch, diffusers. Measured on Linux x86-64.
@@ -55,6 +57,7 @@ class Forecast:
         last_tier: the tier that `stages` are of.
         nearest: where it fits on no tier, the nearest smaller resolution alone, and the nearest number of frames alone,
             that fit on the last one. They are advice: nothing is changed.
+        parallel: on how many devices it is made, beginning with `device`; then memory and FLOPs are those of each of them.
     """
 
     params: ClipParams
@@ -71,6 +74,7 @@ class Forecast:
     runs: int
     last_tier: int
     nearest: tuple[ClipParams, ...] = ()
+    parallel: int = 1
 
     @property
     def peak_gib(self) -> float:
@@ -95,8 +99,11 @@ class Forecast:
     def sentence(self) -> str:
         """The forecast in a user's words, on one line."""
         highest = max(self.stages, key=lambda stage: stage.total)
-        made = f"{self.params.resolution}, {self.params.num_frames} frames on {self.device} in {self.dtype}"
-        peak = f"{self.peak_gib:.1f} GiB ({highest.stage})"
+        on, each = self.device, ""
+        if self.parallel > 1:
+            on, each = f"{self.parallel} devices ({' and '.join(devices_of(self.device, self.parallel))})", " on each"
+        made = f"{self.params.resolution}, {self.params.num_frames} frames on {on} in {self.dtype}"
+        peak = f"{self.peak_gib:.1f} GiB{each} ({highest.stage})"
         free = f"{self.free_gib:.1f} GiB, {self.budget.name}"
         if self.tier is None:
             where = f" even on tier {self.last_tier} ({tier_name(self.last_tier)})" if self.last_tier else ""
@@ -135,15 +142,9 @@ def tier_name(number: int) -> str:
 
 
 def plan(
-    params: ClipParams,
-    model: VideoModel | None = None,
-    *,
-    device: str | None = None,
-    dtype: str | None = None,
-    budget: Budget | None = None,
-    store: Store | None = None,
-    tier: int | None = None,
-) -> Forecast:
+    params: ClipParams, model: VideoModel | None = None, *, device: str | None = None, dtype: str | None = None,
+    budget: Budget | None = None, store: Store | None = None, tier: int | None = None, parallel: int = 1,
+) -> Forecast:  # fmt: skip
     """Predict a clip's memory, FLOPs and time, and the tier on which it fits. Nothing is loaded, run or changed.
 
     Args:
@@ -156,11 +157,13 @@ def plan(
         budget: None: what is free on the device now, less a margin.
         store: its runs show how fast this device is; None: time is not known.
         tier: this tier alone.
+        parallel: on how many devices.
 
     Raises:
         ModelError: no such model, or it cannot be predicted. UnsupportedParams: it cannot make this clip.
     """
-    return Forecaster(device=device, budget=budget, store=store).plan(params, model, dtype=dtype, tier=tier)
+    forecaster = Forecaster(device=device, budget=budget, store=store, parallel=parallel)
+    return forecaster.plan(params, model, dtype=dtype, tier=tier)
 
 
 def native(params: ClipParams) -> ClipParams:
@@ -192,11 +195,17 @@ def fits_on(
 class Forecaster:
     """Forecasts of many clips. What they share (the budget, earlier runs, the cost of a shape) is looked up once."""
 
-    def __init__(self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None) -> None:
-        """Args: as `plan`. Free memory is read once a device."""
+    def __init__(
+        self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None, parallel: int = 1, held: int = 0
+    ) -> None:  # fmt: skip
+        """Args: as `plan`. Free memory is read once a device.
+
+        parallel: on how many devices a clip is made. held: bytes that the processes for that hold of each device already.
+        """
+        self.parallel = parallel
         self.device = None if device == "auto" else device
         self.budget, self.store = budget, store
-        self.budget_of = cache(lambda device: budget or Budget.free(device))
+        self.budget_of = cache(lambda device: budget or Budget.of_each(device, parallel, held))
         self._rates: dict[tuple[str, ...], Rates] = {}
         self._corrections: dict[tuple[str, ...], float] = {}
         self._costs: dict[Any, tuple[StageCost, ...]] = {}
@@ -213,7 +222,8 @@ class Forecaster:
         """
         case = _Case(self, models.resolve(params, kind=type(model) if model is not None else None), model, dtype)
         params = case.params
-        tiers = case.family.tiers(case.device)
+        check(case.family, params, self.parallel, case.checkpoint)
+        tiers = case.tiers
         if tier is not None and tier not in tiers:
             raise ParamsError(
                 f"tier: expected one of {', '.join(map(str, tiers))} for {case.family.name} on {case.device}, got {tier}"
@@ -235,7 +245,7 @@ class Forecaster:
             params=params, model=case.family.name, device=case.device, dtype=case.dtype, tier=fits, stages=stages,
             base=case.base, correction=case.correction, budget=case.budget, flops=sum(stage.flops for stage in stages),
             time=time, runs=rates.runs if rates else 0,
-            last_tier=last, nearest=case.nearest(last) if fits is None and advise else (),
+            last_tier=last, nearest=case.nearest(last) if fits is None and advise else (), parallel=self.parallel,
         )  # fmt: skip
 
     def _rates_of(self, case: _Case, tier: int) -> Rates | None:
@@ -251,10 +261,10 @@ class Forecaster:
                 resolution, frames, steps, guidance, scheduler, *levers = row
                 then = case.params.replace(resolution=resolution, num_frames=frames, num_inference_steps=steps, guidance_scale=guidance,
                                            scheduler=scheduler, **dict(zip(LEVERS, levers, strict=True)))  # fmt: skip
-                return case.cost(then, case.family.tiers(case.device)[0])
+                return case.cost(then, case.tiers[0])
 
             self._rates[key] = Rates(
-                self.store, case.family.name, str(machine(case.device)["device_name"]), cost,
+                self.store, case.family.name, case.device_name, cost,
                 dtype=case.dtype, model=case.params.model, fingerprint=fingerprint, offload=offload,
             )  # fmt: skip
         return self._rates[key]
@@ -270,7 +280,7 @@ class Forecaster:
         key = (case.family.name, case.device, case.model.fingerprint if case.model is not None else "")
         if key not in self._corrections:
             self._corrections[key] = 1.0  # while it is found
-            device_name, ratios = str(machine(case.device)["device_name"]), []
+            device_name, ratios = case.device_name, []
             for record in self.store.records(status="done", limit=RUNS_CORRECTING):
                 measured = record.peak_vram_allocated_gib
                 if not measured or not record.params or (record.model_name, record.device_name) != (case.family.name, device_name):
@@ -303,6 +313,9 @@ class _Case:
         if asked == "auto":
             asked = getattr(known, "dtype", "") or (self.family.cuda_dtype if self.device.startswith("cuda") else "float32")
         self.dtype: str = asked
+        several, tiers = forecaster.parallel > 1, self.family.tiers(self.device)
+        self.tiers = tuple(tier for tier in tiers if tier in SHARED_TIERS) if several else tiers
+        self.device_name = name_of(str(machine(self.device)["device_name"]), forecaster.parallel)
         self.budget = forecaster.budget_of(self.device)
         self.correction = forecaster.correction_of(self)
         self.base = 0 if self.device.startswith("cuda") else self._base()
@@ -325,7 +338,7 @@ class _Case:
             found = self.family.cost(
                 params, checkpoint=self.checkpoint, device=self.device, dtype=dtype, tier=tier, loaded=self.model
             )
-            self.forecaster._costs[key] = found
+            self.forecaster._costs[key] = share(found, self.forecaster.parallel)
         return self.forecaster._costs[key]
 
     def fits(self, stages: tuple[StageCost, ...]) -> bool:

@@ -267,8 +267,8 @@ class Worker:
     def _settings(self, job: Job) -> Settings:
         """The worker's settings, with those that came with the job."""
         own = json.loads(job.settings or "{}")
-        device = own.pop("device", self.settings.device)
-        return self.settings.model_copy(update={"device": device, "output": self.settings.output.model_copy(update=own)})
+        above = {name: own.pop(name) for name in ("device", "parallel") if name in own}
+        return self.settings.model_copy(update={**above, "output": self.settings.output.model_copy(update=own)})
 
     def _clip(self, job: Job) -> tuple[JobState, str, str]:
         self.progress = ClipProgress(self.jobs, job, self._heard)
@@ -298,7 +298,7 @@ class Worker:
         Returns what failed of it; "" where nothing did.
         """
         command = [sys.executable, "-P", "-m", "i2v_lab", "sweep", str(made.folder / "sweep.yaml"), "--retry", "none", "--json",
-                   "--output-dir", str(self.store.directory), "--device", settings.device]  # fmt: skip
+                   "--output-dir", str(self.store.directory), "--device", settings.device, "--parallel", str(settings.parallel)]  # fmt: skip
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
             try:

@@ -20,6 +20,8 @@ from i2v_lab.clip.params import Advice, ClipParams, params_advice
 from i2v_lab.clip.picture import BLURRED_BELOW, Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import Message, ModelError, ParamsError
+from i2v_lab.models.parallel.rules import TIERS as SHARED_TIERS
+from i2v_lab.models.parallel.rules import check
 from i2v_lab.models.stock.families import FAMILIES as STOCK
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ CHECKPOINT_FOLDER = Path("checkpoints")  # looked into first, so that a machine 
 CUT_SHOWN = 20  # % of a picture cut off by a size that is turned, from which on it is said
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_loaded: dict[tuple[str, str, str], VideoModel] = {}
+_loaded: dict[tuple[str, str, str, int], VideoModel] = {}
 
 
 def family(name: str) -> type[VideoModel]:
@@ -143,13 +145,15 @@ class Handle:
     Attributes:
         family: the class of the model; its attributes say what it is.
         checkpoint: folder or hub id; "" where the family has none.
+        parallel: on how many devices.
     """
 
     def __init__(
-        self, family: type[VideoModel], checkpoint: str, asked: tuple[str, str, str], loaded: VideoModel | None = None
+        self, family: type[VideoModel], checkpoint: str, asked: tuple[str, str, str, int], loaded: VideoModel | None = None
     ) -> None:
         self.family, self.checkpoint = family, checkpoint
-        self._asked = asked  # model, device, dtype
+        self._asked = asked  # model, device, dtype, on how many devices
+        self.parallel = asked[-1]
         self._given = loaded
 
     @property
@@ -189,18 +193,20 @@ class Handle:
             return Identity(known.name, known.fingerprint, known.device, known.dtype)
         from i2v_lab.models.checkpoint import identify
 
-        _, device, dtype = self._asked
+        _, device, dtype, _ = self._asked
         known_here = identify(self.checkpoint, self._layout, None if device == "auto" else device, dtype)
         return Identity(self.family.name, *known_here) if known_here else None
 
     @property
     def tiers(self) -> tuple[int, ...]:
         """The tiers of the memory ladder that it has on its device, in the order they are tried."""
-        return self.family.tiers(self.identity.device)
+        tiers = self.family.tiers(self.identity.device)
+        return tiers if self.parallel == 1 else tuple(tier for tier in tiers if tier in SHARED_TIERS)
 
     def check(self, params: ClipParams) -> None:
         """Raise UnsupportedParams, naming the nearest params that work, if the family cannot make the clip."""
         self.family.check(params)
+        check(self.family, params, self.parallel, self.checkpoint)
 
     def load(self, progress: Progress | None = None, tier: int = 0) -> VideoModel:
         """The model, loaded.
@@ -215,8 +221,14 @@ class Handle:
         if self.loaded is None:
             unload()  # before the next one is loaded: two rarely fit
             loader: Any = self.family
-            if self.checkpoint:
-                _, device, dtype = self._asked
+            model, device, dtype, count = self._asked
+            if count > 1:
+                from i2v_lab.models.parallel.model import SharedModel
+
+                shared: Any = SharedModel(model, self.identity, count)
+                shared.load(progress or Progress(), tier)
+                _loaded[self._asked] = shared
+            elif self.checkpoint:
                 where = None if device == "auto" else device
                 _loaded[self._asked] = loader.load(self.checkpoint, device=where, dtype=dtype, progress=progress, tier=tier)
             else:
@@ -229,20 +241,21 @@ class Handle:
         return self.family.layout  # type: ignore[attr-defined]
 
 
-def open(model: str | VideoModel, device: str = "auto", dtype: str = "auto") -> Handle:
+def open(model: str | VideoModel, device: str = "auto", dtype: str = "auto", parallel: int = 1) -> Handle:
     """A model by its name, or one that is loaded already; nothing is loaded or fetched here.
 
     Args:
         model: as in ClipParams.
         device: auto, cpu, cuda or cuda:N.
         dtype: as in ClipParams.
+        parallel: on how many devices, from `device` on. A loaded model stays on its own.
 
     Raises:
         ModelError: no such family, folder or hub id.
     """
     if isinstance(model, str):
-        return Handle(*find(model), (model, device, dtype))
-    return Handle(type(model), "", ("", "", ""), model)
+        return Handle(*find(model), (model, device, dtype, parallel))
+    return Handle(type(model), "", ("", "", "", 1), model)
 
 
 def unload() -> None:

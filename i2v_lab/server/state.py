@@ -103,7 +103,7 @@ class ApiState:
 
     async def plan(self, params: ClipParams) -> dict[str, Any]:
         """What a clip would take. It is computed in a process of its own: here it would hold up all other answers."""
-        asked = params.plain(), self.settings.device, self.store.directory
+        asked = params.plain(), self.settings.device, self.settings.parallel, self.store.directory
         try:
             return await anyio.to_process.run_sync(work_out, *asked, cancellable=True, limiter=self.plans)
         except anyio.BrokenWorkerProcess:  # killed: the next call starts another

@@ -35,7 +35,7 @@ class Job:
         version: grows with each change of any job; no two jobs share one.
         params: of a clip: ClipParams as JSON; the picture is a path or a sample.
         sweep: of a sweep: its definition in YAML.
-        settings: device, format and prefix for the clips, as JSON; "": those of the worker.
+        settings: device, parallel, format and prefix for the clips, as JSON; "": those of the worker.
         force: make the clip even where it was made before.
         work: of a clip: how much there is to compute, pixels x frames x steps.
         expected: seconds for the whole, as predicted; None: not known.
@@ -108,7 +108,7 @@ class Jobs:
         """
         self.database = database
         self.settings = "" if settings is None else json.dumps(
-            {"device": settings.device, "format": settings.output.format, "prefix": settings.output.prefix}
+            {"device": settings.device, "parallel": settings.parallel, "format": settings.output.format, "prefix": settings.output.prefix}
         )  # fmt: skip
         self.owner = asker_name()
 

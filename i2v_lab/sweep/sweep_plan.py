@@ -22,6 +22,7 @@ from i2v_lab.cost.timing import Span, alike, row_of, span
 from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.base import VideoModel
+from i2v_lab.models.parallel import check, devices_of, key_change, name_of
 from i2v_lab.models.stock.families import FAMILIES as STOCK
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
@@ -220,7 +221,8 @@ def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | No
             made.setdefault(key, [])
         planned.append(replace(item, time=time, peak_gib=found.peak_gib, tier=found.tier) if found else item)
     devices = dict.fromkeys(look.where(item.cell.params)[1] for item in planned if item.state != "done")
-    return SweepPlan(sweep, tuple(planned), tuple(devices), free_bytes(store.directory))
+    all_devices = dict.fromkeys(each for device in devices for each in devices_of(device, settings.parallel))
+    return SweepPlan(sweep, tuple(planned), tuple(all_devices), free_bytes(store.directory))
 
 
 def turns(sweep: Sweep) -> dict[int, Any]:
@@ -275,7 +277,7 @@ class _Look:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store, self.settings = store, settings
-        self.forecaster = Forecaster(device=settings.device, store=store)
+        self.forecaster = Forecaster(device=settings.device, store=store, parallel=settings.parallel)
         self.known: dict[Any, Any] = {}
 
     def _once(self, key: Any, find: Callable[[], T]) -> T:
@@ -298,8 +300,10 @@ class _Look:
         sha256 = self._once(("picture", params.image), lambda: open_picture(params.image).sha256)  # its pixels are not kept
         kind = self.family(params)
         kind.check(params)
+        check(kind, params, self.settings.parallel, models.find(params.model)[1])
         identity, known = self.identity(params), models.by_content(params, fetch=False)
-        return clip_key(known, sha256, identity, kind.pixel_changes(tier, params)) if identity and known else ""
+        changes = {**kind.pixel_changes(tier, params), **key_change(self.settings.parallel)}
+        return clip_key(known, sha256, identity, changes) if identity and known else ""
 
     def family(self, params: ClipParams) -> type[VideoModel]:
         """The family of a cell."""
@@ -341,7 +345,7 @@ class _Look:
     def _measured(self, name: str, device: str) -> dict[tuple[str, int], list[float]]:
         """{(resolution, frames): bytes a pixel} of the runs of a model on a device."""
         found: dict[tuple[str, int], list[float]] = {}
-        rows = self.store.timings(name, str(machine(device)["device_name"])) if name else []
+        rows = self.store.timings(name, name_of(str(machine(device)["device_name"]), self.settings.parallel)) if name else []
         for resolution, frames, *_, size, _, _, _, _ in rows:
             height, width = resolution_size(resolution)
             found.setdefault((resolution, frames), []).append((size or 0) / (height * width * frames))
