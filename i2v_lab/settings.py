@@ -90,6 +90,7 @@ class Server(BaseModel):
         host: the address to listen on. port: of TCP.
         token: what a request must carry, 16 characters or more; "" makes a new one at each start.
         queue_limit: how many clips can wait in the queue; more are refused.
+        workers: how many clips are made at once, by as many processes: one a CUDA device, or all on the CPU.
         idle_seconds: seconds without a clip after which the model's memory is freed.
         stop_seconds: how long the running clip may go on after the server was asked to end; then it is stopped.
         body_mib: largest body of a request, MiB.
@@ -102,6 +103,7 @@ class Server(BaseModel):
     port: Annotated[int, Field(ge=1, le=65535)] = 7860
     token: Annotated[str, Field(pattern=r"^([!-~]{16,200})?$")] = ""
     queue_limit: Annotated[int, Field(ge=1, le=10_000)] = 20
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
     idle_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 900.0
     stop_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0
     body_mib: Annotated[int, Field(ge=1, le=1024)] = 64

@@ -36,6 +36,9 @@ _SETTINGS: dict[str, tuple[str, Any]] = {  # {option: (the setting, its type and
         help="on how many devices each clip is made: 1, 2, 4 or 8 (docs/parallel.md) [default: 1]", metavar="<int>"
     )]),
     "port": ("server.port", Annotated[int | None, typer.Option(help="port of the page and the API [default: 7860]")]),
+    "workers": ("server.workers", Annotated[int | None, typer.Option(
+        help="how many clips are made at once: one a GPU, or all on the CPU [default: 1]"
+    )]),
     "host": ("server.host", Annotated[str | None, typer.Option(help="address to listen on; 0.0.0.0 is all [default: 127.0.0.1]")]),
 }  # fmt: skip
 
