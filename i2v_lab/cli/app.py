@@ -261,14 +261,19 @@ def models(as_json: AsJson = False) -> None:
         show_pairs([
             ("  what", row["about"]),
             ("  makes", f"{height}x{width} or {', '.join(row['sizes'])}; {row['frames']}; {row['native_fps']} a second"),
-            ("  presets", "; ".join(_preset(name, fields) for name, fields in row["presets"].items())),
+            ("  presets", "; ".join(_preset(name, row["presets"]) for name in row["presets"])),
             ("  licence", f"{row['licence']}: {row['condition']}"),
             ("  checkpoints", ", ".join(row["checkpoints"]) or fetch),
         ])  # fmt: skip
 
 
-def _preset(name: str, fields: Mapping[str, Any]) -> str:
-    return f"{name} {fields['resolution']}, {fields['num_frames']} frames, {fields['num_inference_steps']} steps"
+def _preset(name: str, presets: Mapping[str, Mapping[str, Any]]) -> str:
+    fields, plain = presets[name], presets["standard"]
+    more = [f", {key} {fields[key]}" for key in ("guidance_scale", "flow_shift", *fields) if fields.get(key) != plain.get(key)]
+    shown = [
+        text for text in dict.fromkeys(more) if text.split()[1] not in ("resolution", "num_frames", "num_inference_steps", "fps")
+    ]
+    return f"{name} {fields['resolution']}, {fields['num_frames']} frames, {fields['num_inference_steps']} steps{''.join(shown)}"
 
 
 @app.command()

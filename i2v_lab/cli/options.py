@@ -22,7 +22,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="answer as JSON on standard
 Picture = Annotated[str | None, typer.Argument(metavar="[PICTURE]", help="the input picture, as --image")]
 Words = Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="what should happen in the clip, as --prompt")]
 Force = Annotated[bool, typer.Option("--force", help="make it again even where the same clip was made before")]
-Preset = Annotated[str | None, typer.Option(help="quick, standard, high or extreme; options given win")]
+Preset = Annotated[
+    str | None, typer.Option(help="quick, few-steps, fast, standard, high or extreme, where the model has it; options given win")
+]
 Tier = Annotated[int | None, typer.Option(min=0, max=6, help=(
     "tier of the memory ladder to begin on, whatever the plan says (docs/models.md) [default: the first on which it fits]"
 ))]  # fmt: skip

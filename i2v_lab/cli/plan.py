@@ -208,6 +208,7 @@ def _plain(whole: Forecast, plans: list[Forecast]) -> dict[str, Any]:
     ]  # fmt: skip
     return {"params": whole.params.plain(), "model": whole.model, "device": whole.device, "dtype": whole.dtype, "stages": stages,
              "parallel": whole.parallel, "tier": whole.last_tier, "process_bytes": whole.base, "peak_gib": whole.peak_gib, "flops": whole.flops,
+             "least_flops": whole.least_flops, "of_standard": plans[0].of_standard if plans else whole.of_standard,
              "seconds": whole.seconds, "seconds_range": whole.time and whole.time[1:], "runs": whole.runs, "budgets": fits}  # fmt: skip
 
 
@@ -230,7 +231,7 @@ def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budge
 
 
 def _explain(rows: list[tuple[str, Forecast, list[Forecast]]], elsewhere: bool) -> None:
-    from i2v_lab.cost.forecast import tier_name
+    from i2v_lab.cost.answer import tier_name
 
     whole = rows[0][1]
     weights = ", ".join(f"{stage.stage} {stage.weights / 2**30:.2f}" for stage in whole.stages)

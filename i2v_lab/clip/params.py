@@ -189,7 +189,9 @@ class ClipParams(BaseModel):
     cache: Annotated[
         str | None,
         BeforeValidator(parse_cache),
-        _field("what is kept from step to step to save time: deep:N, pab:N, first-block:THRESHOLD, taylor:N"),
+        _field(
+            "what is kept from step to step to save time: deep:N, pab:N, taylor:N, faster:N, first-block:THRESHOLD, mag:THRESHOLD"
+        ),
     ] = None
     quantization: Annotated[
         Quantization | None, BeforeValidator(parse_choice), _field("how the weights of the denoising network are kept")

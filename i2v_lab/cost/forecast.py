@@ -6,7 +6,6 @@ import math
 import sys
 from bisect import bisect_left
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from functools import cache
 from statistics import median
 from types import SimpleNamespace
@@ -15,16 +14,17 @@ from typing import Any
 import psutil
 
 from i2v_lab import models
-from i2v_lab.clip.levers import LEVERS, MOST_REUSED, by_data
+from i2v_lab.clip.levers import LEVERS, NEUTRAL, at_most
 from i2v_lab.clip.params import SIDE_MIN, ClipParams
 from i2v_lab.clip.record import RunRecord
+from i2v_lab.cost.answer import Forecast, peak
 from i2v_lab.cost.budget import Budget, default_device
 from i2v_lab.cost.timing import Rates, Row, Span, row_of
 from i2v_lab.devices.hardware import GIB, machine
-from i2v_lab.errors import I2VLabError, Message, ParamsError
+from i2v_lab.errors import I2VLabError, ParamsError
 from i2v_lab.models.base import StageCost, VideoModel
 from i2v_lab.models.memory.cost_cache import known_only
-from i2v_lab.models.parallel import check, devices_of, name_of, share
+from i2v_lab.models.parallel import check, name_of, share
 from i2v_lab.models.parallel.rules import TIERS as SHARED_TIERS
 from i2v_lab.store import Store
 
@@ -33,112 +33,19 @@ PROCESS_BYTES = 298 * 2**20
 COMPILER_BYTES = 65 * 2**20  # torch's compiler, which diffusers imports with its networks
 SCIPY_BYTES = 55 * 2**20  # scipy.stats, which the modules of all schedulers but these import
 WITHOUT_SCIPY = ("ddim", "ddpm", "euler-a", "lcm")
+# What a preset gives to save time; see Forecast.of_standard.
+HURRIED = (
+    "num_inference_steps",
+    "guidance_scale",
+    "guidance_scale_2",
+    "true_cfg_scale",
+    "flow_shift",
+    "scheduler",
+    "lora",
+    *LEVERS,
+)
 RUNS_CORRECTING = 50  # newest runs whose measured memory corrects a forecast on CUDA
 CORRECTION = (0.5, 2.0)  # beyond these a measurement is not believed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forecast:
-    """What a clip will take.
-
-    Attributes:
-        params: the clip.
-        model: family. device, dtype: where and in which numbers it would run.
-        tier: the first tier of the memory ladder on which it fits; None: on none.
-        stages: what each stage takes on that tier; where it fits on none, on the last.
-        base: bytes that the process takes besides: on a CPU Python and the libraries, as `peak_ram_gib` of a run has them
-            in it too; 0 on CUDA.
-        correction: measured over predicted memory of earlier runs on this device, already in `peak_gib`; 1 on a CPU.
-        budget: the memory that it may take.
-        flops: floating-point operations of the whole clip.
-        time: seconds without loading the model, and the range in which nine of ten are; None where no run of this model on this
-            device is known.
-        runs: how many runs `time` is drawn from.
-        last_tier: the tier that `stages` are of.
-        nearest: where it fits on no tier, the nearest smaller resolution alone, and the nearest number of frames alone,
-            that fit on the last one. They are advice: nothing is changed.
-        parallel: on how many devices it is made, beginning with `device`; then memory and FLOPs are those of each of them.
-    """
-
-    params: ClipParams
-    model: str
-    device: str
-    dtype: str
-    tier: int | None
-    stages: tuple[StageCost, ...]
-    base: int
-    correction: float
-    budget: Budget
-    flops: int
-    time: Span | None
-    runs: int
-    last_tier: int
-    nearest: tuple[ClipParams, ...] = ()
-    parallel: int = 1
-
-    @property
-    def peak_gib(self) -> float:
-        """The most memory that it takes at once, GiB: of the device, or of the process on a CPU."""
-        return _peak(self.stages, self.base, self.correction) / GIB
-
-    @property
-    def seconds(self) -> float | None:
-        """Expected seconds; None where they are not known."""
-        return self.time and self.time.expected
-
-    @property
-    def free_gib(self) -> float:
-        """The memory that it may take, GiB."""
-        return self.budget.bytes / GIB
-
-    @property
-    def fits(self) -> bool:
-        """Whether it fits on some tier."""
-        return self.tier is not None
-
-    def sentence(self) -> str:
-        """The forecast in a user's words, on one line."""
-        highest = max(self.stages, key=lambda stage: stage.total)
-        on, each = self.device, ""
-        if self.parallel > 1:
-            on, each = f"{self.parallel} devices ({' and '.join(devices_of(self.device, self.parallel))})", " on each"
-        made = f"{self.params.resolution}, {self.params.num_frames} frames on {on} in {self.dtype}"
-        peak = f"{self.peak_gib:.1f} GiB{each} ({highest.stage})"
-        free = f"{self.free_gib:.1f} GiB, {self.budget.name}"
-        if self.tier is None:
-            where = f" even on tier {self.last_tier} ({tier_name(self.last_tier)})" if self.last_tier else ""
-            return f"{made} does not fit: it takes {peak}{where}, of {free}; {self.advice()}"
-        fits = f"fits on tier {self.tier} ({tier_name(self.tier)})" if self.tier else "fits"
-        most = "at most " if by_data(self.params) else ""
-        time = self.time or f"{most}{_flops(self.flops)}, time not known yet here"
-        if most:
-            time = f"{time}; what the cache saves depends on the clip"
-        return f"{made} {fits}: {peak}, of {free}; {time}"
-
-    def advice(self) -> str:
-        """What would fit, in words."""
-        if not self.nearest:
-            return Message("no smaller one of these fits either; use another device, or close other programs", "plan.none")
-        shown = [
-            f"{near.resolution}" if near.num_frames == self.params.num_frames else f"{near.num_frames} frames"
-            for near in self.nearest
-        ]
-        return Message(f"nearest that fits: {', or '.join(shown)}", "plan.nearest", settings=" / ".join(shown))
-
-
-def _flops(flops: int) -> str:
-    return f"{flops / 1e12:.3g} TFLOP"
-
-
-def _peak(stages: tuple[StageCost, ...], base: int, correction: float) -> float:
-    return base + max(stage.total for stage in stages) * correction
-
-
-def tier_name(number: int) -> str:
-    """What a tier of the memory ladder is called."""
-    from i2v_lab.models.memory.tiers import TIERS
-
-    return TIERS[number].name
 
 
 def plan(
@@ -237,15 +144,18 @@ class Forecaster:
                 break
         rates = self._rates_of(case, last) if timed else None
         time = rates.seconds(row_of(params), stages) if rates else None
-        if rates and time and by_data(params):  # what it saves at least is nothing; at most, about all steps but the first ones
-            least = case.params.replace(cache=MOST_REUSED)
-            if (quick := rates.seconds(row_of(least), case.cost(least, last))) is not None:
-                time = Span(math.sqrt(quick.low * time.high), quick.low, time.high)
+        least = stages
+        if most := at_most(params):  # what it saves at least is nothing
+            quick = params.replace(cache=most)
+            least = case.cost(quick, last)
+            if rates and time and (short := rates.seconds(row_of(quick), least)) is not None:
+                time = Span(math.sqrt(short.low * time.high), short.low, time.high)
         return Forecast(
             params=params, model=case.family.name, device=case.device, dtype=case.dtype, tier=fits, stages=stages,
             base=case.base, correction=case.correction, budget=case.budget, flops=sum(stage.flops for stage in stages),
             time=time, runs=rates.runs if rates else 0,
-            last_tier=last, nearest=case.nearest(last) if fits is None and advise else (), parallel=self.parallel,
+            last_tier=last, least_flops=sum(stage.flops for stage in least), of_standard=case.of_standard(stages, last) if advise else None,
+            nearest=case.nearest(last) if fits is None and advise else (), parallel=self.parallel,
         )  # fmt: skip
 
     def _rates_of(self, case: _Case, tier: int) -> Rates | None:
@@ -341,8 +251,17 @@ class _Case:
             self.forecaster._costs[key] = share(found, self.forecaster.parallel)
         return self.forecaster._costs[key]
 
+    def of_standard(self, stages: tuple[StageCost, ...], tier: int) -> float | None:
+        """See Forecast.of_standard."""
+        given = self.params.given()
+        if not given.get("lora") and all(given.get(name) in (None, NEUTRAL[name]) for name in LEVERS):
+            return None
+        plain = ClipParams(**{name: value for name, value in given.items() if name not in HURRIED})
+        whole = self.cost(models.resolve(plain, kind=self.family), tier)
+        return sum(stage.flops for stage in stages) / max(sum(stage.flops for stage in whole), 1)
+
     def fits(self, stages: tuple[StageCost, ...]) -> bool:
-        return _peak(stages, self.base, self.correction) <= self.budget.bytes
+        return peak(stages, self.base, self.correction) <= self.budget.bytes
 
     def nearest(self, tier: int) -> tuple[ClipParams, ...]:
         """The nearest smaller resolution alone, and the nearest fewer frames alone, that fit on a tier."""

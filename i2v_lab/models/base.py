@@ -66,13 +66,15 @@ class VideoModel(Protocol):
         cuda_dtype: the number format that "auto" means on CUDA.
         threads: whether the number of threads of the CPU changes pixels.
         shares: what several devices share of a step of denoising: "tokens", "guidance" (its two passes), or "": nothing.
-        presets: quick, standard, high, extreme: fields of ClipParams. "standard" is the family's default.
+        presets: quick, few-steps, fast, standard, high, extreme: fields of ClipParams. "standard" is the family's default; "fast" has
+            its steps, and levers; "few-steps" has a LoRA that was distilled to few.
 
     Attributes of a loaded model:
         fingerprint: a text that changes with everything in the model that decides pixels.
         device: where it computes: "cpu", "cuda:0".
         dtype: "float32", "float16" or "bfloat16".
         tier: the tier of the memory ladder that it runs on (models/memory/tiers.py); 0: nothing is done to save memory.
+        remarks: what the record notes of the last clip; a model may have none.
     """
 
     name: ClassVar[str]
@@ -233,6 +235,10 @@ def check_common(kind: type[VideoModel], params: ClipParams) -> None:
     if (asked := cache_of(params)) and asked.kind not in kind.caches:
         near = f"{kind.caches[0]}:{CACHES[kind.caches[0]].default:g}"
         raise UnsupportedParams(f"cache: {name} works with {', '.join(kind.caches)}, got {params.cache}; nearest: {near}")
+    if asked and asked.kind == "faster" and params.guidance_scale <= 1:
+        raise UnsupportedParams(
+            f"cache: faster saves passes under the negative prompt, and at guidance_scale {params.guidance_scale:g} there are none; nearest: pab:2"
+        )
     for field, values in kind.levers.items():
         if (value := getattr(params, field)) not in (None, NEUTRAL[field], *values):
             raise UnsupportedParams(f"{field}: {name} works with {', '.join(values)}, got {value}; nearest: {values[0]}")

@@ -241,6 +241,7 @@ class _Run:
         if self.full:
             word = "tier" if len(self.full) == 1 else "tiers"
             self._note(f"ran out of memory on {word} {', '.join(map(str, self.full))}, made on tier {tier}")
+        self._note(*getattr(self.handle.loaded, "remarks", ()))
         for what, how in self.handle.family.pixel_changes(tier, self.params).items():
             self._note(f"{what} {how} (tier {tier}): pixels differ a little from those of the clip on lower tiers")
         if self.handle.parallel > 1:

@@ -51,10 +51,13 @@ class I2VGenXL(Networks, Own):
     size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"resolution": "512p", "num_frames": 8, "num_inference_steps": 30},
+        "fast": {
+            "resolution": "512p", "num_frames": 16, "num_inference_steps": 50, "guidance_interval": "0-0.6", "cache": "deep:3",
+        },
         "standard": {"resolution": "512p", "num_frames": 16, "num_inference_steps": 50},
         "high": {"resolution": "768p", "num_frames": 24, "num_inference_steps": 80},
         "extreme": {"resolution": "1024p", "num_frames": 32, "num_inference_steps": 100},
-    }
+    }  # fmt: skip
 
     @classmethod
     def load(

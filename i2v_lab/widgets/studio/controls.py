@@ -249,6 +249,12 @@ def check(values: Mapping[str, Any], look: Callable[[], Picture] | None = None) 
 
 
 def preset_of(params: ClipParams, presets: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The preset whose fields these params have; None where there is none."""
+    """The preset whose fields these params have, and of the fields of the others the defaults; None where there is none."""
     plain = params.plain()
-    return next((name for name, fields in presets.items() if all(plain[key] == value for key, value in fields.items())), None)
+    return next((name for name in presets if all(plain.get(key) == value for key, value in whole(presets, name).items())), None)
+
+
+def whole(presets: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """What a preset says, with what the other presets set and it does not as in the standard one, or without a value."""
+    fields = {key: presets.get("standard", {}).get(key) for preset in presets.values() for key in preset}
+    return {**fields, **presets[name]}

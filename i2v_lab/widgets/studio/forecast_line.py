@@ -49,19 +49,20 @@ def job_progress(status: JobStatus, strings: Strings) -> str:
 
 
 STAGES = ("load", "encode", "denoise", "decode", "write", "measure")
+CALIBRATE = "calibrate"  # a stage that few clips have
 
 
 def _stages(status: JobStatus, ended: dict[str, float], strings: Strings) -> str:
     job = status.job
     chips = []
-    for name in STAGES:
+    for name in (*STAGES[:1], *([CALIBRATE] if CALIBRATE in (job.stage, *ended) else []), *STAGES[1:]):
         state, count = "", ""
         if name == job.stage:
             state, count = "now", f" {job.step}/{job.steps}" if job.steps else ""
         elif name in ended:
             state, count = "done", f" {duration(ended[name])}"
         chips.append(f'<span class="{state}">{escape(strings.named("stage", name))}<small>{count}</small></span>')
-    bar = '<progress max="1"></progress>' if job.stage in STAGES else '<progress max="1" value="0"></progress>'
+    bar = '<progress max="1"></progress>' if job.stage in (*STAGES, CALIBRATE) else '<progress max="1" value="0"></progress>'
     if job.steps:
         bar = f'<progress max="{job.steps}" value="{job.step}"></progress>'
     return f'<div class="i2vs-stages">{"".join(chips)}</div>{bar}'
