@@ -202,6 +202,7 @@ def test_bad_numbers_and_missing_devices(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert (refused.status, refused.reason[:30]) == ("failed", "parallel: closed-form makes a ")
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_each_device_holds() -> None:
     params = ClipParams(image="sample:coffee", model="i2vgen-xl", resolution="256p", num_frames=8)
     budget = Budget.vram(24)

@@ -22,6 +22,7 @@ import psutil
 
 from i2v_lab.clip.progress import Preview, Progress
 from i2v_lab.errors import I2VLabError, RunError
+from i2v_lab.portable import APART
 
 log = logging.getLogger(__name__)
 PULSE_SECONDS = 0.1  # between two looks whether to stop
@@ -55,7 +56,7 @@ class Group:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "i2v_lab.models.parallel.rank", str(number), str(len(self.devices)), self.devices[number],
                  str(self._folder / "meeting")],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=remarks, env={**os.environ, **_environment()},
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=remarks, **APART, env={**os.environ, **_environment()},
             )  # fmt: skip
         arguments = number, process.stdout, self._answers, self._previews
         threading.Thread(target=_listen, args=arguments, name=f"process {number} of a clip", daemon=True).start()

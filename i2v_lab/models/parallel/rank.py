@@ -12,6 +12,7 @@ import pickle
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
@@ -51,10 +52,15 @@ class _Told(Progress):
 class Rank:
     """This process, as one of `count`."""
 
-    def __init__(self, number: int, count: int, device: str, meeting: Path, answers: BinaryIO) -> None:
+    mesh: Any
+
+    def __init__(self, number: int, device: str, answers: BinaryIO) -> None:
         self.number, self.device, self._answers = number, torch.device(device), answers
         self.preview: Preview | None = None
         self._lock = threading.Lock()
+
+    def meet(self, count: int, meeting: Path) -> None:
+        """Find the others, of whom there are `count` with this one, through a file."""
         on_cuda = self.device.type == "cuda"
         if on_cuda:
             torch.cuda.set_device(self.device)
@@ -63,7 +69,7 @@ class Rank:
             torch.accelerator.device_count = lambda: 1
             torch.set_num_threads(max(1, torch.get_num_threads() // count))
         dist.init_process_group(
-            "nccl" if on_cuda else "gloo", init_method=meeting.absolute().as_uri(), rank=number, world_size=count,
+            "nccl" if on_cuda else "gloo", init_method=meeting.absolute().as_uri(), rank=self.number, world_size=count,
             device_id=self.device if on_cuda else None,
         )  # fmt: skip
         self.mesh = init_device_mesh(self.device.type, (1, count), mesh_dim_names=("ring", "ulysses"))
@@ -79,12 +85,17 @@ class Rank:
             while True:
                 what, *rest = pickle.load(requests)  # noqa: S301 - the process that started this one
                 if what == "preview":
-                    preview = self.preview
-                    self.say("preview", None if preview is None else preview())
+                    self.say("preview", self._rendered())
                 else:
                     found.put((what, *rest))
         except Exception:  # noqa: BLE001 - the end of the pipe, in whatever form
             os._exit(0)
+
+    def _rendered(self) -> Any:
+        """The newest preview; None where there is none, or it fails: that is no reason for the clip to fail."""
+        with suppress(Exception):
+            return self.preview and self.preview()
+        return None
 
     def make(self, model: str, dtype: str, tier: int, params: str | None = None, picture: Picture | None = None) -> None:
         """Load the model if it is not yet, and make a clip where one is given."""
@@ -133,13 +144,13 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     logging.basicConfig(level=logging.WARNING)
-    rank, requests = None, SimpleQueue[tuple[Any, ...]]()
+    rank, requests = Rank(int(number), device, answers), SimpleQueue[tuple[Any, ...]]()
+    threading.Thread(target=rank.listen, args=(sys.stdin.buffer, requests), daemon=True).start()
     try:
-        rank = Rank(int(number), int(count), device, Path(meeting), answers)
+        rank.meet(int(count), Path(meeting))
     except Exception as error:  # noqa: BLE001 - the last line is what a user sees
         traceback.print_exc()
         sys.exit(f"it could not meet the others: {one_line(error)}")
-    threading.Thread(target=rank.listen, args=(sys.stdin.buffer, requests), daemon=True).start()
     rank.say("ready")
     while True:
         try:
