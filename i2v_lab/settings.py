@@ -111,6 +111,23 @@ class Server(BaseModel):
     max_side: Annotated[int, Field(ge=256, le=2048)] = 2048
 
 
+class Cluster(BaseModel):
+    """Many devices at once; see docs/cluster.md.
+
+    Attributes:
+        address: local (all GPUs of this machine), auto (a Ray cluster that runs here or that RAY_ADDRESS names, otherwise local)
+            or HOST:PORT of a Ray cluster; "": clips are made one after another, in this process.
+        workers: at most so many; 0: one a GPU, and where there is no GPU one a machine.
+        threads: of each worker on a CPU; 0: as many as this process has.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: Annotated[str, Field(max_length=300)] = ""
+    workers: Annotated[int, Field(ge=0, le=4096)] = 0
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+
+
 class Settings(BaseModel):
     """Settings as they are after all sources were read. `Settings()` is the defaults: `load_settings` reads the sources.
 
@@ -120,7 +137,7 @@ class Settings(BaseModel):
         device: auto, cpu, cuda or cuda:N.
         parallel: on how many devices each clip is made, from `device` on: 1, 2, 4 or 8; see models/parallel.
         log: see Log.
-        server: see Server.
+        server: see Server. cluster: see Cluster.
         language: of screens and reports: auto (the browser's, and the system's where there is no browser), en or zh.
         shared: whether other users of this machine may read clips, records and logs, as far as the umask lets them;
             otherwise they are this user's alone. `load_settings` sets it for the process.
@@ -134,6 +151,7 @@ class Settings(BaseModel):
     parallel: Annotated[int, AfterValidator(_check_parallel)] = 1
     log: Log = Log()
     server: Server = Server()
+    cluster: Cluster = Cluster()
     language: Literal["auto", "en", "zh"] = "auto"
     shared: bool = False
 

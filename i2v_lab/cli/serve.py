@@ -37,7 +37,7 @@ DETACHED = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subproce
 KILL_SECONDS = 60.0  # beyond `stop_seconds`
 
 
-@with_settings("port", "host", "output_dir", "device", "parallel", "workers")
+@with_settings("port", "host", "output_dir", "device", "parallel", "server_workers")
 def serve(
     settings: Settings,
     open_page: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,

@@ -14,6 +14,8 @@ NEUTRAL: Mapping[str, str] = {
     "guidance_interval": "0-1", "cache": "deep:1", "quantization": "none", "backend": "torch", "compile": "none", "attention": "native",
 }  # fmt: skip
 LEVERS = tuple(NEUTRAL)
+BACKENDS = ("openvino", "openvino-gpu", "openvino-npu")
+"""What may compute networks in the place of torch: OpenVINO on the CPU, on Intel's GPU, on Intel's NPU."""
 CHOSEN = ("quantization", "backend", "compile", "attention")  # the levers whose values are a few words
 
 # The share of the steps in which attention is broadcast: the middle of the run, where it changes least from step to step

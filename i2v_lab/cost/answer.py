@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from i2v_lab.clip.levers import at_most, cache_of
+from i2v_lab.clip.levers import BACKENDS, at_most, cache_of
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.cost.budget import Budget
 from i2v_lab.cost.timing import Span
@@ -101,7 +101,10 @@ class Forecast:
             if (cache := cache_of(self.params)) and cache.kind == "mag":
                 more = "the first clip of these settings measures the cache's ratios, which takes one run more without the cache"
                 found.append(Message(more, "plan.calibrates"))
-        elif self.of_standard is not None and abs(self.of_standard - 1) > 0.005:
+        if self.params.backend in BACKENDS:
+            more = "the networks are converted once a shape, which takes minutes and is not in this time"
+            found.append(Message(more, "plan.converts"))
+        if not at_most(self.params) and self.of_standard is not None and abs(self.of_standard - 1) > 0.005:
             share = f"{self.of_standard:.2g}"
             found.append(Message(f"{share} of the FLOPs of standard", "plan.share", share=share))
         return found

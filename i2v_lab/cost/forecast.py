@@ -103,13 +103,15 @@ class Forecaster:
     """Forecasts of many clips. What they share (the budget, earlier runs, the cost of a shape) is looked up once."""
 
     def __init__(
-        self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None, parallel: int = 1, held: int = 0
+        self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None, device_name: str = "",
+        parallel: int = 1, held: int = 0,
     ) -> None:  # fmt: skip
         """Args: as `plan`. Free memory is read once a device.
 
+        device_name: of a device that is elsewhere and whose runs are in the store: of a worker of a cluster.
         parallel: on how many devices a clip is made. held: bytes that the processes for that hold of each device already.
         """
-        self.parallel = parallel
+        self.device_name, self.parallel = device_name, parallel
         self.device = None if device == "auto" else device
         self.budget, self.store = budget, store
         self.budget_of = cache(lambda device: budget or Budget.of_each(device, parallel, held))
@@ -158,9 +160,17 @@ class Forecaster:
             nearest=case.nearest(last) if fits is None and advise else (), parallel=self.parallel,
         )  # fmt: skip
 
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether it is about a card, and not about a device that makes clips."""
+        return self.budget is not None and not self.device_name
+
+    def _name_of(self, case: _Case) -> str:
+        return self.device_name or name_of(str(machine(case.device)["device_name"]), self.parallel)
+
     def _rates_of(self, case: _Case, tier: int) -> Rates | None:
         """Rates of earlier runs of this network, in this dtype, with the same offloading: others need other times for a FLOP."""
-        if self.store is None or self.budget is not None:  # no run was made on a card that is not here
+        if self.store is None or self._is_elsewhere:  # no run was made on a card that is not here
             return None
         offload = tier if tier >= 3 and case.device.startswith("cuda") else 0
         fingerprint = case.model.fingerprint if case.model is not None else ""
@@ -174,7 +184,7 @@ class Forecaster:
                 return case.cost(then, case.tiers[0])
 
             self._rates[key] = Rates(
-                self.store, case.family.name, case.device_name, cost,
+                self.store, case.family.name, self._name_of(case), cost,
                 dtype=case.dtype, model=case.params.model, fingerprint=fingerprint, offload=offload,
             )  # fmt: skip
         return self._rates[key]
@@ -185,12 +195,12 @@ class Forecaster:
         What was predicted is computed again: the figure in a record was corrected by the runs before it. A run that went up
         the ladder shows the memory of the try that failed, and one of another checkpoint is not of this model's configs.
         """
-        if not case.device.startswith("cuda") or self.store is None or self.budget is not None:
+        if not case.device.startswith("cuda") or self.store is None or self._is_elsewhere:
             return 1.0
         key = (case.family.name, case.device, case.model.fingerprint if case.model is not None else "")
         if key not in self._corrections:
             self._corrections[key] = 1.0  # while it is found
-            device_name, ratios = case.device_name, []
+            device_name, ratios = self._name_of(case), []
             for record in self.store.records(status="done", limit=RUNS_CORRECTING):
                 measured = record.peak_vram_allocated_gib
                 if not measured or not record.params or (record.model_name, record.device_name) != (case.family.name, device_name):
@@ -225,7 +235,6 @@ class _Case:
         self.dtype: str = asked
         several, tiers = forecaster.parallel > 1, self.family.tiers(self.device)
         self.tiers = tuple(tier for tier in tiers if tier in SHARED_TIERS) if several else tiers
-        self.device_name = name_of(str(machine(self.device)["device_name"]), forecaster.parallel)
         self.budget = forecaster.budget_of(self.device)
         self.correction = forecaster.correction_of(self)
         self.base = 0 if self.device.startswith("cuda") else self._base()

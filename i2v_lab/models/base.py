@@ -19,6 +19,7 @@ from i2v_lab.clip.video import Frames
 from i2v_lab.errors import UnsupportedParams
 from i2v_lab.models.frame_rule import FrameRule
 from i2v_lab.models.memory.ladder import fitting
+from i2v_lab.models.openvino import library as openvino
 from i2v_lab.models.stock.families import FAMILIES as STOCK
 
 
@@ -242,6 +243,7 @@ def check_common(kind: type[VideoModel], params: ClipParams) -> None:
     for field, values in kind.levers.items():
         if (value := getattr(params, field)) not in (None, NEUTRAL[field], *values):
             raise UnsupportedParams(f"{field}: {name} works with {', '.join(values)}, got {value}; nearest: {values[0]}")
+    openvino.check(params)
 
 
 def nearest_size(kind: type[VideoModel], height: int, width: int) -> tuple[int, int]:
@@ -253,7 +255,7 @@ def _readers(field: str) -> str:
     """The families that read a field, in words; "" where there are none."""
     reads = {
         "closed-form": Own.reads,
-        "i2vgen-xl": Own.reads | {"cache"},
+        "i2vgen-xl": Own.reads | {"cache", "backend", "quantization"},
         **{family.name: family.reads for family in STOCK.values()},
     }
     those, others = [name for name in reads if field in reads[name]], [name for name in reads if field not in reads[name]]

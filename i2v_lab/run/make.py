@@ -15,7 +15,7 @@ import numpy as np
 from i2v_lab import models
 from i2v_lab.clip import video
 from i2v_lab.clip.key import clip_key, frames_sha256
-from i2v_lab.clip.levers import LEVERS
+from i2v_lab.clip.levers import BACKENDS, LEVERS
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Listeners, Progress
@@ -31,6 +31,7 @@ from i2v_lab.errors import BadFrames, I2VLabError, ModelError, OutOfMemory, Para
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.memory.ladder import climb, is_out_of_memory
 from i2v_lab.models.memory.tiers import TIERS
+from i2v_lab.models.openvino import library as openvino
 from i2v_lab.models.parallel import devices_of, key_change, name_of
 from i2v_lab.models.stock import lora
 from i2v_lab.settings import Settings, load_settings
@@ -166,6 +167,7 @@ class _Run:
         if tier is not None and tier not in self.handle.tiers:
             known, possible = self.handle.identity, ", ".join(map(str, self.handle.tiers))
             raise ParamsError(f"tier: expected one of {possible} for {known.name} on {known.device}, got {tier}")
+        openvino.check_here(params, self.handle.identity.device)
         self._identify(self.handle.identity)
 
     @property
@@ -221,16 +223,17 @@ class _Run:
             parallel=count,
             cpu_capability=cpu_capability(),
             dtype=model.dtype,
-            versions=versions() | self._threads(model.device),
+            versions=versions() | self._more_versions(model.device),
         )
 
-    def _threads(self, device: str) -> dict[str, str]:
-        """The number of torch's threads, where it changes pixels: it is recorded with the versions, which `again` compares."""
-        if device != "cpu" or not self.handle.family.threads:
+    def _more_versions(self, device: str) -> dict[str, str]:
+        """What else this clip's pixels depend on, recorded with the versions, which `again` compares: threads of the CPU, OpenVINO."""
+        backend = self.params.backend in BACKENDS
+        if device != "cpu" or not (self.handle.family.threads or backend):
             return {}
         import torch
 
-        return {"CPU threads": str(torch.get_num_threads())}
+        return {"CPU threads": str(torch.get_num_threads())} | (openvino.versions("openvino", "nncf") if backend else {})
 
     def generate(self) -> Frames:
         """The frames, made on the first tier that does not run out of memory."""

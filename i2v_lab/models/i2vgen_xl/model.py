@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 import torch
 
+from i2v_lab.clip.levers import BACKENDS
 from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
-from i2v_lab.errors import Message
+from i2v_lab.errors import Message, UnsupportedParams
 from i2v_lab.models.base import Own, StageCost, VideoModel, check_common, made_within_memory
 from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_checkpoint
 from i2v_lab.models.i2vgen_xl.cost import cost
@@ -44,7 +45,7 @@ class I2VGenXL(Networks, Own):
     licence: ClassVar[str] = "MIT (ali-vilab/i2vgen-xl)"
     size_gb: ClassVar[float] = 4.6
     native_size: ClassVar[tuple[int, int]] = (704, 1280)
-    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {"backend": BACKENDS, "quantization": ("int8",)}
     reads: ClassVar[frozenset[str]] = Own.reads | {"cache", *levers}
     caches: ClassVar[tuple[str, ...]] = ("deep", "pab", "taylor")
     shares: ClassVar[str] = "guidance"
@@ -94,9 +95,16 @@ class I2VGenXL(Networks, Own):
         where_to = f"{folder_or_hub_id} does not fit into the memory of {where} as {str(number).removeprefix('torch.')}"
         return fitting(load, lambda said: f"{where_to}: {said}; close other programs, or use float16 on a device with 8 GB or more")
 
+    @property
+    def components(self) -> Mapping[str, torch.nn.Module]:
+        """{component: network}."""
+        return {name: getattr(self, name) for name in LAYOUT.weights}
+
     @classmethod
     def check(cls, params: ClipParams) -> None:
         check_common(cls, params)
+        if params.quantization == "int8" and params.backend not in BACKENDS:
+            raise UnsupportedParams("quantization: int8 of i2vgen-xl goes with backend openvino, got it without; nearest: openvino")
 
     @classmethod
     def advice(cls, params: ClipParams) -> list[Advice]:
@@ -149,14 +157,15 @@ class I2VGenXL(Networks, Own):
         """
         self.check(params)
 
-        def make() -> Frames:
-            with prepared({name: getattr(self, name) for name in LAYOUT.weights}, params, progress):
-                return self._generate(image, params, progress)
+        def work() -> Frames:
+            with prepared(self, params, progress):
+                return self.make(image, params, progress)
 
-        return made_within_memory(self, params, make)
+        return made_within_memory(self, params, work)
 
     @torch.no_grad()  # and not inference_mode: weights that are moved under it could not be moved again outside
-    def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+    def make(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        """Frames, by the networks as they are now."""
         scheduler = make_scheduler(params.scheduler, self.scheduler_config)
         set_steps(scheduler, params.num_inference_steps)  # an impossible number of steps is an error before any work
         generator = torch.Generator().manual_seed(params.seed)

@@ -20,6 +20,7 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ModelError
 from i2v_lab.models.base import StageCost, VideoModel
 from i2v_lab.models.memory.cost_cache import kept
+from i2v_lab.models.openvino import library as openvino
 from i2v_lab.models.sampling import calls_of
 from i2v_lab.models.stock.cost_process import ask
 from i2v_lab.models.stock.cost_spec import Spec, find_spec
@@ -74,7 +75,10 @@ def cost(
     steps = steps_of(params, calls_of(params), switch=_switch(family, spec, params))
     activations, flops = _denoising(family, params, Counter(steps), found, moves)
     costs["denoise"] = replace(costs["denoise"], activations=activations, flops=flops)
-    return tuple(costs.values())
+    more = openvino.resident(
+        params, plain["denoise.weights.3"], 0
+    )  # with model offload it has the weights of its own network alone
+    return tuple(replace(stage, weights=stage.weights + more) for stage in costs.values())
 
 
 def _denoising(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from i2v_lab.clip.levers import BACKENDS
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.models.frame_rule import FrameRule
 
@@ -125,6 +126,7 @@ WAN_NEGATIVE = (
 LTX_NEGATIVE = "worst quality, inconsistent motion, blurry, jittery, distorted"
 
 WAN: dict[str, Any] = {
+    "levers": {"backend": BACKENDS},
     "pipeline": "WanImageToVideoPipeline", "indexed": ("WanPipeline",), "licence": "Apache-2.0",
     "condition": "free for any use that is legal, commercial too", "scheduler_classes": FLOW, "passes": {"max_sequence_length": 512},
     "needs": ("ftfy",), "shares": "tokens", "interval": True, "float32": ("vae", "image_encoder"),
@@ -132,6 +134,7 @@ WAN: dict[str, Any] = {
     "sizes": {"480p": (480, 832), "720p": (720, 1280)},
 }  # fmt: skip
 LTX: dict[str, Any] = {
+    "levers": {"backend": BACKENDS},
     "pipeline": "LTXConditionPipeline", "indexed": ("LTXPipeline", "LTXImageToVideoPipeline"), "native_size": (512, 768), "native_fps": 25,
     "size_multiple": 32, "frame_rule": FrameRule(8, 1, 9, 257), "scheduler_classes": {"euler": FLOW["euler"]}, "channels": -1,
     "sizes": {"480p": (480, 704), "512p": (512, 768), "704p": (704, 1216), "720p": (704, 1280)},
@@ -153,6 +156,7 @@ COG: dict[str, Any] = {
     "condition": "free for research; commercial use asks for a registration with its authors, and stays below 1 million visits a month",
 }  # fmt: skip
 SVD: dict[str, Any] = {
+    "levers": {"backend": BACKENDS},
     "pipeline": "StableVideoDiffusionPipeline", "native_size": (576, 1024), "native_fps": 7, "size_multiple": 64,
     "sizes": {"576p": (576, 1024)}, "cuda_dtype": "float16", "scheduler_classes": {"euler": "EulerDiscreteScheduler"},
     "denoisers": ("unet",), "channels": 2,

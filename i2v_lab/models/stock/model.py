@@ -167,10 +167,21 @@ class PipelineModel(VideoModel):
         pipelines draw from it, and is put back.
         """
         self.check(params)
-        return made_within_memory(self, params, lambda: self._generate(image, params, progress))
 
-    def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
-        self.use_loras(params)
+        def work() -> Frames:
+            self.use_loras(params)
+            with quiet_libraries(), prepared(self, params, progress):
+                return self.make(image, params, progress)
+
+        return made_within_memory(self, params, work)
+
+    @property
+    def components(self) -> Mapping[str, torch.nn.Module]:
+        """{component: network}."""
+        return networks(self.pipe)
+
+    def make(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        """Frames, by the networks as they are now."""
         cache = cache_of(params)
         ratios = calibrated(self, params, progress) if cache and cache.kind == "mag" else ()
         steps = steps_of(params, calls_of(params), switch=self._switch(params), ratios=ratios)
@@ -201,7 +212,6 @@ class PipelineModel(VideoModel):
         try:
             with (
                 quiet_libraries(),
-                prepared(networks(self.pipe), params, progress),
                 Watch(self.pipe, self.family, params, progress, clock) as watch,
                 hooked([getattr(self.pipe, name) for name in self.family.denoisers], clock),
                 torch.random.fork_rng(),
