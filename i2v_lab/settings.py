@@ -135,9 +135,9 @@ class Settings(BaseModel):
         output: see Output.
         model: closed-form, a family, a checkpoint's folder or a hub id.
         device: auto, cpu, cuda or cuda:N.
-        parallel: on how many devices each clip is made, from `device` on: 1, 2, 4 or 8; see models/parallel.
         log: see Log.
         server: see Server. cluster: see Cluster.
+        parallel: on how many devices each clip is made, from `device` on: 1, 2, 4 or 8; see models/parallel.
         language: of screens and reports: auto (the browser's, and the system's where there is no browser), en or zh.
         shared: whether other users of this machine may read clips, records and logs, as far as the umask lets them;
             otherwise they are this user's alone. `load_settings` sets it for the process.
@@ -148,10 +148,10 @@ class Settings(BaseModel):
     output: Output = Output()
     model: Annotated[str, Field(min_length=1, max_length=500)] = "closed-form"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
-    parallel: Annotated[int, AfterValidator(_check_parallel)] = 1
     log: Log = Log()
     server: Server = Server()
     cluster: Cluster = Cluster()
+    parallel: Annotated[int, AfterValidator(_check_parallel)] = 1
     language: Literal["auto", "en", "zh"] = "auto"
     shared: bool = False
 

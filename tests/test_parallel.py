@@ -105,7 +105,7 @@ def test_a_run_on_two_processes_from_its_clip_to_the_death_of_one(tmp_path: Path
     assert np.abs(pictures[0] - pictures[1]).max() <= 4  # after the codec
     assert {"encode", "denoise", "decode", "write", "measure"} <= set(heard.stages)
     assert len(heard.previews) == params.num_inference_steps
-    assert heard.previews[0].shape == (3, 2, 3, 3)  # latent frames, height, width
+    assert heard.previews[0].shape == (3, 4, 6, 3)  # latent frames, height, width
     assert run_clip(params, None, store, settings=TWO).id == record.id
 
     before = ranks()
@@ -125,7 +125,7 @@ def test_no_process_outlives_the_one_that_asked(tmp_path: Path) -> None:
     """Killed by signal 9, it ends none of them: they see that their input ends."""
     asked = subprocess.Popen(
         [sys.executable, "-c", "from i2v_lab.models.parallel.group import Group; from i2v_lab.clip.progress import Progress\n"
-         "Group(('cpu', 'cpu')).ask('ready', Progress()); print('ready', flush=True); input()"],
+         "group = Group(('cpu', 'cpu')); group.ask('ready', Progress()); print('ready', flush=True); input()"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert asked.stdout

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
-import psutil
 import pytest
 from servers import Server, data_url, jobs_of, picture, shows, wait_for
 from test_jobs import held, long, settings_of, until
@@ -44,6 +43,7 @@ def free() -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_two_workers_make_two_jobs_at_once_and_one_killed_costs_its_own_alone(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, workers=2)
     runner = JobRunner(Store(settings.output.directory), settings)
@@ -72,7 +72,7 @@ def test_two_workers_make_two_jobs_at_once_and_one_killed_costs_its_own_alone(tm
         until(free)  # it is given back while the workers wait for jobs
     finally:
         runner.close()
-    assert psutil.Process().children(recursive=True) == []
+    assert all(post.process is None or post.process.poll() is not None for post in runner.posts)
 
 
 @pytest.mark.slow

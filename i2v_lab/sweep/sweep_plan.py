@@ -236,9 +236,9 @@ def plan_sweep(
             time = Span(0, 0, 0) if key in made else time  # at another fps, the frames are used again
             made.setdefault(key, [])
         planned.append(replace(item, time=time, peak_gib=found.peak_gib, tier=found.tier) if found else item)
-    devices = dict.fromkeys(looks.best(item.cell.params).where(item.cell.params)[1] for item in planned if item.state != "done")
-    all_devices = dict.fromkeys(each for device in devices for each in devices_of(device, settings.parallel))
-    return SweepPlan(sweep, tuple(planned), tuple(all_devices), free_bytes(store.directory), looks)
+    firsts = {looks.best(item.cell.params).where(item.cell.params)[1]: None for item in planned if item.state != "done"}
+    devices = dict.fromkeys(each for device in firsts for each in devices_of(device, settings.parallel))
+    return SweepPlan(sweep, tuple(planned), tuple(devices), free_bytes(store.directory), looks)
 
 
 def _is_there(store: Store, run: str, look: Look) -> bool:
