@@ -18,7 +18,7 @@ from i2v_lab.cost.timing import alike, row_of
 from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.base import VideoModel
-from i2v_lab.models.parallel import check, key_change, name_of
+from i2v_lab.models.parallel import check, devices_of, key_change, name_of
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep.definition import Cell
@@ -135,6 +135,10 @@ class Looks:
         if kind not in self._known:
             self._known[kind] = Look(self.store, self.settings, place)
         return self._known[kind]
+
+    def devices(self, params: ClipParams) -> tuple[str, ...]:
+        """Those that a clip is made on."""
+        return devices_of(self.best(params).where(params)[1], self.settings.parallel)
 
     def best(self, params: ClipParams) -> Look:
         """The look at the smallest device that holds a clip; at the largest, where none does."""

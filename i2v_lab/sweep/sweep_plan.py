@@ -17,7 +17,6 @@ from i2v_lab.clip.publish import free_bytes
 from i2v_lab.cluster.place import Place
 from i2v_lab.cost.timing import Span, span
 from i2v_lab.errors import I2VLabError
-from i2v_lab.models.parallel import devices_of
 from i2v_lab.models.stock.families import FAMILIES as STOCK
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
@@ -236,8 +235,7 @@ def plan_sweep(
             time = Span(0, 0, 0) if key in made else time  # at another fps, the frames are used again
             made.setdefault(key, [])
         planned.append(replace(item, time=time, peak_gib=found.peak_gib, tier=found.tier) if found else item)
-    firsts = {looks.best(item.cell.params).where(item.cell.params)[1]: None for item in planned if item.state != "done"}
-    devices = dict.fromkeys(each for device in firsts for each in devices_of(device, settings.parallel))
+    devices = dict.fromkeys(each for item in planned if item.state != "done" for each in looks.devices(item.cell.params))
     return SweepPlan(sweep, tuple(planned), tuple(devices), free_bytes(store.directory), looks)
 
 
