@@ -34,9 +34,15 @@ _SETTINGS: dict[str, tuple[str, Any]] = {  # {option: (the setting, its type and
     "format": ("output.format", Annotated[str | None, typer.Option(help="mp4, webm or gif [default: mp4]")]),
     "prefix": ("output.prefix", Annotated[str | None, typer.Option(help="what the clip's name begins with")]),
     "device": (".device", Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N [default: auto]")]),
+    "parallel": (".parallel", Annotated[str | None, typer.Option(
+        help="on how many devices each clip is made: 1, 2, 4 or 8 (docs/parallel.md) [default: 1]", metavar="<int>"
+    )]),
     "cluster": ("cluster.address", Annotated[str | None, typer.Option(help="local (all GPUs here), auto or HOST:PORT of a Ray cluster")]),
     "workers": ("cluster.workers", Annotated[int | None, typer.Option(help="of the cluster at most so many [default: one a GPU]")]),
     "port": ("server.port", Annotated[int | None, typer.Option(help="port of the page and the API [default: 7860]")]),
+    "server_workers": ("server.workers", Annotated[int | None, typer.Option(
+        "--workers", help="how many clips are made at once: one a GPU, or all on the CPU [default: 1]"
+    )]),
     "host": ("server.host", Annotated[str | None, typer.Option(help="address to listen on; 0.0.0.0 is all [default: 127.0.0.1]")]),
 }  # fmt: skip
 

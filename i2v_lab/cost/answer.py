@@ -11,6 +11,7 @@ from i2v_lab.cost.timing import Span
 from i2v_lab.devices.hardware import GIB
 from i2v_lab.errors import Message
 from i2v_lab.models.base import StageCost
+from i2v_lab.models.parallel import devices_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class Forecast:
         last_tier: the tier that `stages` are of.
         nearest: where it fits on no tier, the nearest smaller resolution alone, and the nearest number of frames alone,
             that fit on the last one. They are advice: nothing is changed.
+        parallel: on how many devices it is made, beginning with `device`; then memory and FLOPs are those of each of them.
     """
 
     params: ClipParams
@@ -55,6 +57,7 @@ class Forecast:
     of_standard: float | None = None
     other_code: bool = False
     nearest: tuple[ClipParams, ...] = ()
+    parallel: int = 1
 
     @property
     def peak_gib(self) -> float:
@@ -79,8 +82,11 @@ class Forecast:
     def sentence(self) -> str:
         """The forecast in a user's words, on one line."""
         highest = max(self.stages, key=lambda stage: stage.total)
-        made = f"{self.params.resolution}, {self.params.num_frames} frames on {self.device} in {self.dtype}"
-        peak = f"{self.peak_gib:.1f} GiB ({highest.stage})"
+        on, each = self.device, ""
+        if self.parallel > 1:
+            on, each = f"{self.parallel} devices ({' and '.join(devices_of(self.device, self.parallel))})", " on each"
+        made = f"{self.params.resolution}, {self.params.num_frames} frames on {on} in {self.dtype}"
+        peak = f"{self.peak_gib:.1f} GiB{each} ({highest.stage})"
         free = f"{self.free_gib:.1f} GiB, {self.budget.name}"
         if self.tier is None:
             where = f" even on tier {self.last_tier} ({tier_name(self.last_tier)})" if self.last_tier else ""

@@ -24,6 +24,8 @@ from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import I2VLabError, ParamsError
 from i2v_lab.models.base import StageCost, VideoModel
 from i2v_lab.models.memory.cost_cache import known_only
+from i2v_lab.models.parallel import check, name_of, share
+from i2v_lab.models.parallel.rules import TIERS as SHARED_TIERS
 from i2v_lab.store import Store
 
 # What a process of ours takes on a CPU before the first clip: Python, torch, diffusers. Measured on Linux x86-64.
@@ -47,15 +49,9 @@ CORRECTION = (0.5, 2.0)  # beyond these a measurement is not believed
 
 
 def plan(
-    params: ClipParams,
-    model: VideoModel | None = None,
-    *,
-    device: str | None = None,
-    dtype: str | None = None,
-    budget: Budget | None = None,
-    store: Store | None = None,
-    tier: int | None = None,
-) -> Forecast:
+    params: ClipParams, model: VideoModel | None = None, *, device: str | None = None, dtype: str | None = None,
+    budget: Budget | None = None, store: Store | None = None, tier: int | None = None, parallel: int = 1,
+) -> Forecast:  # fmt: skip
     """Predict a clip's memory, FLOPs and time, and the tier on which it fits. Nothing is loaded, run or changed.
 
     Args:
@@ -68,11 +64,13 @@ def plan(
         budget: None: what is free on the device now, less a margin.
         store: its runs show how fast this device is; None: time is not known.
         tier: this tier alone.
+        parallel: on how many devices.
 
     Raises:
         ModelError: no such model, or it cannot be predicted. UnsupportedParams: it cannot make this clip.
     """
-    return Forecaster(device=device, budget=budget, store=store).plan(params, model, dtype=dtype, tier=tier)
+    forecaster = Forecaster(device=device, budget=budget, store=store, parallel=parallel)
+    return forecaster.plan(params, model, dtype=dtype, tier=tier)
 
 
 def native(params: ClipParams) -> ClipParams:
@@ -105,16 +103,18 @@ class Forecaster:
     """Forecasts of many clips. What they share (the budget, earlier runs, the cost of a shape) is looked up once."""
 
     def __init__(
-        self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None, device_name: str = ""
-    ) -> None:
+        self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None, device_name: str = "",
+        parallel: int = 1, held: int = 0,
+    ) -> None:  # fmt: skip
         """Args: as `plan`. Free memory is read once a device.
 
         device_name: of a device that is elsewhere and whose runs are in the store: of a worker of a cluster.
+        parallel: on how many devices a clip is made. held: bytes that the processes for that hold of each device already.
         """
-        self.device_name = device_name
+        self.device_name, self.parallel = device_name, parallel
         self.device = None if device == "auto" else device
         self.budget, self.store = budget, store
-        self.budget_of = cache(lambda device: budget or Budget.free(device))
+        self.budget_of = cache(lambda device: budget or Budget.of_each(device, parallel, held))
         self._rates: dict[tuple[str, ...], Rates] = {}
         self._corrections: dict[tuple[str, ...], float] = {}
         self._costs: dict[Any, tuple[StageCost, ...]] = {}
@@ -131,7 +131,8 @@ class Forecaster:
         """
         case = _Case(self, models.resolve(params, kind=type(model) if model is not None else None), model, dtype)
         params = case.params
-        tiers = case.family.tiers(case.device)
+        check(case.family, params, self.parallel, case.checkpoint)
+        tiers = case.tiers
         if tier is not None and tier not in tiers:
             raise ParamsError(
                 f"tier: expected one of {', '.join(map(str, tiers))} for {case.family.name} on {case.device}, got {tier}"
@@ -162,7 +163,7 @@ class Forecaster:
             base=case.base, correction=case.correction, budget=case.budget, flops=sum(stage.flops for stage in stages),
             time=time, other_code=any(code_of(row)) and (wider or rates is None), runs=rates.runs if rates else 0,
             last_tier=last, least_flops=sum(stage.flops for stage in least), of_standard=case.of_standard(stages, last) if advise else None,
-            nearest=case.nearest(last) if fits is None and advise else (),
+            nearest=case.nearest(last) if fits is None and advise else (), parallel=self.parallel,
         )  # fmt: skip
 
     @property
@@ -171,7 +172,7 @@ class Forecaster:
         return self.budget is not None and not self.device_name
 
     def _name_of(self, case: _Case) -> str:
-        return self.device_name or str(machine(case.device)["device_name"])
+        return self.device_name or name_of(str(machine(case.device)["device_name"]), self.parallel)
 
     def _rates_of(self, case: _Case, tier: int, code: tuple[Any, ...]) -> Rates | None:
         """Rates of earlier runs of this network, in this dtype, with the same offloading: others need other times for a FLOP."""
@@ -186,7 +187,7 @@ class Forecaster:
                 resolution, frames, steps, guidance, scheduler, *levers = row
                 then = case.params.replace(resolution=resolution, num_frames=frames, num_inference_steps=steps, guidance_scale=guidance,
                                            scheduler=scheduler, **dict(zip(LEVERS, levers, strict=True)))  # fmt: skip
-                return case.cost(then, case.family.tiers(case.device)[0])
+                return case.cost(then, case.tiers[0])
 
             self._rates[key] = Rates(
                 self.store, case.family.name, self._name_of(case), cost, code,
@@ -238,6 +239,8 @@ class _Case:
         if asked == "auto":
             asked = getattr(known, "dtype", "") or (self.family.cuda_dtype if self.device.startswith("cuda") else "float32")
         self.dtype: str = asked
+        several, tiers = forecaster.parallel > 1, self.family.tiers(self.device)
+        self.tiers = tuple(tier for tier in tiers if tier in SHARED_TIERS) if several else tiers
         self.budget = forecaster.budget_of(self.device)
         self.correction = forecaster.correction_of(self)
         self.base = 0 if self.device.startswith("cuda") else self._base()
@@ -260,7 +263,7 @@ class _Case:
             found = self.family.cost(
                 params, checkpoint=self.checkpoint, device=self.device, dtype=dtype, tier=tier, loaded=self.model
             )
-            self.forecaster._costs[key] = found
+            self.forecaster._costs[key] = share(found, self.forecaster.parallel)
         return self.forecaster._costs[key]
 
     def of_standard(self, stages: tuple[StageCost, ...], tier: int) -> float | None:

@@ -52,6 +52,7 @@ class I2VGenXL(Networks, Own):
     }
     reads: ClassVar[frozenset[str]] = Own.reads | {"cache", *levers}
     caches: ClassVar[tuple[str, ...]] = ("deep", "pab", "taylor")
+    shares: ClassVar[str] = "guidance"
     size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"resolution": "512p", "num_frames": 8, "num_inference_steps": 30},

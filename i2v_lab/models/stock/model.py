@@ -286,5 +286,5 @@ def model_class(family: Family, file: Path | None = None) -> type[PipelineModel]
 
 SHARED = (
     "name", "about", "condition", "size_gb", "native_size", "native_fps", "size_multiple", "sizes", "only_sizes", "frame_rule",
-    "cuda_dtype", "threads", "presets", "caches", "levers",
+    "cuda_dtype", "threads", "shares", "presets", "caches", "levers",
 )  # fmt: skip
