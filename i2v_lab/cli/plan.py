@@ -261,7 +261,7 @@ def _show_accuracy(store: Store | None, as_json: bool) -> None:
         remark("no run here has both a predicted and a measured peak yet; make one: i2v-lab generate --image sample:coffee")
     for (model, device), pairs in found.items():
         errors = [(record.predicted_peak_gib or 0) / measured - 1 for record, measured in pairs]
-        kind = "VRAM allocated" if pairs[0][0].device.startswith("cuda") else "RAM of the process"
+        kind = "RAM of the process" if pairs[0][0].device == "cpu" else "VRAM allocated"
         middle, worst = median(map(abs, errors)), max(errors, key=abs)
         tell(f"{model} on {device}, {kind}: {len(pairs)} runs, off by {middle:.1%} (median), {worst:+.1%} (worst)")
         table = []
@@ -274,5 +274,5 @@ def _show_accuracy(store: Store | None, as_json: bool) -> None:
 
 
 def measured_gib(record: RunRecord) -> float | None:
-    """What a plan's peak is compared with: on CUDA the bytes of tensors, on a CPU the resident memory of the process."""
-    return record.peak_vram_allocated_gib if record.device.startswith("cuda") else record.peak_ram_gib
+    """What a plan's peak is compared with: on a GPU the bytes of tensors, on a CPU the resident memory of the process."""
+    return record.peak_ram_gib if record.device == "cpu" else record.peak_vram_allocated_gib

@@ -13,7 +13,8 @@ from types import MappingProxyType
 
 import psutil
 
-from i2v_lab.devices.hardware import GIB, gpu, machine
+from i2v_lab.devices.gpus import gpu
+from i2v_lab.devices.hardware import GIB
 from i2v_lab.errors import ParamsError
 
 GB = 10**9
@@ -52,14 +53,15 @@ class Budget:
         torch's allocator holds is added to the free memory; on a CPU, the resident memory of this process.
 
         Args:
-            device: "cpu", "cuda", "cuda:1".
+            device: "cpu", "cuda", "cuda:1", "xpu", "mps".
         """
-        if not device.startswith("cuda"):
+        if device == "cpu":
             return cls(max(0, _available_ram() + _own_ram() - RAM_MARGIN), "free RAM")
-        found = gpu(int(device.partition(":")[2] or 0), free=True)
+        found = gpu(device, free=True)
         # A missing device must not be reported as a full one.
         return cls(
-            _less_margin(found[2] if found else 0), f"free VRAM of {device}" + ("" if found else " (there is no such device here)")
+            _less_margin(found.free if found else 0),
+            f"free VRAM of {device}" + ("" if found else " (there is no such device here)"),
         )
 
     @classmethod
@@ -134,8 +136,3 @@ def _reclaimable() -> int:
             found = dict(line.split() for line in _cgroup(name).splitlines())
             return sum(int(found.get(f"{prefix}{kind}_file", 0)) for kind in ("inactive", "active"))
     return 0
-
-
-def default_device() -> str:
-    """The device of "auto": the first CUDA device, or the CPU where there is none. torch is not imported for it."""
-    return "cuda:0" if machine()["vram_gib"] else "cpu"

@@ -18,8 +18,9 @@ from i2v_lab import models
 from i2v_lab.clip.levers import LEVERS, MOST_REUSED, by_data
 from i2v_lab.clip.params import SIDE_MIN, ClipParams
 from i2v_lab.clip.record import RunRecord
-from i2v_lab.cost.budget import Budget, default_device
+from i2v_lab.cost.budget import Budget
 from i2v_lab.cost.timing import Rates, Row, Span, row_of
+from i2v_lab.devices.gpus import default_device
 from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import I2VLabError, Message, ParamsError
 from i2v_lab.models.base import StageCost, VideoModel
@@ -127,6 +128,10 @@ def _peak(stages: tuple[StageCost, ...], base: int, correction: float) -> float:
     return base + max(stage.total for stage in stages) * correction
 
 
+def _tier_note(tier: int) -> str:
+    return f" ({tier_name(tier)})" if 0 <= tier <= 6 else ""
+
+
 def tier_name(number: int) -> str:
     """What a tier of the memory ladder is called."""
     from i2v_lab.models.memory.tiers import TIERS
@@ -216,7 +221,7 @@ class Forecaster:
         tiers = case.family.tiers(case.device)
         if tier is not None and tier not in tiers:
             raise ParamsError(
-                f"tier: expected one of {', '.join(map(str, tiers))} for {case.family.name} on {case.device}, got {tier}"
+                f"tier: expected one of {', '.join(map(str, tiers))} for {case.family.name} on {case.device}, got {tier}{_tier_note(tier)}"
             )
         tried = (tier,) if tier is not None else tiers
         fits, last, stages = None, tried[0], case.cost(params, tried[0])
@@ -265,7 +270,7 @@ class Forecaster:
         What was predicted is computed again: the figure in a record was corrected by the runs before it. A run that went up
         the ladder shows the memory of the try that failed, and one of another checkpoint is not of this model's configs.
         """
-        if not case.device.startswith("cuda") or self.store is None or self.budget is not None:
+        if case.device == "cpu" or self.store is None or self.budget is not None:
             return 1.0
         key = (case.family.name, case.device, case.model.fingerprint if case.model is not None else "")
         if key not in self._corrections:
@@ -301,11 +306,11 @@ class _Case:
         self.device: str = getattr(known, "device", "") or forecaster.device or default_device()
         asked = dtype or params.dtype
         if asked == "auto":
-            asked = getattr(known, "dtype", "") or (self.family.cuda_dtype if self.device.startswith("cuda") else "float32")
+            asked = getattr(known, "dtype", "") or ("float32" if self.device == "cpu" else self.family.cuda_dtype)
         self.dtype: str = asked
         self.budget = forecaster.budget_of(self.device)
         self.correction = forecaster.correction_of(self)
-        self.base = 0 if self.device.startswith("cuda") else self._base()
+        self.base = self._base() if self.device == "cpu" else 0
 
     def _base(self) -> int:
         """Bytes of this process without the model; as many as a fresh one has, where this one has not loaded all of it yet."""

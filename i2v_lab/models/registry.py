@@ -234,7 +234,7 @@ def open(model: str | VideoModel, device: str = "auto", dtype: str = "auto") -> 
 
     Args:
         model: as in ClipParams.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N, xpu, xpu:N or mps.
         dtype: as in ClipParams.
 
     Raises:

@@ -19,6 +19,7 @@ from i2v_lab.clip.picture import open_picture
 from i2v_lab.clip.publish import free_bytes
 from i2v_lab.cost import Forecast, Forecaster
 from i2v_lab.cost.timing import Span, alike, row_of, span
+from i2v_lab.devices.gpus import default_device
 from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.base import VideoModel
@@ -323,7 +324,7 @@ class _Look:
             if found := self.identity(params):
                 return found.name, found.device
         device = self.settings.device
-        return "", ("cuda:0" if machine()["vram_gib"] else "cpu") if device == "auto" else device
+        return "", default_device() if device == "auto" else device
 
     def forecast(self, params: ClipParams) -> Forecast | None:
         """None where nothing can be predicted; the search for the model says why."""

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from i2v_lab.models.checkpoint import DTYPES, quiet_libraries
+from i2v_lab.models.checkpoint import quiet_libraries
+from i2v_lab.models.device import DTYPES
 from i2v_lab.models.sampling import numpy_quiet
 from i2v_lab.models.stock.cost_fake import outside
 from i2v_lab.models.stock.load import find_class
