@@ -32,7 +32,7 @@ LAYERS = [
     ["models", "store", "devices"],
     ["cost", "metrics"],
     ["run", "statistics"],
-    ["sweep"],
+    ["sweep", "verify"],
     ["jobs"],
     ["report"],
     ["widgets", "server"],

@@ -39,6 +39,7 @@ from i2v_lab.cli.terminal import (
     tell_json,
     working,
 )
+from i2v_lab.cli.verify import verify
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
 from i2v_lab.log import log_path, start_log
 
@@ -286,7 +287,7 @@ def doctor(settings: Settings, as_json: AsJson = False) -> None:
     raise typer.Exit(int(any(check.state == "missing" for check in checks)))
 
 
-for command in (demo, sweep, serve, measure, plan, code, show, delete):
+for command in (demo, sweep, serve, measure, plan, code, show, delete, verify):
     app.command()(command)
 
 

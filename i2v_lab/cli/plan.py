@@ -207,7 +207,8 @@ def _plain(whole: Forecast, plans: list[Forecast]) -> dict[str, Any]:
     ]  # fmt: skip
     return {"params": whole.params.plain(), "model": whole.model, "device": whole.device, "dtype": whole.dtype, "stages": stages,
              "tier": whole.last_tier, "process_bytes": whole.base, "peak_gib": whole.peak_gib, "flops": whole.flops,
-             "seconds": whole.seconds, "seconds_range": whole.time and whole.time[1:], "runs": whole.runs, "budgets": fits}  # fmt: skip
+             "seconds": whole.seconds, "seconds_range": whole.time and whole.time[1:], "runs": whole.runs, "correction": whole.correction,
+             "corrected_by_runs": whole.corrected, "budgets": fits}  # fmt: skip
 
 
 def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budget]) -> None:
@@ -236,11 +237,27 @@ def _explain(rows: list[tuple[str, Forecast, list[Forecast]]], elsewhere: bool) 
     remark(f"{whole.model} on {whole.device} in {whole.dtype}, tier {whole.last_tier}; GiB = 2^30 bytes, GB = 10^9 bytes. "
            f"Each stage with its weights ({weights} GiB)"
            + (f"; the peak with {whole.base / 2**30:.2f} GiB of Python and its libraries" if whole.base else ""))  # fmt: skip
-    if elsewhere:
+    if not elsewhere:
+        _measured(rows[0][1])
+    else:
         remark("0.75 GiB and 3 % of each card are left free for CUDA itself; none of this was run on a GPU")
     used = sorted({item.tier for _, _, plans in rows for item in plans if item.tier})
     if used:
         remark("; ".join(f"tier {number}: {tier_name(number)}" for number in used))
+
+
+def _measured(plan: Forecast) -> None:
+    """What of a plan was measured on this machine."""
+    parts = (
+        [f"memory is {plan.correction:.2f} of what the network alone says, by {_runs(plan.corrected)}"] if plan.corrected else []
+    )
+    parts += [f"time is drawn from {_runs(plan.runs)}"] if plan.runs else []
+    if parts:
+        remark(f"measured here: {'; '.join(parts)}")
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
 
 
 def _show_accuracy(store: Store | None, as_json: bool) -> None:

@@ -28,6 +28,7 @@ ORDER = (
     "batch",
     "models",
     "doctor",
+    "verify",
 )
 
 

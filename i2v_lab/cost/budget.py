@@ -46,7 +46,7 @@ class Budget:
     name: str
 
     @classmethod
-    def free(cls, device: str) -> Budget:
+    def free(cls, device: str, margin: int | None = None) -> Budget:
         """What is free on a device now, together with what this process holds of it already.
 
         A loaded model's weights are there and in every forecast, so they must not count twice: on CUDA all that
@@ -54,13 +54,14 @@ class Budget:
 
         Args:
             device: "cpu", "cuda", "cuda:1", "xpu", "mps".
+            margin: bytes to leave free on a GPU, where that was measured there.
         """
         if device == "cpu":
             return cls(max(0, _available_ram() + _own_ram() - RAM_MARGIN), "free RAM")
         found = gpu(device, free=True)
         # A missing device must not be reported as a full one.
         return cls(
-            _less_margin(found.free if found else 0),
+            max(0, found.free - margin) if found and margin is not None else _less_margin(found.free if found else 0),
             f"free VRAM of {device}" + ("" if found else " (there is no such device here)"),
         )
 

@@ -19,8 +19,9 @@ from i2v_lab.clip.levers import LEVERS, MOST_REUSED, by_data
 from i2v_lab.clip.params import SIDE_MIN, ClipParams
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.cost.budget import Budget
+from i2v_lab.cost.measured import margin_bytes, measured_store
 from i2v_lab.cost.timing import Rates, Row, Span, row_of
-from i2v_lab.devices.gpus import default_device
+from i2v_lab.devices.gpus import default_device, gpu
 from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import I2VLabError, Message, ParamsError
 from i2v_lab.models.base import StageCost, VideoModel
@@ -33,6 +34,7 @@ COMPILER_BYTES = 65 * 2**20  # torch's compiler, which diffusers imports with it
 SCIPY_BYTES = 55 * 2**20  # scipy.stats, which the modules of all schedulers but these import
 WITHOUT_SCIPY = ("ddim", "ddpm", "euler-a", "lcm")
 RUNS_CORRECTING = 50  # newest runs whose measured memory corrects a forecast on CUDA
+RANDOM = ", full, random weights"  # the end of the fingerprint of a network of the real size with random weights
 CORRECTION = (0.5, 2.0)  # beyond these a measurement is not believed
 
 
@@ -48,6 +50,7 @@ class Forecast:
         base: bytes that the process takes besides: on a CPU Python and the libraries, as `peak_ram_gib` of a run has them
             in it too; 0 on CUDA.
         correction: measured over predicted memory of earlier runs on this device, already in `peak_gib`; 1 on a CPU.
+        corrected: how many runs that is drawn from.
         budget: the memory that it may take.
         flops: floating-point operations of the whole clip.
         time: seconds without loading the model, and the range in which nine of ten are; None where no run of this model on this
@@ -72,6 +75,7 @@ class Forecast:
     runs: int
     last_tier: int
     nearest: tuple[ClipParams, ...] = ()
+    corrected: int = 0
 
     @property
     def peak_gib(self) -> float:
@@ -201,9 +205,10 @@ class Forecaster:
         """Args: as `plan`. Free memory is read once a device."""
         self.device = None if device == "auto" else device
         self.budget, self.store = budget, store
-        self.budget_of = cache(lambda device: budget or Budget.free(device))
+        self.budget_of = cache(lambda device: budget or Budget.free(device, self._margin(device)))
+        self._stores = [one for one in (store, measured_store(store.directory) if store else None) if one]
         self._rates: dict[tuple[str, ...], Rates] = {}
-        self._corrections: dict[tuple[str, ...], float] = {}
+        self._corrections: dict[tuple[str, ...], tuple[float, int]] = {}
         self._costs: dict[Any, tuple[StageCost, ...]] = {}
 
     def plan(
@@ -238,7 +243,7 @@ class Forecaster:
                 time = Span(math.sqrt(quick.low * time.high), quick.low, time.high)
         return Forecast(
             params=params, model=case.family.name, device=case.device, dtype=case.dtype, tier=fits, stages=stages,
-            base=case.base, correction=case.correction, budget=case.budget, flops=sum(stage.flops for stage in stages),
+            base=case.base, correction=case.correction, corrected=case.corrected, budget=case.budget, flops=sum(stage.flops for stage in stages),
             time=time, runs=rates.runs if rates else 0,
             last_tier=last, nearest=case.nearest(last) if fits is None and advise else (),
         )  # fmt: skip
@@ -259,35 +264,45 @@ class Forecaster:
                 return case.cost(then, case.family.tiers(case.device)[0])
 
             self._rates[key] = Rates(
-                self.store, case.family.name, str(machine(case.device)["device_name"]), cost,
+                self._stores, case.family.name, str(machine(case.device)["device_name"]), cost,
                 dtype=case.dtype, model=case.params.model, fingerprint=fingerprint, offload=offload,
             )  # fmt: skip
         return self._rates[key]
 
-    def correction_of(self, case: _Case) -> float:
-        """The median of measured over predicted memory of the newest runs of a model on a CUDA device; 1 without any.
+    def _margin(self, device: str) -> int | None:
+        if self.store is None or (about := gpu(device)) is None:
+            return None
+        return margin_bytes(self.store.directory, about.name, about.total)
+
+    def correction_of(self, case: _Case) -> tuple[float, int]:
+        """(the median of measured over predicted memory of the newest runs of a model on a GPU, how many they were); (1, 0) without any.
 
         What was predicted is computed again: the figure in a record was corrected by the runs before it. A run that went up
         the ladder shows the memory of the try that failed, and one of another checkpoint is not of this model's configs.
         """
         if case.device == "cpu" or self.store is None or self.budget is not None:
-            return 1.0
+            return 1.0, 0
         key = (case.family.name, case.device, case.model.fingerprint if case.model is not None else "")
         if key not in self._corrections:
-            self._corrections[key] = 1.0  # while it is found
+            self._corrections[key] = 1.0, 0  # while it is found
             device_name, ratios = str(machine(case.device)["device_name"]), []
-            for record in self.store.records(status="done", limit=RUNS_CORRECTING):
+            for record in (one for store in self._stores for one in store.records(status="done", limit=RUNS_CORRECTING)):
                 measured = record.peak_vram_allocated_gib
                 if not measured or not record.params or (record.model_name, record.device_name) != (case.family.name, device_name):
                     continue
-                if climbed(record) or (case.model is not None and record.model_fingerprint != case.model.fingerprint):
+                if climbed(record) or (case.model is not None and not _alike(record, case.model)):
                     continue
                 with suppress(I2VLabError):  # what this version does not make any more
                     stages = case.cost(record.params, record.actual_tier or 0, record.dtype)
                     ratios.append(measured * GIB / max(stage.total for stage in stages))
             if ratios:
-                self._corrections[key] = min(max(median(ratios), CORRECTION[0]), CORRECTION[1])
+                self._corrections[key] = min(max(median(ratios), CORRECTION[0]), CORRECTION[1]), len(ratios)
         return self._corrections[key]
+
+
+def _alike(record: RunRecord, model: VideoModel) -> bool:
+    """Whether a run was of this model's configs: of the same checkpoint, or of random weights by the published ones."""
+    return record.model_fingerprint == model.fingerprint or record.model_fingerprint.endswith(RANDOM)
 
 
 def climbed(record: RunRecord) -> bool:
@@ -309,7 +324,7 @@ class _Case:
             asked = getattr(known, "dtype", "") or ("float32" if self.device == "cpu" else self.family.cuda_dtype)
         self.dtype: str = asked
         self.budget = forecaster.budget_of(self.device)
-        self.correction = forecaster.correction_of(self)
+        self.correction, self.corrected = forecaster.correction_of(self)
         self.base = self._base() if self.device == "cpu" else 0
 
     def _base(self) -> int:

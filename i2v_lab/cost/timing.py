@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,14 +61,17 @@ class Rates:
         runs: how many runs it knows.
     """
 
-    def __init__(self, store: Store, model_name: str, device_name: str, cost: Callable[[Row], Stages], **like: Any) -> None:
+    def __init__(
+        self, stores: Sequence[Store], model_name: str, device_name: str, cost: Callable[[Row], Stages], **like: Any
+    ) -> None:
         """Args:
-        cost: what a clip of a shape costs.
+        stores: whose runs count. cost: what a clip of a shape costs.
         like: which runs count; see `Store.timings`.
         """
         self._same: dict[Any, list[float]] = {}
         taken: dict[Any, list[dict[str, float]]] = {}
-        for *row, seconds, _, encode, denoise, decode, write in store.timings(model_name, device_name, 500, **like):
+        found = (store.timings(model_name, device_name, 500, **like) for store in stores)
+        for *row, seconds, _, encode, denoise, decode, write in chain.from_iterable(found):
             shape: Any = tuple(row)
             self._same.setdefault(alike(shape), []).append(seconds)
             stages = {"encode": encode, "denoise": denoise, "decode": decode, "write": write}

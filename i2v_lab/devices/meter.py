@@ -19,7 +19,7 @@ from i2v_lab.devices.hardware import GIB
 SAMPLE_SECONDS = 0.01  # between two looks at the memory of the process; a look takes some 20 microseconds
 
 
-def _trim() -> None:
+def trim() -> None:
     """Give back what the C library keeps of memory that was freed: otherwise a clip would grow into what the one before left."""
     with suppress(OSError, AttributeError, TypeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
@@ -127,7 +127,7 @@ class Meter(Progress):
         """End the stage before, if any, and begin this one."""
         self._end_stage()
         if name != "load" and self._loaded_bytes is None:
-            _trim()
+            trim()
             self._later_bytes, self._loaded_bytes = 0, self._look()
             self._border = time.perf_counter()
         self._stage = name
