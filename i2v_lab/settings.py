@@ -102,6 +102,23 @@ class Server(BaseModel):
     max_side: Annotated[int, Field(ge=256, le=2048)] = 2048
 
 
+class Cluster(BaseModel):
+    """Many devices at once; see docs/cluster.md.
+
+    Attributes:
+        address: local (all GPUs of this machine), auto (a Ray cluster that runs here or that RAY_ADDRESS names, otherwise local)
+            or HOST:PORT of a Ray cluster; "": clips are made one after another, in this process.
+        workers: at most so many; 0: one a GPU, and where there is no GPU one a machine.
+        threads: of each worker on a CPU; 0: as many as this process has.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: Annotated[str, Field(max_length=300)] = ""
+    workers: Annotated[int, Field(ge=0, le=4096)] = 0
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+
+
 class Settings(BaseModel):
     """Settings as they are after all sources were read. `Settings()` is the defaults: `load_settings` reads the sources.
 
@@ -110,7 +127,7 @@ class Settings(BaseModel):
         model: closed-form, a family, a checkpoint's folder or a hub id.
         device: auto, cpu, cuda, cuda:N, xpu, xpu:N (Intel) or mps (Apple).
         log: see Log.
-        server: see Server.
+        server: see Server. cluster: see Cluster.
         language: of screens and reports: auto (the browser's, and the system's where there is no browser), en or zh.
         shared: whether other users of this machine may read clips, records and logs, as far as the umask lets them;
             otherwise they are this user's alone. `load_settings` sets it for the process.
@@ -123,6 +140,7 @@ class Settings(BaseModel):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:[0-9]{1,3})?)$")] = "auto"
     log: Log = Log()
     server: Server = Server()
+    cluster: Cluster = Cluster()
     language: Literal["auto", "en", "zh"] = "auto"
     shared: bool = False
 

@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from held import suspend
+from held import suspend, until
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import Stop
@@ -37,13 +37,6 @@ def params(**fields: object) -> ClipParams:
 def long(**fields: object) -> ClipParams:
     """A clip that nobody waits for: its worker is suspended at an early step (`held`), and then it is stopped."""
     return ClipParams(**{**LONG, "num_inference_steps": 1000, **fields})
-
-
-def until(happened: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module", autouse=True)

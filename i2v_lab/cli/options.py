@@ -22,7 +22,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="answer as JSON on standard
 Picture = Annotated[str | None, typer.Argument(metavar="[PICTURE]", help="the input picture, as --image")]
 Words = Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="what should happen in the clip, as --prompt")]
 Force = Annotated[bool, typer.Option("--force", help="make it again even where the same clip was made before")]
-Preset = Annotated[str | None, typer.Option(help="quick, standard, high or extreme; options given win")]
+Preset = Annotated[
+    str | None, typer.Option(help="quick, few-steps, fast, standard, high or extreme, where the model has it; options given win")
+]
 Tier = Annotated[int | None, typer.Option(min=0, max=6, help=(
     "tier of the memory ladder to begin on, whatever the plan says (docs/models.md) [default: the first on which it fits]"
 ))]  # fmt: skip
@@ -32,6 +34,8 @@ _SETTINGS: dict[str, tuple[str, Any]] = {  # {option: (the setting, its type and
     "format": ("output.format", Annotated[str | None, typer.Option(help="mp4, webm or gif [default: mp4]")]),
     "prefix": ("output.prefix", Annotated[str | None, typer.Option(help="what the clip's name begins with")]),
     "device": (".device", Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N, xpu or mps [default: auto]")]),
+    "cluster": ("cluster.address", Annotated[str | None, typer.Option(help="local (all GPUs here), auto or HOST:PORT of a Ray cluster")]),
+    "workers": ("cluster.workers", Annotated[int | None, typer.Option(help="of the cluster at most so many [default: one a GPU]")]),
     "port": ("server.port", Annotated[int | None, typer.Option(help="port of the page and the API [default: 7860]")]),
     "host": ("server.host", Annotated[str | None, typer.Option(help="address to listen on; 0.0.0.0 is all [default: 127.0.0.1]")]),
 }  # fmt: skip
@@ -146,8 +150,8 @@ def _option(name: str, about: dict[str, Any]) -> Any:
     from i2v_lab.clip.params import OPTIONAL
 
     help = str(about["description"])
-    if "enum" in about:
-        help += f"; one of {', '.join(about['enum'])}"
+    if "enum" in limits:
+        help += f"; one of {', '.join(limits['enum'])}"
     if "exclusiveMinimum" in limits:
         help += f", above {limits['exclusiveMinimum']} to {limits['maximum']}"
     elif "minimum" in limits:

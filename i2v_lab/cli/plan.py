@@ -207,6 +207,7 @@ def _plain(whole: Forecast, plans: list[Forecast]) -> dict[str, Any]:
     ]  # fmt: skip
     return {"params": whole.params.plain(), "model": whole.model, "device": whole.device, "dtype": whole.dtype, "stages": stages,
              "tier": whole.last_tier, "process_bytes": whole.base, "peak_gib": whole.peak_gib, "flops": whole.flops,
+             "least_flops": whole.least_flops, "of_standard": plans[0].of_standard if plans else whole.of_standard,
              "seconds": whole.seconds, "seconds_range": whole.time and whole.time[1:], "runs": whole.runs, "correction": whole.correction,
              "corrected_by_runs": whole.corrected, "budgets": fits}  # fmt: skip
 
@@ -262,7 +263,7 @@ def _runs(count: int) -> str:
 
 def _show_accuracy(store: Store | None, as_json: bool) -> None:
     """Predicted beside measured memory of earlier runs, by model and device; without runs that needed a second attempt."""
-    from i2v_lab.cost.forecast import climbed
+    from i2v_lab.cost.measured import climbed
 
     found: dict[tuple[str, str], list[tuple[RunRecord, float]]] = {}
     for record in store.records(status="done") if store else ():

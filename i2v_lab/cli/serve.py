@@ -161,7 +161,7 @@ def _serve(settings: Settings, token: str, path: Path, *, quiet: bool, open_page
 
     os.environ.update(environment(settings))  # also for notebooks, which have another current folder
     os.environ[MAKER] = own_name()  # a clip that a page asks for is made by the worker of the server, and outlives the page
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Jupyter ends by it, or has its own
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # until the server has its own
     hang_up_terminates()
     state = ApiState(settings)
     try:

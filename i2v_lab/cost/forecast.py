@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import math
 import sys
-from bisect import bisect_left
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
-from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
 import psutil
 
 from i2v_lab import models
-from i2v_lab.clip.levers import LEVERS, MOST_REUSED, by_data
-from i2v_lab.clip.params import SIDE_MIN, ClipParams
-from i2v_lab.clip.record import RunRecord
+from i2v_lab.clip.levers import BACKENDS, LEVERS, NEUTRAL, at_most, cache_of
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.cost.budget import Budget
-from i2v_lab.cost.measured import margin_bytes, measured_store
+from i2v_lab.cost.measured import correction, margin_bytes, measured_store
+from i2v_lab.cost.nearest import nearest
 from i2v_lab.cost.timing import Rates, Row, Span, row_of
 from i2v_lab.devices.gpus import default_device, gpu
 from i2v_lab.devices.hardware import GIB, machine
-from i2v_lab.errors import I2VLabError, Message, ParamsError
+from i2v_lab.errors import Message, ParamsError
 from i2v_lab.models.base import StageCost, VideoModel
 from i2v_lab.models.memory.cost_cache import known_only
 from i2v_lab.store import Store
@@ -33,9 +31,17 @@ PROCESS_BYTES = 298 * 2**20
 COMPILER_BYTES = 65 * 2**20  # torch's compiler, which diffusers imports with its networks
 SCIPY_BYTES = 55 * 2**20  # scipy.stats, which the modules of all schedulers but these import
 WITHOUT_SCIPY = ("ddim", "ddpm", "euler-a", "lcm")
-RUNS_CORRECTING = 50  # newest runs whose measured memory corrects a forecast on CUDA
-RANDOM = ", full, random weights"  # the end of the fingerprint of a network of the real size with random weights
-CORRECTION = (0.5, 2.0)  # beyond these a measurement is not believed
+# What a preset gives to save time; see Forecast.of_standard.
+HURRIED = (
+    "num_inference_steps",
+    "guidance_scale",
+    "guidance_scale_2",
+    "true_cfg_scale",
+    "flow_shift",
+    "scheduler",
+    "lora",
+    *LEVERS,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +58,9 @@ class Forecast:
         correction: measured over predicted memory of earlier runs on this device, already in `peak_gib`; 1 on a CPU.
         corrected: how many runs that is drawn from.
         budget: the memory that it may take.
-        flops: floating-point operations of the whole clip.
+        flops: floating-point operations of the whole clip. least_flops: where what its cache saves depends on data, as few at least.
+        of_standard: flops over those of the same clip with the steps and guidance of the family's standard preset, and no lever; None
+            where it has no lever and no LoRA.
         time: seconds without loading the model, and the range in which nine of ten are; None where no run of this model on this
             device is known.
         runs: how many runs `time` is drawn from.
@@ -74,6 +82,8 @@ class Forecast:
     time: Span | None
     runs: int
     last_tier: int
+    least_flops: int = 0
+    of_standard: float | None = None
     nearest: tuple[ClipParams, ...] = ()
     corrected: int = 0
 
@@ -107,11 +117,24 @@ class Forecast:
             where = f" even on tier {self.last_tier} ({tier_name(self.last_tier)})" if self.last_tier else ""
             return f"{made} does not fit: it takes {peak}{where}, of {free}; {self.advice()}"
         fits = f"fits on tier {self.tier} ({tier_name(self.tier)})" if self.tier else "fits"
-        most = "at most " if by_data(self.params) else ""
-        time = self.time or f"{most}{_flops(self.flops)}, time not known yet here"
-        if most:
-            time = f"{time}; what the cache saves depends on the clip"
-        return f"{made} {fits}: {peak}, of {free}; {time}"
+        flops = f"{self.least_flops / 1e12:.3g} to {_flops(self.flops)}" if self.least_flops < self.flops else _flops(self.flops)
+        return "; ".join([f"{made} {fits}: {peak}, of {free}; {self.time or f'{flops}, time not known yet here'}", *self.remarks()])
+
+    def remarks(self) -> list[Message]:
+        """What is to be said of the levers and the LoRAs of the clip."""
+        found = []
+        if at_most(self.params):
+            found.append(Message("what the cache saves depends on the clip", "plan.by_data"))
+            if (cache := cache_of(self.params)) and cache.kind == "mag":
+                more = "the first clip of these settings measures the cache's ratios, which takes one run more without the cache"
+                found.append(Message(more, "plan.calibrates"))
+        if self.params.backend in BACKENDS:
+            more = "the networks are converted once a shape, which takes minutes and is not in this time"
+            found.append(Message(more, "plan.converts"))
+        if not at_most(self.params) and self.of_standard is not None and abs(self.of_standard - 1) > 0.005:
+            share = f"{self.of_standard:.2g}"
+            found.append(Message(f"{share} of the FLOPs of standard", "plan.share", share=share))
+        return found
 
     def advice(self) -> str:
         """What would fit, in words."""
@@ -201,8 +224,14 @@ def fits_on(
 class Forecaster:
     """Forecasts of many clips. What they share (the budget, earlier runs, the cost of a shape) is looked up once."""
 
-    def __init__(self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None) -> None:
-        """Args: as `plan`. Free memory is read once a device."""
+    def __init__(
+        self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None, device_name: str = ""
+    ) -> None:
+        """Args: as `plan`. Free memory is read once a device.
+
+        device_name: of a device that is elsewhere and whose runs are in the store: of a worker of a cluster.
+        """
+        self.device_name = device_name
         self.device = None if device == "auto" else device
         self.budget, self.store = budget, store
         self.budget_of = cache(lambda device: budget or Budget.free(device, self._margin(device)))
@@ -237,20 +266,31 @@ class Forecaster:
                 break
         rates = self._rates_of(case, last) if timed else None
         time = rates.seconds(row_of(params), stages) if rates else None
-        if rates and time and by_data(params):  # what it saves at least is nothing; at most, about all steps but the first ones
-            least = case.params.replace(cache=MOST_REUSED)
-            if (quick := rates.seconds(row_of(least), case.cost(least, last))) is not None:
-                time = Span(math.sqrt(quick.low * time.high), quick.low, time.high)
+        least = stages
+        if most := at_most(params):  # what it saves at least is nothing
+            quick = params.replace(cache=most)
+            least = case.cost(quick, last)
+            if rates and time and (short := rates.seconds(row_of(quick), least)) is not None:
+                time = Span(math.sqrt(short.low * time.high), short.low, time.high)
         return Forecast(
             params=params, model=case.family.name, device=case.device, dtype=case.dtype, tier=fits, stages=stages,
             base=case.base, correction=case.correction, corrected=case.corrected, budget=case.budget, flops=sum(stage.flops for stage in stages),
             time=time, runs=rates.runs if rates else 0,
-            last_tier=last, nearest=case.nearest(last) if fits is None and advise else (),
+            last_tier=last, least_flops=sum(stage.flops for stage in least), of_standard=case.of_standard(stages, last) if advise else None,
+            nearest=nearest(params, case.family, lambda near: case.fits(case.cost(near, last))) if fits is None and advise else (),
         )  # fmt: skip
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether it is about a card, and not about a device that makes clips."""
+        return self.budget is not None and not self.device_name
+
+    def _name_of(self, case: _Case) -> str:
+        return self.device_name or str(machine(case.device)["device_name"])
 
     def _rates_of(self, case: _Case, tier: int) -> Rates | None:
         """Rates of earlier runs of this network, in this dtype, with the same offloading: others need other times for a FLOP."""
-        if self.store is None or self.budget is not None:  # no run was made on a card that is not here
+        if self.store is None or self._is_elsewhere:  # no run was made on a card that is not here
             return None
         offload = tier if tier >= 3 and case.device.startswith("cuda") else 0
         fingerprint = case.model.fingerprint if case.model is not None else ""
@@ -264,7 +304,7 @@ class Forecaster:
                 return case.cost(then, case.family.tiers(case.device)[0])
 
             self._rates[key] = Rates(
-                self._stores, case.family.name, str(machine(case.device)["device_name"]), cost,
+                self._stores, case.family.name, self._name_of(case), cost,
                 dtype=case.dtype, model=case.params.model, fingerprint=fingerprint, offload=offload,
             )  # fmt: skip
         return self._rates[key]
@@ -275,39 +315,17 @@ class Forecaster:
         return margin_bytes(self.store.directory, about.name, about.total)
 
     def correction_of(self, case: _Case) -> tuple[float, int]:
-        """(the median of measured over predicted memory of the newest runs of a model on a GPU, how many they were); (1, 0) without any.
-
-        What was predicted is computed again: the figure in a record was corrected by the runs before it. A run that went up
-        the ladder shows the memory of the try that failed, and one of another checkpoint is not of this model's configs.
-        """
-        if case.device == "cpu" or self.store is None or self.budget is not None:
+        """As the function `correction`, for a model on a GPU that makes clips; otherwise (1, 0)."""
+        if case.device == "cpu" or self.store is None or self._is_elsewhere:
             return 1.0, 0
         key = (case.family.name, case.device, case.model.fingerprint if case.model is not None else "")
         if key not in self._corrections:
             self._corrections[key] = 1.0, 0  # while it is found
-            device_name, ratios = str(machine(case.device)["device_name"]), []
-            for record in (one for store in self._stores for one in store.records(status="done", limit=RUNS_CORRECTING)):
-                measured = record.peak_vram_allocated_gib
-                if not measured or not record.params or (record.model_name, record.device_name) != (case.family.name, device_name):
-                    continue
-                if climbed(record) or (case.model is not None and not _alike(record, case.model)):
-                    continue
-                with suppress(I2VLabError):  # what this version does not make any more
-                    stages = case.cost(record.params, record.actual_tier or 0, record.dtype)
-                    ratios.append(measured * GIB / max(stage.total for stage in stages))
-            if ratios:
-                self._corrections[key] = min(max(median(ratios), CORRECTION[0]), CORRECTION[1]), len(ratios)
+            self._corrections[key] = correction(
+                self._stores, case.family.name, self._name_of(case), case.model.fingerprint if case.model is not None else None,
+                lambda record: case.cost(record.params, record.actual_tier or 0, record.dtype) if record.params else (),
+            )  # fmt: skip
         return self._corrections[key]
-
-
-def _alike(record: RunRecord, model: VideoModel) -> bool:
-    """Whether a run was of this model's configs: of the same checkpoint, or of random weights by the published ones."""
-    return record.model_fingerprint == model.fingerprint or record.model_fingerprint.endswith(RANDOM)
-
-
-def climbed(record: RunRecord) -> bool:
-    """Whether a run ran out of memory on the tier of its prediction: then the measured peak is of both attempts."""
-    return record.requested_tier is not None and record.actual_tier != record.requested_tier
 
 
 class _Case:
@@ -348,36 +366,14 @@ class _Case:
             self.forecaster._costs[key] = found
         return self.forecaster._costs[key]
 
+    def of_standard(self, stages: tuple[StageCost, ...], tier: int) -> float | None:
+        """See Forecast.of_standard."""
+        given = self.params.given()
+        if not given.get("lora") and all(given.get(name) in (None, NEUTRAL[name]) for name in LEVERS):
+            return None
+        plain = ClipParams(**{name: value for name, value in given.items() if name not in HURRIED})
+        whole = self.cost(models.resolve(plain, kind=self.family), tier)
+        return sum(stage.flops for stage in stages) / max(sum(stage.flops for stage in whole), 1)
+
     def fits(self, stages: tuple[StageCost, ...]) -> bool:
         return _peak(stages, self.base, self.correction) <= self.budget.bytes
-
-    def nearest(self, tier: int) -> tuple[ClipParams, ...]:
-        """The nearest smaller resolution alone, and the nearest fewer frames alone, that fit on a tier."""
-        return tuple(near for near in (self._nearest(self._smaller(), tier), self._nearest(self._shorter(), tier)) if near)
-
-    def _smaller(self) -> list[ClipParams]:
-        """The clip in all smaller resolutions of about its shape, the largest first."""
-        params, own = self.params, self.family.size_multiple
-        step = 64 if not params.height % 64 and not params.width % 64 and not 64 % own else max(own, 8 // own * own)
-        long, short = max(params.height, params.width), min(params.height, params.width)
-        sizes = []
-        for side in range(long - step, SIDE_MIN - 1, -step):
-            other = max(SIDE_MIN, round(side * short / long / step) * step)
-            sizes.append((side, other) if params.height >= params.width else (other, side))
-        return [params.replace(resolution=f"{height}x{width}") for height, width in sizes if height * width]
-
-    def _shorter(self) -> list[ClipParams]:
-        return [self.params.replace(num_frames=frames) for frames in range(self.params.num_frames - 1, 1, -1)]
-
-    def _nearest(self, candidates: list[ClipParams], tier: int) -> ClipParams | None:
-        """The first of the candidates, the largest first, that fits."""
-        possible = [params for params in candidates if self._can(params)]
-        place = bisect_left(possible, True, key=lambda params: self.fits(self.cost(params, tier)))
-        return possible[place] if place < len(possible) else None
-
-    def _can(self, params: ClipParams) -> bool:
-        try:
-            self.family.check(params)
-        except I2VLabError:
-            return False
-        return True

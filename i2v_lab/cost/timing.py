@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from i2v_lab.clip.levers import LEVERS
+from i2v_lab.clip.levers import LEVERS, NEUTRAL
 from i2v_lab.clip.params import ClipParams, resolution_size
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.base import StageCost
@@ -143,9 +143,10 @@ def _predict(runs: Sequence[_Run], columns: Columns) -> float:
 
 
 def alike(row: Sequence[Any]) -> tuple[Any, ...]:
-    """What of a shape decides how long it takes: of guidance, only whether there is any."""
-    resolution, frames, steps, guidance, *rest = row
-    return resolution, frames, steps, guidance > 1, *rest
+    """What of a shape decides how long it takes: of guidance, only whether there is any; a lever that changes nothing is none."""
+    resolution, frames, steps, guidance, scheduler, *levers = row
+    asked = ("" if value == neutral else value for value, neutral in zip(levers, NEUTRAL.values(), strict=True))
+    return resolution, frames, steps, guidance > 1, scheduler, *asked
 
 
 def row_of(params: ClipParams) -> Row:

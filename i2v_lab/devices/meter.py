@@ -124,8 +124,9 @@ class Meter(Progress):
         return self.seconds.get("denoise", 0.0) / self.steps if self.steps else None
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """End the stage before, if any, and begin this one."""
+        """End the stage before, if any, and begin this one. What is measured once for many clips counts as loading."""
         self._end_stage()
+        name = "load" if name == "calibrate" else name
         if name != "load" and self._loaded_bytes is None:
             trim()
             self._later_bytes, self._loaded_bytes = 0, self._look()

@@ -299,6 +299,7 @@ class Worker:
         """
         command = [sys.executable, "-P", "-m", "i2v_lab", "sweep", str(made.folder / "sweep.yaml"), "--retry", "none", "--json",
                    "--output-dir", str(self.store.directory), "--device", settings.device]  # fmt: skip
+        command += ["--cluster", settings.cluster.address] if settings.cluster.address else []
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
             try:

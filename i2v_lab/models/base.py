@@ -19,6 +19,7 @@ from i2v_lab.clip.video import Frames
 from i2v_lab.errors import UnsupportedParams
 from i2v_lab.models.frame_rule import FrameRule
 from i2v_lab.models.memory.ladder import fitting
+from i2v_lab.models.openvino import library as openvino
 from i2v_lab.models.stock.families import FAMILIES as STOCK
 
 
@@ -61,16 +62,19 @@ class VideoModel(Protocol):
         frame_rule: which numbers of frames it makes.
         reads: which fields of OPTIONAL it reads; the others must stay at their defaults.
         caches: the kinds of cache that it works with, of clip/levers.py.
+        levers: the values of other levers that it works with beside those that change nothing, such as {"quantization": ("int8",)}.
         schedulers: those that it works with.
         cuda_dtype: the number format that "auto" means on CUDA.
         threads: whether the number of threads of the CPU changes pixels.
-        presets: quick, standard, high, extreme: fields of ClipParams. "standard" is the family's default.
+        presets: quick, few-steps, fast, standard, high, extreme: fields of ClipParams. "standard" is the family's default; "fast" has
+            its steps, and levers; "few-steps" has a LoRA that was distilled to few.
 
     Attributes of a loaded model:
         fingerprint: a text that changes with everything in the model that decides pixels.
         device: where it computes: "cpu", "cuda:0".
         dtype: "float32", "float16" or "bfloat16".
         tier: the tier of the memory ladder that it runs on (models/memory/tiers.py); 0: nothing is done to save memory.
+        remarks: what the record notes of the last clip; a model may have none.
     """
 
     name: ClassVar[str]
@@ -86,6 +90,7 @@ class VideoModel(Protocol):
     frame_rule: ClassVar[FrameRule]
     reads: ClassVar[frozenset[str]]
     caches: ClassVar[tuple[str, ...]]
+    levers: ClassVar[Mapping[str, tuple[str, ...]]]
     schedulers: ClassVar[tuple[str, ...]]
     cuda_dtype: ClassVar[str]
     threads: ClassVar[bool]
@@ -154,6 +159,7 @@ class Own:
     frame_rule: ClassVar[FrameRule] = FrameRule()
     reads: ClassVar[frozenset[str]] = frozenset(("prompt", "negative_prompt", "condition_fps", "guidance_interval"))
     caches: ClassVar[tuple[str, ...]] = ()
+    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     schedulers: ClassVar[tuple[str, ...]] = get_args(Scheduler)
     cuda_dtype: ClassVar[str] = "float16"
     threads: ClassVar[bool] = False
@@ -223,10 +229,18 @@ def check_common(kind: type[VideoModel], params: ClipParams) -> None:
             ClipParams.model_fields[field].default,
             NEUTRAL.get(field),
         ):
-            raise UnsupportedParams(f"{field}: {name} does not read it, got {value!r}; leave it out, or choose {_readers(field)}")
+            raise UnsupportedParams(f"{field}: {name} does not read it, got {value!r}; leave it out{_readers(field)}")
     if (asked := cache_of(params)) and asked.kind not in kind.caches:
         near = f"{kind.caches[0]}:{CACHES[kind.caches[0]].default:g}"
         raise UnsupportedParams(f"cache: {name} works with {', '.join(kind.caches)}, got {params.cache}; nearest: {near}")
+    if asked and asked.kind == "faster" and params.guidance_scale <= 1:
+        raise UnsupportedParams(
+            f"cache: faster saves passes under the negative prompt, and at guidance_scale {params.guidance_scale:g} there are none; nearest: pab:2"
+        )
+    for field, values in kind.levers.items():
+        if (value := getattr(params, field)) not in (None, NEUTRAL[field], *values):
+            raise UnsupportedParams(f"{field}: {name} works with {', '.join(values)}, got {value}; nearest: {values[0]}")
+    openvino.check(params)
 
 
 def nearest_size(kind: type[VideoModel], height: int, width: int) -> tuple[int, int]:
@@ -235,11 +249,17 @@ def nearest_size(kind: type[VideoModel], height: int, width: int) -> tuple[int, 
 
 
 def _readers(field: str) -> str:
-    """The families that read a field, in words."""
+    """The families that read a field, in words; "" where there are none."""
     reads = {
         "closed-form": Own.reads,
-        "i2vgen-xl": Own.reads | {"cache"},
+        "i2vgen-xl": Own.reads | {"cache", "backend", "quantization"},
         **{family.name: family.reads for family in STOCK.values()},
     }
     those, others = [name for name in reads if field in reads[name]], [name for name in reads if field not in reads[name]]
-    return f"any model but {', '.join(others)}" if len(those) > len(others) else f"a model that does: {', '.join(those)}"
+    if not those:
+        return ""
+    return (
+        f", or choose any model but {', '.join(others)}"
+        if len(those) > len(others)
+        else f", or choose a model that does: {', '.join(those)}"
+    )

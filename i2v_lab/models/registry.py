@@ -269,7 +269,7 @@ def local_checkpoints() -> dict[str, str]:
 
 
 def preset(model: str, name: str) -> Mapping[str, Any]:
-    """The fields of ClipParams that a preset sets for a model: quick, standard, high or extreme."""
+    """The fields of ClipParams that a preset sets for a model: quick, few-steps, fast, standard, high or extreme."""
     presets = find(model)[0].presets
     if name not in presets:
         raise ParamsError(f"preset: expected {', '.join(presets)}, got {name!r}")

@@ -199,7 +199,7 @@ def denoise(
     steps = steps_of(params, len(scheduler.timesteps))
     latents: torch.Tensor = noise * scheduler.init_noise_sigma
     progress.stage("denoise", len(scheduler.timesteps))
-    for timestep, (guided, _) in zip(scheduler.timesteps, steps, strict=True):
+    for timestep, (guided, *_) in zip(scheduler.timesteps, steps, strict=True):
         prediction = predict(scheduler.scale_model_input(latents, timestep), timestep, guided)  # (1 or 2, F, C, h, w)
         if guided:
             negative, positive = prediction

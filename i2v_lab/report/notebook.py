@@ -27,7 +27,7 @@ from i2v_lab.sweep.stop import stop_on_signals
 log = logging.getLogger(__name__)
 
 REPORT, HTML = "report.ipynb", "report.html"
-PARAMETERS = ("sweep", "output_dir", "retry", "device")  # of the notebook, all of them texts
+PARAMETERS = ("sweep", "output_dir", "retry", "device")  # of the notebook, all of them texts; with a cluster also "cluster"
 FOLDER_VARIABLE = "I2V_REPORT_FOLDER"
 """The environment of a kernel that executes a report: the folder in which the report will be."""
 SOCKET_MAX = 80  # characters of a socket's folder; the whole path of a socket holds 107
@@ -67,9 +67,10 @@ def template() -> Path:
     return shipped("notebooks/sweep.ipynb")
 
 
-def parameters(sweep: Sweep, store: Store, retry: str = "", device: str = "") -> dict[str, str]:
-    """What the notebook is given: its cell `parameters` has these names, and no others."""
-    return dict(zip(PARAMETERS, (sweep.to_yaml(), str(store.directory), retry, device), strict=True))
+def parameters(sweep: Sweep, store: Store, retry: str = "", device: str = "", cluster: str = "") -> dict[str, str]:
+    """What the notebook is given: its cell `parameters` has these names."""
+    given = dict(zip(PARAMETERS, (sweep.to_yaml(), str(store.directory), retry, device), strict=True))
+    return given | ({"cluster": cluster} if cluster else {})
 
 
 def execute(
@@ -106,7 +107,7 @@ def execute(
         raise SweepError(f"{printable(store.directory)}: expected an output folder whose name is plain text, for the report; choose another with "
                          "--output-dir, or leave the report out with --no-report")  # fmt: skip
     if book:
-        _check(book)
+        _check(book, settings.cluster.address)
     reports: list[Report] = []
     for sweep in sweeps:
         if stop.after:
@@ -116,7 +117,9 @@ def execute(
         if book:
             try:
                 with stop_on_signals(stop.ask, stages=()):  # a report can be made again: a signal ends it at once
-                    problem = _papermill(book, result.folder / REPORT, parameters(sweep, store, "none", settings.device))
+                    problem = _papermill(
+                        book, result.folder / REPORT, parameters(sweep, store, "none", settings.device, settings.cluster.address)
+                    )
                     html = _export(result.folder)
             except WriteError as error:
                 problem = str(error)
@@ -130,12 +133,12 @@ def execute(
     return reports
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, cluster: str) -> None:
     """Raises SweepError where the notebook does not take the parameters."""
     import nbformat
 
     try:
-        check_parameters(nbformat.read(path, as_version=4), dict.fromkeys(PARAMETERS, ""))  # type: ignore[no-untyped-call]
+        check_parameters(nbformat.read(path, as_version=4), dict.fromkeys((*PARAMETERS, *(["cluster"] if cluster else [])), ""))  # type: ignore[no-untyped-call]
     except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
         raise SweepError(f"{path}: expected a Jupyter notebook, got {str(error)[:200]}") from None
     except SweepError as error:

@@ -15,6 +15,7 @@ import numpy as np
 from i2v_lab import models
 from i2v_lab.clip import video
 from i2v_lab.clip.key import clip_key, frames_sha256
+from i2v_lab.clip.levers import BACKENDS, LEVERS
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Listeners, Progress
@@ -31,6 +32,7 @@ from i2v_lab.errors import BadFrames, I2VLabError, ModelError, OutOfMemory, Para
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.memory.ladder import climb, is_out_of_memory
 from i2v_lab.models.memory.tiers import TIERS
+from i2v_lab.models.openvino import library as openvino
 from i2v_lab.models.stock import lora
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
@@ -165,6 +167,7 @@ class _Run:
             raise ParamsError(
                 f"tier: expected one of {possible} for {known.name} on {known.device}, got {tier} ({TIERS[tier].name})"
             )
+        openvino.check_here(params, self.handle.identity.device)
         self._identify(self.handle.identity)
 
     def choose_tier(self, history: Store | None) -> None:
@@ -209,16 +212,17 @@ class _Run:
             device_name=str(machine(model.device)["device_name"]),
             cpu_capability=cpu_capability(),
             dtype=model.dtype,
-            versions=versions() | self._threads(model.device),
+            versions=versions() | self._more_versions(model.device),
         )
 
-    def _threads(self, device: str) -> dict[str, str]:
-        """The number of torch's threads, where it changes pixels: it is recorded with the versions, which `again` compares."""
-        if device != "cpu" or not self.handle.family.threads:
+    def _more_versions(self, device: str) -> dict[str, str]:
+        """What else this clip's pixels depend on, recorded with the versions, which `again` compares: threads of the CPU, OpenVINO."""
+        backend = self.params.backend in BACKENDS
+        if device != "cpu" or not (self.handle.family.threads or backend):
             return {}
         import torch
 
-        return {"CPU threads": str(torch.get_num_threads())}
+        return {"CPU threads": str(torch.get_num_threads())} | (openvino.versions("openvino", "nncf") if backend else {})
 
     def generate(self) -> Frames:
         """The frames, made on the first tier that does not run out of memory."""
@@ -229,6 +233,7 @@ class _Run:
         if self.full:
             word = "tier" if len(self.full) == 1 else "tiers"
             self._note(f"ran out of memory on {word} {', '.join(map(str, self.full))}, made on tier {tier}")
+        self._note(*getattr(self.handle.loaded, "remarks", ()))
         for what, how in self.handle.family.pixel_changes(tier, self.params).items():
             self._note(f"{what} {how} (tier {tier}): pixels differ a little from those of the clip on lower tiers")
         _check_frames(frames, self.params)
@@ -243,7 +248,7 @@ class _Run:
         model.use_tier(tier)
         params = self.params
         shape = (model.name, model.fingerprint, model.device, model.dtype, tier, params.resolution, params.num_frames,
-                 params.scheduler, params.guidance_scale > 1, params.guidance_interval, params.cache)  # fmt: skip
+                 params.scheduler, params.guidance_scale > 1, *(getattr(params, name) for name in LEVERS))  # fmt: skip
         self._update(first_of_shape=shape not in _SHAPES)
         _SHAPES.add(shape)
         return model.generate(self.picture, params, self.progress)

@@ -50,6 +50,7 @@ class Clip:
         record: of the run; its status says how it ended. frames: None where there are none.
         allocated, reserved: bytes at the highest point: of tensors, and of what torch's allocator held. On a CPU, tensors alone.
         driver: bytes that the driver said are in use on the device when the model had worked; None without a GPU that says so.
+        refused: whether the family cannot make it here: nothing was begun.
     """
 
     record: RunRecord
@@ -57,11 +58,12 @@ class Clip:
     allocated: int | None = None
     reserved: int | None = None
     driver: int | None = None
+    refused: bool = False
 
     def whole(self) -> Frames:
         """Its frames. I2VLabError, with the reason, where there are none."""
-        if self.record.status == "stopped":
-            raise NotHere(OVER)
+        if self.refused or self.record.status == "stopped":
+            raise NotHere(self.record.reason if self.refused else OVER)
         if self.frames is None or self.record.status != "done":
             raise I2VLabError(f"{self.record.status}: {self.record.reason}")
         return self.frames
@@ -174,7 +176,7 @@ class Bench:
             raise KeyboardInterrupt
         if made.clip:
             made.clip.unlink(missing_ok=True)
-        found.record = made.record
+        found.record, found.refused = made.record, made.refused
         if (allocated := made.record.peak_vram_allocated_gib) is not None:
             found.allocated, found.reserved = round(allocated * GIB), round((made.record.peak_vram_reserved_gib or 0) * GIB)
         if made.record.status == "done":

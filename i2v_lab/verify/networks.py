@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from i2v_lab.cost.forecast import RANDOM
+from i2v_lab.cost.measured import RANDOM
 from i2v_lab.errors import ModelError
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.checkpoint import quiet_libraries

@@ -2,7 +2,7 @@
 
 A model is built from configs under torch's FakeTensorMode and followed by a Tracker. Each part (text tower, vision tower,
 VAE encoder, UNet, VAE decoder) is run by itself and its result kept on disk, so what two clips share is run once. Stages
-are then put together as `I2VGenXL._generate` puts them together: what it still refers to counts.
+are then put together as `I2VGenXL.make` puts them together: what it still refers to counts.
 
 The tensors are fake CPU tensors, whatever the device: a torch without CUDA has no others. Shapes, types and lifetimes are
 those of any device; workspaces of its kernels (cuDNN, oneDNN) are not seen.
@@ -35,6 +35,7 @@ from i2v_lab.models.levers import Clock, caching
 from i2v_lab.models.memory import tiers, tracker
 from i2v_lab.models.memory.cost_cache import kept
 from i2v_lab.models.memory.tracker import Tracker
+from i2v_lab.models.openvino import library as openvino
 from i2v_lab.models.sampling import calls_of
 
 Configs = Mapping[str, Mapping[str, Any]]
@@ -268,4 +269,6 @@ def _stages(params: ClipParams, runner: _Runner, tier: int, device: str) -> tupl
         "denoise": (denoise, networks_flops),
         "decode": (conditions + 2 * noise + decode, vae.flops * frames),
     }
-    return tuple(StageCost(name, runner.weights(tier, name, device), *taken) for name, taken in found.items())
+    # With model offload a stage has the weights of its own network alone.
+    more = openvino.resident(params, *(runner.weights(3, stage, "cuda") for stage in ("denoise", "decode")))
+    return tuple(StageCost(name, runner.weights(tier, name, device) + more, *taken) for name, taken in found.items())

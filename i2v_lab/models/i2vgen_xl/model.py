@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 import torch
 
+from i2v_lab.clip.levers import BACKENDS
 from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
-from i2v_lab.errors import Message
+from i2v_lab.errors import Message, UnsupportedParams
 from i2v_lab.models.base import Own, StageCost, VideoModel, check_common, made_within_memory
 from i2v_lab.models.checkpoint import Layout, open_checkpoint
 from i2v_lab.models.device import choose_device, choose_dtype
@@ -21,6 +22,7 @@ from i2v_lab.models.i2vgen_xl.networks import CELL, CLIP_TOKENS, Networks, promp
 from i2v_lab.models.i2vgen_xl.parts import estimate_tokens, load_components
 from i2v_lab.models.memory.ladder import fitting
 from i2v_lab.models.memory.tiers import TIERS, pixel_changes, release, tiers_on
+from i2v_lab.models.prepare import prepared
 from i2v_lab.models.sampling import make_scheduler, set_steps
 
 LAYOUT = Layout(
@@ -44,15 +46,19 @@ class I2VGenXL(Networks, Own):
     licence: ClassVar[str] = "MIT (ali-vilab/i2vgen-xl)"
     size_gb: ClassVar[float] = 4.6
     native_size: ClassVar[tuple[int, int]] = (704, 1280)
-    reads: ClassVar[frozenset[str]] = Own.reads | {"cache"}
+    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {"backend": BACKENDS, "quantization": ("int8",)}
+    reads: ClassVar[frozenset[str]] = Own.reads | {"cache", *levers}
     caches: ClassVar[tuple[str, ...]] = ("deep", "pab", "taylor")
     size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"resolution": "512p", "num_frames": 8, "num_inference_steps": 30},
+        "fast": {
+            "resolution": "512p", "num_frames": 16, "num_inference_steps": 50, "guidance_interval": "0-0.6", "cache": "deep:3",
+        },
         "standard": {"resolution": "512p", "num_frames": 16, "num_inference_steps": 50},
         "high": {"resolution": "768p", "num_frames": 24, "num_inference_steps": 80},
         "extreme": {"resolution": "1024p", "num_frames": 32, "num_inference_steps": 100},
-    }
+    }  # fmt: skip
 
     @classmethod
     def load(
@@ -89,9 +95,16 @@ class I2VGenXL(Networks, Own):
         where_to = f"{folder_or_hub_id} does not fit into the memory of {where} as {str(number).removeprefix('torch.')}"
         return fitting(load, lambda said: f"{where_to}: {said}; close other programs, or use float16 on a device with 8 GB or more")
 
+    @property
+    def components(self) -> Mapping[str, torch.nn.Module]:
+        """{component: network}."""
+        return {name: getattr(self, name) for name in LAYOUT.weights}
+
     @classmethod
     def check(cls, params: ClipParams) -> None:
         check_common(cls, params)
+        if params.quantization == "int8" and params.backend not in BACKENDS:
+            raise UnsupportedParams("quantization: int8 of i2vgen-xl goes with backend openvino, got it without; nearest: openvino")
 
     @classmethod
     def advice(cls, params: ClipParams) -> list[Advice]:
@@ -143,10 +156,16 @@ class I2VGenXL(Networks, Own):
         adds, step by step.
         """
         self.check(params)
-        return made_within_memory(self, params, lambda: self._generate(image, params, progress))
+
+        def work() -> Frames:
+            with prepared(self, params, progress):
+                return self.make(image, params, progress)
+
+        return made_within_memory(self, params, work)
 
     @torch.no_grad()  # and not inference_mode: weights that are moved under it could not be moved again outside
-    def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+    def make(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        """Frames, by the networks as they are now."""
         scheduler = make_scheduler(params.scheduler, self.scheduler_config)
         set_steps(scheduler, params.num_inference_steps)  # an impossible number of steps is an error before any work
         generator = torch.Generator().manual_seed(params.seed)

@@ -79,6 +79,7 @@ class Networks:
         self.device = str(self.torch_device)
         self.dtype = str(self.torch_dtype).removeprefix("torch.")
         self.tier = 0
+        self.loras: str | None = None
         self.offloaders: dict[str, Any] = {}  # of accelerate, by network; for models/tiers.py
         self._settled = True  # on `tier`, whole
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,12 +25,14 @@ from i2v_lab.models.device import choose_device, choose_dtype
 from i2v_lab.models.levers import Clock, caching
 from i2v_lab.models.memory.ladder import fitting
 from i2v_lab.models.memory.tiers import TIERS
+from i2v_lab.models.prepare import prepared
 from i2v_lab.models.sampling import calls_of, forked, numpy_quiet
 from i2v_lab.models.stock import lora
+from i2v_lab.models.stock.calibrate import calibrated
 from i2v_lab.models.stock.families import Family
 from i2v_lab.models.stock.load import load_pipeline
 from i2v_lab.models.stock.offload import put_on, undo
-from i2v_lab.models.stock.schedulers import make_scheduler
+from i2v_lab.models.stock.schedulers import make_scheduler, switch_of
 from i2v_lab.models.stock.watch import Watch, networks
 
 
@@ -37,7 +40,7 @@ class PipelineModel(VideoModel):
     """A family of the table, loaded. Each family has a subclass, made by `model_class`; it satisfies `VideoModel`.
 
     Attributes:
-        family: the entry of the table. pipe: diffusers' pipeline. fingerprint, device, dtype, tier: see VideoModel.
+        family: the entry of the table. pipe: diffusers' pipeline. fingerprint, device, dtype, tier, remarks: see VideoModel.
     """
 
     family: ClassVar[Family]
@@ -48,6 +51,7 @@ class PipelineModel(VideoModel):
         self.device, self.dtype = str(device), str(dtype).removeprefix("torch.")
         self.tier: int = -1
         self.own_scheduler = pipe.scheduler
+        self.remarks: tuple[str, ...] = ()
         self.loras: str | None = None  # those that are in it, by content
         for network in networks(pipe).values():
             network.eval()  # a pipeline made by hand is in training mode: dropout would draw from the global generator
@@ -164,30 +168,26 @@ class PipelineModel(VideoModel):
         pipelines draw from it, and is put back.
         """
         self.check(params)
-        return made_within_memory(self, params, lambda: self._generate(image, params, progress))
 
-    def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
-        self.use_loras(params)
-        self.pipe.scheduler = make_scheduler(self.family.scheduler_classes[params.scheduler], self.own_scheduler, params.flow_shift)
-        picture = Image.fromarray(image.crop(params.height, params.width))
-        self._set_parts(params)
-        try:
-            clock = Clock(steps_of(params, calls_of(params)))
-            with (
-                Watch(self.pipe, self.family, params, progress, clock) as watch,
-                caching([getattr(self.pipe, name) for name in self.family.denoisers], cache_of(params), clock),
-                forked(self.torch_device),
-                torch.no_grad(),
-                quiet_libraries(),
-                numpy_quiet(),
-            ):
-                torch.manual_seed(params.seed)
-                made = self.pipe(
-                    image=picture, **self.family.arguments(params, self.tier), output_type="np",
-                    generator=torch.Generator().manual_seed(params.seed), **watch.callback,
-                )  # fmt: skip
-        finally:
-            self.pipe.scheduler = self.own_scheduler
+        def work() -> Frames:
+            self.use_loras(params)
+            with quiet_libraries(), prepared(self, params, progress):
+                return self.make(image, params, progress)
+
+        return made_within_memory(self, params, work)
+
+    @property
+    def components(self) -> Mapping[str, torch.nn.Module]:
+        """{component: network}."""
+        return networks(self.pipe)
+
+    def make(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        """Frames, by the networks as they are now."""
+        cache = cache_of(params)
+        ratios = calibrated(self, params, progress) if cache and cache.kind == "mag" else ()
+        steps = steps_of(params, calls_of(params), switch=self._switch(params), ratios=ratios)
+        self.remarks = (f"mag: {sum(step.reused for step in steps)} of {len(steps)} steps reused",) if ratios else ()
+        made = self.run(image, params, progress, Clock(steps), lambda networks, clock: caching(networks, cache, clock))
         frames = made.frames[0]  # (F, H, W, 3), 0 to 1
         if not np.isfinite(frames).all():
             raise BadFrames("decode: expected finite numbers, got others in the frames; use dtype bfloat16 or float32")
@@ -196,6 +196,43 @@ class PipelineModel(VideoModel):
             return shown
         rate = int(self.pipe.vocoder.config.output_sampling_rate)
         return with_sound(shown, heard[0].float().cpu().numpy(), rate, Fraction(params.condition_fps))
+
+    def run(
+        self, image: Picture, params: ClipParams, progress: Progress, clock: Clock,
+        hooked: Callable[[list[torch.nn.Module], Clock], AbstractContextManager[Any]], output: str = "np",
+    ) -> Any:  # fmt: skip
+        """What the pipeline gives.
+
+        Args:
+            clock: counts the steps. hooked: is entered with the networks that denoise, for the run.
+            output: "np": frames; "latent": latents, which are not decoded.
+        """
+        self.pipe.scheduler = self._scheduler(params)
+        picture = Image.fromarray(image.crop(params.height, params.width))
+        self._set_parts(params)
+        try:
+            with (
+                quiet_libraries(),
+                Watch(self.pipe, self.family, params, progress, clock) as watch,
+                hooked([getattr(self.pipe, name) for name in self.family.denoisers], clock),
+                forked(self.torch_device),
+                torch.no_grad(),
+                numpy_quiet(),
+            ):
+                torch.manual_seed(params.seed)
+                return self.pipe(
+                    image=picture, **self.family.arguments(params, self.tier), output_type=output,
+                    generator=torch.Generator().manual_seed(params.seed), **watch.callback,
+                )  # fmt: skip
+        finally:
+            self.pipe.scheduler = self.own_scheduler
+
+    def _scheduler(self, params: ClipParams) -> Any:
+        return make_scheduler(self.family.scheduler_classes[params.scheduler], self.own_scheduler, params.flow_shift)
+
+    def _switch(self, params: ClipParams) -> int | None:
+        boundary = self.pipe.config.get("boundary_ratio") if len(self.family.denoisers) > 1 else None
+        return switch_of(self._scheduler(params), params.num_inference_steps, boundary)
 
     def _set_parts(self, params: ClipParams) -> None:
         """Give components the values that the pipeline takes from them, and hold the size against the one that it would make."""
@@ -237,5 +274,5 @@ def model_class(family: Family, file: Path | None = None) -> type[PipelineModel]
 
 SHARED = (
     "name", "about", "condition", "size_gb", "native_size", "native_fps", "size_multiple", "sizes", "only_sizes", "frame_rule",
-    "cuda_dtype", "threads", "presets", "caches",
+    "cuda_dtype", "threads", "presets", "caches", "levers",
 )  # fmt: skip

@@ -30,3 +30,18 @@ def make_scheduler(class_name: str, own: Any, shift: float | None) -> Any:
         options["lower_order_final"] = True  # otherwise it sets this itself and prints a long warning
     with numpy_quiet():
         return kind(**options)
+
+
+def switch_of(scheduler: Any, steps: int, boundary: float | None) -> int | None:
+    """The step at which the second network of a family with two takes over; None where there is one, or it never does.
+
+    Args:
+        scheduler: fresh from `make_scheduler`; it is left without timesteps of use.
+        steps: num_inference_steps. boundary: the pipeline's boundary_ratio.
+    """
+    if boundary is None:
+        return None
+    with numpy_quiet():
+        scheduler.set_timesteps(steps)
+    below = scheduler.timesteps < boundary * scheduler.config.num_train_timesteps
+    return int(below.int().argmax()) if bool(below.any()) else None
