@@ -20,11 +20,12 @@ from i2v_lab.clip.video import Frames
 from i2v_lab.devices.gpus import module_of
 from i2v_lab.devices.hardware import GIB
 from i2v_lab.devices.meter import trim
-from i2v_lab.errors import I2VLabError, Stop
+from i2v_lab.errors import I2VLabError, ModelError, Stop
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.memory.ladder import free
 from i2v_lab.models.memory.tiers import NETWORKS, bytes_of
 from i2v_lab.models.memory.tracker import Tracker
+from i2v_lab.models.stock.cost_spec import CONFIGS
 from i2v_lab.models.stock.watch import networks
 from i2v_lab.run.make import make
 from i2v_lab.settings import Settings
@@ -86,8 +87,12 @@ class Subject:
         self.family, checkpoint = models.find(name)
         self.name = self.family.name
         self.weights = "none" if not checkpoint and self.name == "closed-form" else "random"
-        if self.weights == "random" and bench.full and models.open(name, bench.device).identity_here is not None:
+        asked_for = bench.full or not models.is_family(name)  # of a family's real weights a CPU makes no clip in minutes
+        if self.weights == "random" and asked_for and models.open(name, bench.device).identity_here is not None:
             self.weights = "real"
+        if self.weights == "random" and not bench.can(self.name):
+            raise ModelError(f"{self.name}: its weights are not here, and no {'configs' if bench.full else 'small network'} of it "
+                             f"to make random ones by; choose {', '.join(SMALL)}, or give a checkpoint's folder")  # fmt: skip
         self._model: VideoModel | None = None
 
     def params(self, **fields: Any) -> ClipParams:
@@ -95,7 +100,7 @@ class Subject:
         own = (
             SMALL_CLIPS.get(self.name, {"resolution": "64x96", "num_frames": 4})
             if not self.bench.full
-            else dict(self.family.presets["quick"])
+            else dict(self.family.presets.get("quick") or self.family.presets["standard"])
         )
         words = {"prompt": PROMPT} if "prompt" in self.family.reads else {}
         return models.resolve(ClipParams(**{
@@ -147,8 +152,8 @@ class Bench:
         return self.subjects[-1]
 
     def can(self, name: str) -> bool:
-        """Whether a family can be tried here: on a CPU those that a small network is known of."""
-        return self.full or name in SMALL or name == "closed-form"
+        """Whether a family can be tried here without weights: on a CPU those that a small network is known of."""
+        return name in SMALL or name == "closed-form" or (self.full and (CONFIGS / f"{name}.json").is_file())
 
     def drop(self) -> None:
         """Let go of all models, and give their memory back."""
@@ -161,15 +166,22 @@ class Bench:
         """Whether the time is over."""
         return time.monotonic() > self.until
 
-    def clip(self, subject: Subject, *, tier: int | None = None, listener: Progress | None = None, **fields: Any) -> Clip:
-        """Make a clip, the way that all clips are made."""
+    def clip(
+        self, subject: Subject, *, tier: int | None = None, listener: Progress | None = None, track: bool = False, **fields: Any
+    ) -> Clip:  # fmt: skip
+        """Make a clip, the way that all clips are made.
+
+        Args:
+            tier: of the memory ladder to begin on. listener: hears its stages too. fields: of ClipParams.
+            track: whether to follow the tensors on a CPU, which takes time.
+        """
         params = subject.params(**fields)
         model = subject.model(tier or 0)
         if tier is not None and tier != model.tier:
             model.use_tier(tier)  # before memory is measured: the weights of the tier before are on the device still
             free()
         found = Clip(RunRecord(id="none", status="failed"))
-        with _watched(model, found):
+        with _watched(model, found, track=track):
             made = make(params, self.folder, model, settings=self.settings, tier=tier,
                         progress=Listeners(self.screen, Deadline(self.until), listener or Progress()))  # fmt: skip
         if made.interrupted:
@@ -206,13 +218,13 @@ class Deadline(Progress):
 
 
 @contextmanager
-def _watched(model: VideoModel, found: Clip) -> Iterator[None]:
-    """Inside, what the model makes is put into `found`, with the memory that it takes."""
+def _watched(model: VideoModel, found: Clip, *, track: bool) -> Iterator[None]:
+    """Inside, what the model makes is put into `found`; with `track` the memory that its tensors take on a CPU."""
     true = model.generate
 
     def generate(*given: Any) -> Frames:
         weights = networks_of(model)
-        if model.device != "cpu" or not weights:
+        if model.device != "cpu" or not weights or not track:
             found.frames = true(*given)
             found.driver = driver_bytes(model.device)
             return found.frames

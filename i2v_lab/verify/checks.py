@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psutil
 import torch
 
 from i2v_lab.clip import ffmpeg
@@ -87,6 +88,7 @@ def clip(bench: Bench, subject: Subject, name: str, **fields: Any) -> Result:
     if plan is not None and plan.tier is None:
         raise NotHere(f"it does not fit here: {plan.peak_gib:.1f} GiB predicted, {plan.free_gib:.1f} GiB free")
     tier = plan.tier if plan else subject.family.tiers(bench.device)[0]
+    _room_for_weights(subject, plan, tier or 0)
     made = bench.clip(subject, tier=tier, **fields)
     frames = made.whole()
     figures = taken(bench, subject, made)
@@ -100,6 +102,19 @@ def clip(bench: Bench, subject: Subject, name: str, **fields: Any) -> Result:
     where = f" on tier {tier} ({TIERS[tier].name})" if tier else ""
     size = f"{params.resolution}, {params.num_frames} frames, {made.record.dtype}"
     return Result(name, "passed", f"{size}{where}: finite, not black; seconds: {stages}{speed}", figures)
+
+
+def _room_for_weights(subject: Subject, plan: Any, tier: int) -> None:
+    """NotHere, where the weights of a tier that offloads do not fit into the machine's memory."""
+    if plan is None or tier < 3:
+        return
+    weights = (
+        Forecaster(device=plan.device, budget=UNLIMITED).plan(plan.params, tier=0, advise=False, timed=False).stages[0].weights
+    )
+    if weights > (free := psutil.virtual_memory().available):
+        raise NotHere(
+            f"its weights take {weights / GIB:.0f} GiB of the machine's memory on tier {tier}, of {free / GIB:.0f} GiB free"
+        )
 
 
 def taken(bench: Bench, subject: Subject, made: Clip) -> dict[str, Any]:

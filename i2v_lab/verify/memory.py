@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import torch
 
+from i2v_lab.clip.levers import LEVERS, NEUTRAL
 from i2v_lab.clip.progress import Preview, Progress
 from i2v_lab.devices.gpus import gpu
 from i2v_lab.devices.hardware import GIB
@@ -39,7 +40,7 @@ def tiers(bench: Bench, subject: Subject, tier: int, plain: Callable[[], Clip], 
     if streams:
         subject.model().use_tier(0)  # the hooks are made again, with a stream
     with with_streams() if streams else nullcontext():
-        made = bench.clip(subject, tier=tier)
+        made = bench.clip(subject, tier=tier, track=True)
     try:
         figures = apart(first.whole(), made.whole()) | taken(bench, subject, made)
     finally:
@@ -65,12 +66,13 @@ def ladder(bench: Bench, subject: Subject) -> Result:
     if subject.weights == "none":
         raise NotHere("it has no weights, and NumPy's memory is not tensors")
     name, tier = f"memory {subject.name}", subject.family.tiers(bench.device)[0]
-    rows = [_row(bench, subject, clip) for other, clip in bench.made if other is subject and clip.record.actual_tier == tier]
+    before = (clip for other, clip in bench.made if other is subject and clip.allocated and clip.record.actual_tier == tier)
+    rows = [_row(bench, subject, clip) for clip in before if not levers_of(clip)]
     shapes = {(row["resolution"], row["num_frames"]) for row in rows}
     for shape in SHAPES[bench.full]:
         params = subject.params(**shape)
         if (params.resolution, params.num_frames) not in shapes:
-            made = bench.clip(subject, tier=tier, **shape)
+            made = bench.clip(subject, tier=tier, track=True, **shape)
             if made.record.status == "out_of_memory":
                 break  # larger ones do not fit either
             made.whole()
@@ -91,6 +93,11 @@ def ladder(bench: Bench, subject: Subject) -> Result:
         return Result(name, "failed", line, figures)
     line = f"{len(rows)} shapes: measured is {figures['correction']:.3f} of predicted on the median; off by {error:+.1%} at most ({where}){margin}"
     return Result(name, "passed", line, figures)
+
+
+def levers_of(clip: Clip) -> list[str]:
+    """The levers that a clip was made with."""
+    return [name for name in LEVERS if clip.record.params and getattr(clip.record.params, name) not in (None, NEUTRAL[name])]
 
 
 def _row(bench: Bench, subject: Subject, clip: Clip) -> dict[str, Any]:
@@ -206,7 +213,7 @@ def first_clip(bench: Bench, subject: Subject) -> Callable[[], Clip]:
 
     def plain() -> Clip:
         if not made:
-            made.append(bench.clip(subject, tier=subject.family.tiers(bench.device)[0]))
+            made.append(bench.clip(subject, tier=subject.family.tiers(bench.device)[0], track=True))
         if made[0].record.status not in ("done", "stopped"):
             raise I2VLabError(f"the first tier does not work: {made[0].record.reason}")
         return made[0]
