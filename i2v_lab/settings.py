@@ -134,7 +134,7 @@ class Settings(BaseModel):
     Attributes:
         output: see Output.
         model: closed-form, a family, a checkpoint's folder or a hub id.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N, xpu, xpu:N (Intel) or mps (Apple).
         log: see Log.
         server: see Server. cluster: see Cluster.
         parallel: on how many devices each clip is made, from `device` on: 1, 2, 4 or 8; see models/parallel.
@@ -147,7 +147,7 @@ class Settings(BaseModel):
 
     output: Output = Output()
     model: Annotated[str, Field(min_length=1, max_length=500)] = "closed-form"
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:[0-9]{1,3})?)$")] = "auto"
     log: Log = Log()
     server: Server = Server()
     cluster: Cluster = Cluster()

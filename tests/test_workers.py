@@ -128,5 +128,5 @@ def test_the_time_left_counts_the_jobs_that_are_made_at_once(tmp_path: Path) -> 
 def test_a_device_for_each_worker_or_one_line() -> None:
     several = ServerSettings(workers=3)
     assert devices_of_workers(Settings(device="cpu", server=several)) == ["cpu"] * 3
-    with pytest.raises(SettingsError, match=r"server.workers: expected a CUDA device for each \(cuda:0 to cuda:5\), got 3 workers"):
+    with pytest.raises(SettingsError, match=r"server.workers: expected a GPU for each \(cuda:0 to cuda:5\), got 3 workers"):
         devices_of_workers(Settings(device="cuda", parallel=2, server=several))

@@ -33,7 +33,7 @@ _SETTINGS: dict[str, tuple[str, Any]] = {  # {option: (the setting, its type and
     "output_dir": ("output.directory", Annotated[str | None, typer.Option(help="folder of clips and records [default: results]", metavar="<path>")]),
     "format": ("output.format", Annotated[str | None, typer.Option(help="mp4, webm or gif [default: mp4]")]),
     "prefix": ("output.prefix", Annotated[str | None, typer.Option(help="what the clip's name begins with")]),
-    "device": (".device", Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N [default: auto]")]),
+    "device": (".device", Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N, xpu or mps [default: auto]")]),
     "parallel": (".parallel", Annotated[str | None, typer.Option(
         help="on how many devices each clip is made: 1, 2, 4 or 8 (docs/parallel.md) [default: 1]", metavar="<int>"
     )]),
@@ -121,7 +121,7 @@ def warn_of_device(device: str, names: Iterable[str], remedy: str = "") -> None:
     Raises:
         ParamsError: the device is not here; `remedy` ends its text.
     """
-    if not device.startswith("cuda"):
+    if device in ("auto", "cpu"):
         return
     from i2v_lab import models
     from i2v_lab.cli.terminal import remark

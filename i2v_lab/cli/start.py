@@ -29,6 +29,7 @@ ORDER = (
     "models",
     "export",
     "doctor",
+    "verify",
 )
 
 

@@ -26,6 +26,7 @@ class Forecast:
         base: bytes that the process takes besides: on a CPU Python and the libraries, as `peak_ram_gib` of a run has them
             in it too; 0 on CUDA.
         correction: measured over predicted memory of earlier runs on this device, already in `peak_gib`; 1 on a CPU.
+        corrected: how many runs that is drawn from.
         budget: the memory that it may take.
         flops: floating-point operations of the whole clip. least_flops: where what its cache saves depends on data, as few at least.
         of_standard: flops over those of the same clip with the steps and guidance of the family's standard preset, and no lever; None
@@ -58,6 +59,7 @@ class Forecast:
     other_code: bool = False
     nearest: tuple[ClipParams, ...] = ()
     parallel: int = 1
+    corrected: int = 0
 
     @property
     def peak_gib(self) -> float:
@@ -134,6 +136,11 @@ def _flops(flops: int) -> str:
 def peak(stages: tuple[StageCost, ...], base: int, correction: float) -> float:
     """Bytes at the highest point of a clip, of the process or the device."""
     return base + max(stage.total for stage in stages) * correction
+
+
+def tier_note(tier: int) -> str:
+    """The name of a tier in brackets; "" of a number that none has."""
+    return f" ({tier_name(tier)})" if 0 <= tier <= 6 else ""
 
 
 def tier_name(number: int) -> str:

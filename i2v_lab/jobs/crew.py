@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
-from i2v_lab.devices.hardware import gpu
+from i2v_lab.devices.gpus import default_device, gpu
 from i2v_lab.devices.turns import turn
 from i2v_lab.errors import SettingsError, Stop
 from i2v_lab.portable import APART
@@ -27,19 +27,23 @@ LOOK, TURN_IS_OURS, TURN_IS_OVER = b"\n", b"+", b"-"  # what a worker is told
 
 
 def devices_of_workers(settings: Settings) -> list[str]:
-    """The device of each worker of a server: "cpu" for all, or a CUDA device each, of which each takes `parallel`.
+    """The device of each worker of a server: "cpu" for all, or a GPU each, of which each takes `parallel`.
 
     Raises:
-        SettingsError: there are fewer CUDA devices.
+        SettingsError: there are fewer GPUs.
     """
     count, each = settings.server.workers, settings.parallel
-    if settings.device == "cpu" or (settings.device == "auto" and gpu(0) is None):
+    device = default_device() if settings.device == "auto" else settings.device
+    kind, _, first = device.partition(":")
+    if kind == "cpu":
         return ["cpu"] * count
-    first = int(settings.device.partition(":")[2] or 0)
-    found = [f"cuda:{first + number * each}" for number in range(count)]
-    if count > 1 and gpu(last := first + count * each - 1) is None:
-        raise SettingsError(f"server.workers: expected a CUDA device for each (cuda:{first} to cuda:{last}), got {count} workers and a machine "
-                            "with fewer; use fewer workers")  # fmt: skip
+    if kind == "mps" and count == 1:  # Apple's has no number
+        return [device]
+    start = int(first or 0)
+    found = [f"{kind}:{start + number * each}" for number in range(count)]
+    if count > 1 and gpu(last := f"{kind}:{start + count * each - 1}") is None:
+        raise SettingsError(f"server.workers: expected a GPU for each ({found[0]} to {last}), got {count} workers and a machine with fewer; "
+                            "use fewer workers")  # fmt: skip
     return found
 
 

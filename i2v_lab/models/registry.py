@@ -258,7 +258,7 @@ def open(
 
     Args:
         model: as in ClipParams.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N, xpu, xpu:N or mps.
         dtype: as in ClipParams.
         quantization: how its weights are kept (clip/levers.py:kept_as).
         parallel: on how many devices, from `device` on. A loaded model stays on its own.

@@ -24,7 +24,8 @@ from i2v_lab.clip.record import RunRecord, Status, new_id
 from i2v_lab.clip.sound import CODECS, Sound, sound_of
 from i2v_lab.clip.video import Frames
 from i2v_lab.cost import Forecaster
-from i2v_lab.devices.hardware import cpu_capability, gpu, machine, versions
+from i2v_lab.devices.gpus import gpu
+from i2v_lab.devices.hardware import cpu_capability, machine, versions
 from i2v_lab.devices.meter import Meter
 from i2v_lab.devices.turns import turn
 from i2v_lab.errors import BadFrames, I2VLabError, ModelError, OutOfMemory, ParamsError, PictureError, Stop, WriteError
@@ -167,7 +168,9 @@ class _Run:
         tier = self.record.requested_tier
         if tier is not None and tier not in self.handle.tiers:
             known, possible = self.handle.identity, ", ".join(map(str, self.handle.tiers))
-            raise ParamsError(f"tier: expected one of {possible} for {known.name} on {known.device}, got {tier}")
+            raise ParamsError(
+                f"tier: expected one of {possible} for {known.name} on {known.device}, got {tier} ({TIERS[tier].name})"
+            )
         openvino.check_here(params, self.handle.identity.device)
         self._identify(self.handle.identity)
 
@@ -355,20 +358,21 @@ def check_device(family: type[VideoModel], device: str) -> str:
     """A note where a family runs on the CPU though the settings name another device; "" otherwise.
 
     Raises:
-        ModelError: the settings name a CUDA device that is not here. It is raised also for a clip that was made before.
+        ModelError: the settings name a device that is not here. It is raised also for a clip that was made before.
     """
-    if not device.startswith("cuda"):
+    if device in ("auto", "cpu"):
         return ""
     if getattr(family, "device", "") == "cpu":
         return f"{family.name} runs on the CPU alone, so device {device} is not used"
-    if gpu(int(device.partition(":")[2] or 0)) is None:
-        raise ModelError(f"device: expected a CUDA device as {device}, got a machine where none is seen; use --device cpu or auto, "
-                         "or fix the driver")  # fmt: skip
+    if gpu(device) is None:
+        kind = {"cuda": "CUDA", "xpu": "Intel XPU", "mps": "Apple MPS"}[device.partition(":")[0]]
+        raise ModelError(f"device: expected a device of {kind} as {device}, got a machine where torch sees none; use --device cpu or "
+                         "auto, or fix the driver")  # fmt: skip
     return ""
 
 
 def _check_count(devices: Sequence[str]) -> None:
-    missing = [name for name in devices[1:] if gpu(int(name.partition(":")[2])) is None]
+    missing = [name for name in devices[1:] if gpu(name) is None]
     if missing:
         raise ModelError(
             f"parallel: expected the CUDA devices {', '.join(devices)}, got a machine without {', '.join(missing)}; use fewer"

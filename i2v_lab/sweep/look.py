@@ -15,6 +15,7 @@ from i2v_lab.clip.picture import open_picture
 from i2v_lab.cluster.place import Place
 from i2v_lab.cost import Budget, Forecast, Forecaster
 from i2v_lab.cost.timing import alike, row_of
+from i2v_lab.devices.gpus import default_device
 from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.base import VideoModel
@@ -90,7 +91,7 @@ class Look:
             if found := self.identity(params):
                 return found.name, found.device
         device = self.place.device if self.place else self.settings.device
-        return "", ("cuda:0" if machine()["vram_gib"] else "cpu") if device == "auto" else device
+        return "", default_device() if device == "auto" else device
 
     def fits(self, params: ClipParams) -> bool:
         """Whether a cell fits, as far as that can be predicted."""
