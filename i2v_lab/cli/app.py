@@ -41,6 +41,7 @@ from i2v_lab.cli.terminal import (
     tell_json,
     working,
 )
+from i2v_lab.cli.tune import tune
 from i2v_lab.cli.verify import verify
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
 from i2v_lab.log import log_path, start_log
@@ -303,7 +304,7 @@ def doctor(
     raise typer.Exit(int(any(check.state == "missing" for check in checks)))
 
 
-for command in (demo, sweep, serve, measure, plan, code, show, delete, export, verify):
+for command in (demo, sweep, tune, serve, measure, plan, code, show, delete, export, verify):
     app.command()(command)
 
 

@@ -23,7 +23,10 @@ Picture = Annotated[str | None, typer.Argument(metavar="[PICTURE]", help="the in
 Words = Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="what should happen in the clip, as --prompt")]
 Force = Annotated[bool, typer.Option("--force", help="make it again even where the same clip was made before")]
 Preset = Annotated[
-    str | None, typer.Option(help="quick, few-steps, fast, standard, high or extreme, where the model has it; options given win")
+    str | None,
+    typer.Option(
+        help="quick, few-steps, fast, standard, high, extreme, or a file such as winner.yaml of a tune; options given win"
+    ),
 ]
 Tier = Annotated[int | None, typer.Option(min=0, max=6, help=(
     "tier of the memory ladder to begin on, whatever the plan says (docs/models.md) [default: the first on which it fits]"
@@ -112,7 +115,9 @@ def clip_params(fields: dict[str, Any], preset: str | None, settings: Settings) 
             encoding, place = sys.getfilesystemencoding(), locale.setlocale(locale.LC_CTYPE)
             raise ParamsError(f"{name}: expected text in {encoding}, the encoding of the locale {place}, got {value!a}; "
                               "set LC_ALL=C.UTF-8, or name the file in UTF-8")  # fmt: skip
-    return ClipParams(**{**(models.preset(given["model"], preset) if preset else {}), **given})
+    named = {name for name, value in fields.items() if value is not None}
+    found = dict(models.preset(given["model"], preset)) if preset else {}
+    return ClipParams(**{**given, **{name: value for name, value in found.items() if name not in named}})
 
 
 def warn_of_device(device: str, names: Iterable[str], remedy: str = "") -> None:

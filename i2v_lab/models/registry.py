@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from i2v_lab.clip.params import Advice, ClipParams, params_advice
 from i2v_lab.clip.picture import BLURRED_BELOW, Picture
 from i2v_lab.clip.progress import Progress
-from i2v_lab.errors import Message, ModelError, ParamsError
+from i2v_lab.errors import Message, ModelError, ParamsError, meant
 from i2v_lab.models.parallel.rules import TIERS as SHARED_TIERS
 from i2v_lab.models.parallel.rules import check
 from i2v_lab.models.stock.families import FAMILIES as STOCK
+from i2v_lab.textfile import parse_yaml, read_text
 
 if TYPE_CHECKING:
     from i2v_lab.models.base import VideoModel
@@ -295,11 +296,29 @@ def local_checkpoints() -> dict[str, str]:
 
 
 def preset(model: str, name: str) -> Mapping[str, Any]:
-    """The fields of ClipParams that a preset sets for a model: quick, few-steps, fast, standard, high or extreme."""
+    """The fields of ClipParams that a preset sets for a model: quick, few-steps, fast, standard, high or extreme; or a file, such as
+    winner.yaml of a tune.
+
+    A file may set the model too. Raises ParamsError: no such preset, or the file has something else than fields of ClipParams.
+    """
+    if name.lower().endswith((".yaml", ".yml", ".json")):
+        return _preset_file(Path(name))
     presets = find(model)[0].presets
     if name not in presets:
-        raise ParamsError(f"preset: expected {', '.join(presets)}, got {name!r}")
+        raise ParamsError(f"preset: expected {', '.join(presets)} or a file such as winner.yaml, got {name!r}")
     return presets[name]
+
+
+def _preset_file(path: Path) -> Mapping[str, Any]:
+    expected = "fields such as guidance_scale: 9"
+    found = parse_yaml(read_text(path, ParamsError, expected), ParamsError, expected)
+    if unknown := [field for field in found if field not in ClipParams.model_fields]:
+        raise ParamsError(f"{path}: {unknown[0]}: unknown name; {meant(unknown[0], ClipParams.model_fields)}")
+    try:
+        ClipParams(**{"image": "x", **found})
+    except ParamsError as error:
+        raise ParamsError(f"{path}: {error}") from None
+    return found
 
 
 def advice(params: ClipParams, image: Picture | None = None) -> list[Advice]:

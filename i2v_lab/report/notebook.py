@@ -113,7 +113,7 @@ def execute(
         raise SweepError(f"{printable(store.directory)}: expected an output folder whose name is plain text, for the report; choose another with "
                          "--output-dir, or leave the report out with --no-report")  # fmt: skip
     if book:
-        _check(book, settings)
+        check_notebook(book, (*PARAMETERS, *_more(settings)))
     reports: list[Report] = []
     for sweep in sweeps:
         if stop.after:
@@ -121,28 +121,37 @@ def execute(
         result = run_sweep(sweep, store, settings=settings, progress=progress, stop=stop, retry=retry)
         problem, html = "", None
         if book:
-            try:
-                with stop_on_signals(stop.ask, stages=()):  # a report can be made again: a signal ends it at once
-                    problem = _papermill(book, result.folder / REPORT, parameters(sweep, store, settings, "none"))
-                    html = _export(result.folder)
-            except WriteError as error:
-                problem = str(error)
-            except OSError as error:  # of the output folder's disk, or of that of TMPDIR
-                problem = str(cannot_write(Path(error.filename).parent if error.filename else result.folder, error))
-                log.exception("no report of %s", result.folder)
-            except KeyboardInterrupt:
-                stop.ask()
-                problem = "it was stopped; --retry none makes the report alone"
+            problem, html = make_report(book, result.folder, parameters(sweep, store, settings, "none"), stop)
         reports.append(Report(sweep, result, html, problem))
     return reports
 
 
-def _check(path: Path, settings: Settings) -> None:
-    """Raises SweepError where the notebook does not take the parameters."""
+def make_report(book: Path, folder: Path, given: dict[str, str], stop: SweepStop) -> tuple[str, Path | None]:
+    """Execute a notebook into a folder, and make its page.
+
+    Returns:
+        (what failed, "" where nothing did; the page, None where there is none).
+    """
+    try:
+        with stop_on_signals(stop.ask, stages=()):  # a report can be made again: a signal ends it at once
+            problem = _papermill(book, folder / REPORT, given)
+            return problem, _export(folder)
+    except WriteError as error:
+        return str(error), None
+    except OSError as error:  # of the output folder's disk, or of that of TMPDIR
+        log.exception("no report of %s", folder)
+        return str(cannot_write(Path(error.filename).parent if error.filename else folder, error)), None
+    except KeyboardInterrupt:
+        stop.ask()
+        return "it was stopped; --retry none makes the report alone", None
+
+
+def check_notebook(path: Path, names: Sequence[str] = PARAMETERS) -> None:
+    """Raises SweepError where the notebook does not take these parameters, all of them texts."""
     import nbformat
 
     try:
-        check_parameters(nbformat.read(path, as_version=4), dict.fromkeys((*PARAMETERS, *_more(settings)), ""))  # type: ignore[no-untyped-call]
+        check_parameters(nbformat.read(path, as_version=4), dict.fromkeys(names, ""))  # type: ignore[no-untyped-call]
     except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
         raise SweepError(f"{path}: expected a Jupyter notebook, got {str(error)[:200]}") from None
     except SweepError as error:
