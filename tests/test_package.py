@@ -32,6 +32,7 @@ LAYERS = [
     ["models", "store", "devices"],
     ["cost", "metrics"],
     ["run", "statistics"],
+    ["cluster"],
     ["sweep"],
     ["jobs"],
     ["report"],

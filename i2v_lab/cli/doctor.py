@@ -16,6 +16,7 @@ from i2v_lab import models
 from i2v_lab.clip import ffmpeg
 from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import I2VLabError
+from i2v_lab.models.openvino import store
 from i2v_lab.settings import Settings
 from i2v_lab.store.database import Database
 
@@ -49,7 +50,9 @@ def examine(settings: Settings) -> list[Check]:
         _disk(settings.output.directory),
         _record(settings.output.directory),
         _checkpoints(),
-        _families(),
+        _extra("families", "model families", "Wan's prompts, LoRAs and some tokenizers need them"),
+        _extra("intel", "OpenVINO", "backend openvino needs them"),
+        _converted(),
     ]
 
 
@@ -124,19 +127,24 @@ def _checkpoints() -> Check:
     return _check("checkpoints", bool(found), words, "i2v-lab models lists the families, and the command that fetches each")
 
 
-def _families() -> Check:
-    """The packages of the extra `families`."""
+def _extra(extra: str, title: str, use: str) -> Check:
+    """The packages of an extra."""
     wanted = {requirement.partition(";")[0].strip() for requirement in importlib.metadata.requires("i2v_lab") or ()
-              if "extra == 'families'" in requirement.replace('"', "'")}  # fmt: skip
+              if f"extra == '{extra}'" in requirement.replace('"', "'")}  # fmt: skip
     missing = []
     for name in sorted(wanted):
         try:
             importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
-    found = (
-        f"not installed: {', '.join(missing)}; Wan's prompts, LoRAs and some tokenizers need them"
-        if missing
-        else ", ".join(sorted(wanted))
-    )
-    return _check("model families", not missing, found, "pip install 'i2v_lab[families]'")
+    found = f"not installed: {', '.join(missing)}; {use}" if missing else ", ".join(sorted(wanted))
+    return _check(title, not missing, found, f"pip install 'i2v_lab[{extra}]'")
+
+
+def _converted() -> Check:
+    """The networks that were converted for OpenVINO."""
+    try:
+        place = store.folder()
+    except I2VLabError as error:
+        return Check("converted networks", "warning", str(error))
+    return Check("converted networks", "ok", f"{store.size() / GIB:.1f} GiB in {place}; i2v-lab doctor --clear removes them")

@@ -34,7 +34,15 @@ _SETTINGS: dict[str, tuple[str, Any]] = {  # {option: (the setting, its type and
     "format": ("output.format", Annotated[str | None, typer.Option(help="mp4, webm or gif [default: mp4]")]),
     "prefix": ("output.prefix", Annotated[str | None, typer.Option(help="what the clip's name begins with")]),
     "device": (".device", Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N [default: auto]")]),
+    "parallel": (".parallel", Annotated[str | None, typer.Option(
+        help="on how many devices each clip is made: 1, 2, 4 or 8 (docs/parallel.md) [default: 1]", metavar="<int>"
+    )]),
+    "cluster": ("cluster.address", Annotated[str | None, typer.Option(help="local (all GPUs here), auto or HOST:PORT of a Ray cluster")]),
+    "workers": ("cluster.workers", Annotated[int | None, typer.Option(help="of the cluster at most so many [default: one a GPU]")]),
     "port": ("server.port", Annotated[int | None, typer.Option(help="port of the page and the API [default: 7860]")]),
+    "server_workers": ("server.workers", Annotated[int | None, typer.Option(
+        "--workers", help="how many clips are made at once: one a GPU, or all on the CPU [default: 1]"
+    )]),
     "host": ("server.host", Annotated[str | None, typer.Option(help="address to listen on; 0.0.0.0 is all [default: 127.0.0.1]")]),
 }  # fmt: skip
 
@@ -144,7 +152,7 @@ def _option(name: str, about: dict[str, Any]) -> Any:
     Values are taken as text: ClipParams reads them, and names all that is wrong in one line.
     """
     limits = {**about, **about.get("anyOf", [{}])[0]}
-    from i2v_lab.clip.levers import LEVERS
+    from i2v_lab.clip.levers import CHOSEN, LEVERS, NEUTRAL
     from i2v_lab.clip.params import OPTIONAL
 
     help = str(about["description"])
@@ -161,7 +169,8 @@ def _option(name: str, about: dict[str, Any]) -> Any:
     if "default" not in about:
         help += " [required, here or as PICTURE]"
     elif about["default"] is None:
-        help += " [default: none]" if name in LEVERS else " [default: the model's]" if name in OPTIONAL else ""
+        standard = NEUTRAL[name] if name in CHOSEN else "none"
+        help += f" [default: {standard}]" if name in LEVERS else " [default: the model's]" if name in OPTIONAL else ""
     elif about["default"] != "":
         help += f" [default: {about['default']}]"
     kind = {"integer": "<int>", "number": "<number>"}.get(str(limits.get("type", "")) if name != "fps" else "", "<text>")

@@ -27,6 +27,7 @@ ORDER = (
     "measure",
     "batch",
     "models",
+    "export",
     "doctor",
 )
 

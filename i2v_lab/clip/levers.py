@@ -14,6 +14,8 @@ NEUTRAL: Mapping[str, str] = {
     "guidance_interval": "0-1", "cache": "deep:1", "quantization": "none", "backend": "torch", "compile": "none", "attention": "native",
 }  # fmt: skip
 LEVERS = tuple(NEUTRAL)
+BACKENDS = ("openvino", "openvino-gpu", "openvino-npu")
+"""What may compute networks in the place of torch: OpenVINO on the CPU, on Intel's GPU, on Intel's NPU."""
 CHOSEN = ("quantization", "backend", "compile", "attention")  # the levers whose values are a few words
 
 # The share of the steps in which attention is broadcast: the middle of the run, where it changes least from step to step
@@ -74,6 +76,10 @@ class Levers(Protocol):
     def guidance_interval(self) -> str | None: ...
     @property
     def cache(self) -> str | None: ...
+    @property
+    def quantization(self) -> str | None: ...
+    @property
+    def backend(self) -> str | None: ...
 
 
 class Cache(NamedTuple):
@@ -126,6 +132,11 @@ def cache_of(params: Levers) -> Cache | None:
         return None
     name, _, number = params.cache.partition(":")
     return Cache(name, float(number))
+
+
+def kept_as(params: Levers) -> str:
+    """How the weights of the network that denoises are loaded: int8, fp8, or none. What is no torch quantizes for itself."""
+    return params.quantization or "none" if params.backend in (None, NEUTRAL["backend"]) else "none"
 
 
 def at_most(params: Levers) -> str:

@@ -20,7 +20,7 @@ from i2v_lab.errors import Message, ParamsError, explain, faults
 Scheduler = Literal["ddim", "ddpm", "dpm++-2m", "dpm++-2s", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms", "lcm"]
 DType = Literal["auto", "float32", "float16", "bfloat16"]
 Quantization = Literal["none", "int8", "fp8"]
-Backend = Literal["torch", "openvino"]
+Backend = Literal["torch", "openvino", "openvino-gpu", "openvino-npu"]
 Compile = Literal["none", "regional"]
 Attention = Literal["native", "sage", "flash", "xformers"]
 

@@ -15,6 +15,7 @@ import psutil
 
 from i2v_lab.devices.hardware import GIB, gpu, machine
 from i2v_lab.errors import ParamsError
+from i2v_lab.models.parallel import devices_of
 
 GB = 10**9
 
@@ -61,6 +62,19 @@ class Budget:
         return cls(
             _less_margin(found[2] if found else 0), f"free VRAM of {device}" + ("" if found else " (there is no such device here)")
         )
+
+    @classmethod
+    def of_each(cls, device: str, count: int, held: int = 0) -> Budget:
+        """What each of several processes may take: the least that is free on one of their devices. On a CPU they share what it has.
+
+        Args:
+            device: the first. count: of devices; 1: as `free`. held: bytes that each process has already.
+        """
+        if count == 1:
+            return cls.free(device)
+        least = min(map(cls.free, devices_of(device, count)), key=lambda budget: budget.bytes)
+        own = least.bytes if device.startswith("cuda") else least.bytes // count
+        return cls(own + held, f"{least.name} for each of {count} processes")
 
     @classmethod
     def vram(cls, gigabytes: float) -> Budget:

@@ -56,11 +56,19 @@ def turn(devices: tuple[str, ...], name: str, waiting: Callable[[str], None]) ->
                     time.sleep(LOOK_SECONDS)
             with suppress(OSError):  # a full disk; who waits is told less
                 holder.write_text(json.dumps({"pid": os.getpid(), "name": name}), encoding="utf-8")
-        _held.devices = mine | wanted
-        try:
+        with lent(devices):
             yield waited
-        finally:
-            _held.devices = mine
+
+
+@contextmanager
+def lent(devices: tuple[str, ...]) -> Iterator[None]:
+    """This thread computes on the devices in the block, whose turn it or another process has for it."""
+    mine: set[str] = getattr(_held, "devices", set())
+    _held.devices = mine | {_name(device) for device in devices}
+    try:
+        yield
+    finally:
+        _held.devices = mine
 
 
 def lock_folder() -> Path:

@@ -66,7 +66,7 @@ def _counted(network: torch.nn.Module, clock: Clock) -> Iterator[None]:
 
 
 @contextmanager
-def _forward(module: torch.nn.Module, work: Callable[..., Any]) -> Iterator[None]:
+def in_place(module: torch.nn.Module, work: Callable[..., Any]) -> Iterator[None]:
     """A module with another forward pass; hooks of other libraries on the old one stay."""
     before = module.__dict__.get("forward")
     module.__dict__["forward"] = work
@@ -80,15 +80,19 @@ def _forward(module: torch.nn.Module, work: Callable[..., Any]) -> Iterator[None
 
 
 @contextmanager
-def _deep(unet: Any, cache: Cache, clock: Clock) -> Iterator[None]:
+def _deep(unet: Any, cache: Cache, clock: Clock, kept: dict[int, torch.Tensor] | None = None) -> Iterator[None]:
     """DeepCache (Ma et al. 2023, DeepCache: Accelerating diffusion models for free), its first branch.
 
     A step that reuses runs what stands before the blocks, the last layer of the last one, and what follows. What went into that
     layer from the layers below is kept.
     """
+    if own := getattr(unet.__dict__.get("forward"), "deep", None):  # another library computes both kinds of step
+        with own(clock):
+            yield
+        return
     *others, last = unet.up_blocks
     width = unet.conv_in.out_channels
-    kept: dict[int, torch.Tensor] = {}
+    kept = {} if kept is None else kept
 
     def keep(module: torch.nn.Module, given: tuple[Any, ...]) -> None:
         if not clock.now.reused:  # it is given the layers below and, after them, the skip connection
@@ -125,13 +129,37 @@ def _deep(unet: Any, cache: Cache, clock: Clock) -> Iterator[None]:
     try:
         with ExitStack() as stack:
             for block in unet.down_blocks:
-                stack.enter_context(_forward(block, down(block)))
+                stack.enter_context(in_place(block, down(block)))
             for block in (unet.mid_block, *others):
-                stack.enter_context(_forward(block, passed(block)))
-            stack.enter_context(_forward(last, shallow(last.forward)))
+                stack.enter_context(in_place(block, passed(block)))
+            stack.enter_context(in_place(last, shallow(last.forward)))
             yield
     finally:
         handle.remove()
+
+
+def deep_halves(unet: Any, forward: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The two kinds of step of `deep` as functions of tensors alone, for libraries that compute one of them whole.
+
+    Args:
+        forward: the forward pass of the network.
+
+    Returns:
+        One that is called as `forward` and gives (output, kept); one that is called with `kept` as well and gives (output,).
+    """
+    cache = Cache("deep", 2)
+
+    def full(**given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        kept: dict[int, torch.Tensor] = {}
+        with _deep(unet, cache, Clock([Step(guided=True, reused=False)]), kept):
+            made = forward(**given)[0]
+        return made, kept[0]
+
+    def shallow(kept: torch.Tensor, **given: Any) -> tuple[torch.Tensor]:
+        with _deep(unet, cache, Clock([Step(guided=True, reused=True)]), {0: kept}):
+            return (forward(**given)[0],)
+
+    return full, shallow
 
 
 @contextmanager
@@ -169,7 +197,7 @@ def _broadcast(network: torch.nn.Module, cache: Cache, clock: Clock) -> Iterator
     with ExitStack() as stack:
         for module in network.modules():
             if isinstance(module, (Attention, AttentionModuleMixin)):
-                stack.enter_context(_forward(module, kept(module.forward)))
+                stack.enter_context(in_place(module, kept(module.forward)))
         yield
 
 
@@ -189,7 +217,7 @@ def _extended(network: torch.nn.Module, cache: Cache, clock: Clock) -> Iterator[
         known[clock.passes] = [*known.get(clock.passes, [])[-1:], (clock.step, made[0])]
         return made
 
-    with _forward(network, forward):
+    with in_place(network, forward):
         yield
 
 
@@ -253,7 +281,7 @@ def _by_magnitude(network: Any, cache: Cache, clock: Clock, ratios: dict[int, li
 
     with ExitStack() as stack:
         for block in blocks:
-            stack.enter_context(_forward(block, wrapped(block)))
+            stack.enter_context(in_place(block, wrapped(block)))
         yield
 
 

@@ -27,7 +27,7 @@ from i2v_lab.sweep.stop import stop_on_signals
 log = logging.getLogger(__name__)
 
 REPORT, HTML = "report.ipynb", "report.html"
-PARAMETERS = ("sweep", "output_dir", "retry", "device")  # of the notebook, all of them texts
+PARAMETERS = ("sweep", "output_dir", "retry", "device")  # of the notebook, all of them texts; and those of `_more`
 FOLDER_VARIABLE = "I2V_REPORT_FOLDER"
 """The environment of a kernel that executes a report: the folder in which the report will be."""
 SOCKET_MAX = 80  # characters of a socket's folder; the whole path of a socket holds 107
@@ -67,9 +67,16 @@ def template() -> Path:
     return shipped("notebooks/sweep.ipynb")
 
 
-def parameters(sweep: Sweep, store: Store, retry: str = "", device: str = "") -> dict[str, str]:
-    """What the notebook is given: its cell `parameters` has these names, and no others."""
-    return dict(zip(PARAMETERS, (sweep.to_yaml(), str(store.directory), retry, device), strict=True))
+def parameters(sweep: Sweep, store: Store, settings: Settings, retry: str = "") -> dict[str, str]:
+    """What the notebook is given: its cell `parameters` has these names."""
+    given = dict(zip(PARAMETERS, (sweep.to_yaml(), str(store.directory), retry, settings.device), strict=True))
+    return given | _more(settings)
+
+
+def _more(settings: Settings) -> dict[str, str]:
+    """What a notebook is given that not every one has to take: a cluster, or several devices for a clip."""
+    parallel = {"parallel": str(settings.parallel)} if settings.parallel > 1 else {}
+    return parallel | ({"cluster": settings.cluster.address} if settings.cluster.address else {})
 
 
 def execute(
@@ -106,7 +113,7 @@ def execute(
         raise SweepError(f"{printable(store.directory)}: expected an output folder whose name is plain text, for the report; choose another with "
                          "--output-dir, or leave the report out with --no-report")  # fmt: skip
     if book:
-        _check(book)
+        _check(book, settings)
     reports: list[Report] = []
     for sweep in sweeps:
         if stop.after:
@@ -116,7 +123,7 @@ def execute(
         if book:
             try:
                 with stop_on_signals(stop.ask, stages=()):  # a report can be made again: a signal ends it at once
-                    problem = _papermill(book, result.folder / REPORT, parameters(sweep, store, "none", settings.device))
+                    problem = _papermill(book, result.folder / REPORT, parameters(sweep, store, settings, "none"))
                     html = _export(result.folder)
             except WriteError as error:
                 problem = str(error)
@@ -130,12 +137,12 @@ def execute(
     return reports
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, settings: Settings) -> None:
     """Raises SweepError where the notebook does not take the parameters."""
     import nbformat
 
     try:
-        check_parameters(nbformat.read(path, as_version=4), dict.fromkeys(PARAMETERS, ""))  # type: ignore[no-untyped-call]
+        check_parameters(nbformat.read(path, as_version=4), dict.fromkeys((*PARAMETERS, *_more(settings)), ""))  # type: ignore[no-untyped-call]
     except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
         raise SweepError(f"{path}: expected a Jupyter notebook, got {str(error)[:200]}") from None
     except SweepError as error:
