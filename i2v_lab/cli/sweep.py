@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SHOWN_CELLS = 40  # of a plan in the terminal
 
 
-@with_settings("output_dir", "device", "cluster", "workers")
+@with_settings("output_dir", "device", "parallel", "cluster", "workers")
 def sweep(
     settings: Settings,
     files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="sweep files: experiments/guidance.yaml")] = None,

@@ -57,6 +57,10 @@ def _connected(settings: Settings) -> Iterator[Path | None]:
     # Ray reads these when it starts. Its workers would be the last to get a core, and it would try a wrong address for minutes.
     for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_NUM_REDIS_GET_RETRIES", "1"), ("RAY_worker_niceness", "0")):
         os.environ.setdefault(name, value)
+    if settings.parallel > 1:
+        raise InputError(
+            f"parallel: expected 1 on a cluster, whose workers make a clip on one device each, got {settings.parallel}; drop one of them"
+        )
     address = _address(settings.cluster.address)
     # Ray's core reads the mode when it is imported.
     if address == "local" and "ray" not in sys.modules and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":

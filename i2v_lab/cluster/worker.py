@@ -81,7 +81,7 @@ class Worker:
         import ray
 
         from i2v_lab.cost import Budget
-        from i2v_lab.cost.budget import default_device
+        from i2v_lab.devices.gpus import default_device
         from i2v_lab.devices.hardware import machine, versions
 
         device = default_device() if self.settings.device == "auto" else self.settings.device
