@@ -63,6 +63,11 @@ class Look:
         changes = {**kind.pixel_changes(tier, params), **key_change(self.settings.parallel)}
         return clip_key(known, sha256, identity, changes) if identity and known else ""
 
+    @property
+    def device_name(self) -> str:
+        """Of the place; "" of this machine."""
+        return self.place.device_name if self.place else ""
+
     def picture(self, image: str) -> str:
         """The sha256 of a picture; its pixels are not kept."""
         return self._once(("picture", image), lambda: open_picture(image).sha256)

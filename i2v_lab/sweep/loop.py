@@ -141,8 +141,7 @@ def run_sweep(
     states = retry_states(retry)
     sweep = sweep.with_defaults(settings.model)
     watch = CellProgress(progress or Progress(), stop or SweepStop())
-    # A sweep of which nothing is to run needs no cluster.
-    with makers(store, settings, watch, RETRY["none"] != states) as (maker, places):
+    with makers(store, settings, watch, wanted=RETRY["none"] != states) as (maker, places):
         planned, folder = _begin(sweep, store, settings, places)
         watch.stop.watch(folder)
         watch.begin(*_outlook(planned, folder, states))
@@ -150,7 +149,7 @@ def run_sweep(
         stopped = ""
         try:
             if todo := planned.to_run(states):
-                # Where nothing is left to run there is no turn to wait for. On a GPU of a cluster its worker has it.
+                # Where nothing is to run there is no turn to wait for; on a GPU of a cluster its worker has it.
                 devices = [device for device in planned.devices if not places or device == "cpu"]
                 with turn(tuple(devices), f"the sweep {sweep.name}", watch.waiting) as waited:
                     if waited:  # the other sweep may have made some of it
@@ -176,7 +175,7 @@ def makers(store: Store, settings: Settings, watch: CellProgress, wanted: bool =
     """Who makes the clips by the settings: this process, or the workers of a cluster; and the places of those.
 
     Args:
-        wanted: whether a cluster is worth its start.
+        wanted: whether anything may have to be made; otherwise no cluster is worth its start.
 
     Raises:
         InputError: there is no such cluster. Stop: one was asked for while its workers began.
