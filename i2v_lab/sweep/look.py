@@ -153,9 +153,16 @@ class Looks:
         looks = [self.at(place) for place in self._places]
         return next((look for look in looks if look.fits(params)), looks[-1])
 
-    def fits(self, params: ClipParams, place: Place) -> bool:
-        """Whether a place holds a clip; one that no place holds is refused by any."""
-        return self.at(place).fits(params) or not self.best(params).fits(params)
+    def fitting(self, params: ClipParams) -> Callable[[Place], bool]:
+        """Whether a place holds a clip; one that no place holds is refused by any. A kind of place is looked at once."""
+        known: dict[Any, bool] = {}
+
+        def fits(place: Place) -> bool:
+            if (kind := place.kind) not in known:
+                known[kind] = self.at(place).fits(params) or not self.best(params).fits(params)
+            return known[kind]
+
+        return fits
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -267,9 +267,9 @@ class _SweepRun:
                 self.on_cell(cells[task.number], record)
 
     def _task(self, item: Planned, planned: SweepPlan) -> Task:
-        params, looks = item.cell.params, planned.looks
+        params = item.cell.params
         return Task(item.cell.number, params, item.cell.label, sweep=self.sweep.name, key=item.key, bytes=(item.file_bytes or 0.0) + SPARE_BYTES,
-                    fits=lambda place: looks is None or looks.fits(params, place))  # fmt: skip
+                    **({"fits": planned.looks.fitting(params)} if planned.looks else {}))  # fmt: skip
 
     def fill_in_metrics(self, planned: SweepPlan) -> None:
         """Measure the clips that were made before and not measured: their run was stopped, or the CPU was busy."""
