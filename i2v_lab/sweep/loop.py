@@ -25,7 +25,7 @@ from i2v_lab.devices.turns import lock_folder, turn
 from i2v_lab.errors import Stop, StoreError, SweepError, WriteError
 from i2v_lab.metrics.fill import fill_in, missing
 from i2v_lab.rights import make_file, make_folder
-from i2v_lab.run.task import Here, Maker, Task
+from i2v_lab.run.task import Here, Maker, Task, anywhere
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 from i2v_lab.store.sweeps import Member
@@ -269,7 +269,7 @@ class _SweepRun:
     def _task(self, item: Planned, planned: SweepPlan) -> Task:
         params = item.cell.params
         return Task(item.cell.number, params, item.cell.label, sweep=self.sweep.name, key=item.key, bytes=(item.file_bytes or 0.0) + SPARE_BYTES,
-                    **({"fits": planned.looks.fitting(params)} if planned.looks else {}))  # fmt: skip
+                    fits=planned.looks.fitting(params) if planned.looks else anywhere)  # fmt: skip
 
     def fill_in_metrics(self, planned: SweepPlan) -> None:
         """Measure the clips that were made before and not measured: their run was stopped, or the CPU was busy."""
