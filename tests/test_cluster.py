@@ -18,7 +18,12 @@ from clusters import BASE, LONG, NODE, Once, cells, cluster_of, made, settings_o
 from conftest import environment, finish, start
 from held import until
 
+from i2v_lab.clip.record import RunRecord
+from i2v_lab.cluster import Pool
 from i2v_lab.cluster.share import divide
+from i2v_lab.cluster.staff import other_versions
+from i2v_lab.devices.hardware import versions
+from i2v_lab.run.task import Task
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, SweepProgress, SweepStatus, plan_sweep, run_sweep
@@ -58,26 +63,28 @@ def test_24_clips_are_those_of_a_plain_sweep_each_made_once(cluster, photograph,
 
 def test_a_worker_that_is_killed_and_one_whose_node_is_lost_cost_a_try_each(cluster, tmp_path):
     struck: list[int] = []  # the cells
+    ended: list[int] = []
 
     class Strike(SweepProgress):
         def updated(self, status: SweepStatus) -> None:
             for one in status.workers:
-                if one.stage in AT_WORK and one.cell not in struck and len(struck) < 2:
-                    (node,) = cluster.worker_nodes
-                    elsewhere = _raylet(one.pid).pid in {info.process.pid for info in node.all_processes["raylet"]}
-                    if elsewhere and not struck:
-                        struck.append(one.cell)
-                        cluster.remove_node(node, allow_graceful=False)
-                        cluster.add_node(**NODE, wait=False)
-                    elif struck:
-                        struck.append(one.cell)
-                        os.kill(one.pid, signal.SIGKILL)
+                if one.stage not in AT_WORK or one.cell in struck:
+                    continue
+                (node,) = cluster.worker_nodes
+                if not struck and _raylet(one.pid).pid in {info.process.pid for info in node.all_processes["raylet"]}:
+                    struck.append(one.cell)
+                    cluster.remove_node(node, allow_graceful=False)
+                    cluster.add_node(**NODE, wait=False)
+                elif len(struck) == 1 and struck[0] in ended:  # the same cell twice would have failed
+                    struck.append(one.cell)
+                    os.kill(one.pid, signal.SIGKILL)
 
     store = Store(tmp_path / "s")
-    result = run_sweep(cells(5, **LONG), store, settings=settings_on(cluster, store.directory), progress=Strike())
-    assert result.counts == {"done": 5}
+    result = run_sweep(cells(7, **LONG), store, settings=settings_on(cluster, store.directory), progress=Strike(),
+                       on_cell=lambda cell, record: ended.append(cell.number))  # fmt: skip
+    assert result.counts == {"done": 7}
     records = store.records()
-    assert len(records) == 5
+    assert len(records) == 7
     again = [record for record in records if record.notes]
     assert len(struck) == len(again) == 2
     assert all("made again: its first worker died" in record.notes[0] for record in again)
@@ -139,6 +146,31 @@ def test_shares_are_equal_and_nothing_is_left_over():
     assert divide({"a": 9, "b": 9, "c": 1}, 6) == {"a": 3, "b": 2, "c": 1}
     assert divide({"a": 1, "b": 9}, 4) == {"a": 1, "b": 3}
     assert divide({}, 4) == {}
+
+
+def test_other_versions_are_named():
+    assert other_versions(versions()) == ""
+    assert other_versions({**versions(), "torch": "1.0"}).startswith("torch 1.0 (here ")
+    assert "diffusers none" in other_versions({name: found for name, found in versions().items() if name != "diffusers"})
+
+
+def test_no_name_and_no_place_of_a_worker_is_used(store, params):
+    pool, task = Pool(store, Settings()), Task(1, params, sweep="mine")
+    said = RunRecord(
+        id="theirs",
+        status="done",
+        params=params.replace(image="/etc/passwd", model="/theirs"),
+        sweep="theirs",
+        clip="clips/evil.sh",
+    )
+    kept = pool.keep(task, said.model_dump_json(), b"bytes")
+    assert (kept.id, kept.sweep, kept.params) == (task.id, "mine", params)
+    (clip,) = store.clips.iterdir()
+    assert (store.directory / kept.clip, clip.suffix, clip.read_bytes()) == (clip, ".mp4", b"bytes")
+    for text in (said.model_dump_json().replace("clips/evil.sh", "../evil"), "{}", "no JSON"):
+        refused = pool.keep(Task(2, params), text, b"bytes")
+        assert (refused.status, refused.clip) == ("failed", "")
+    assert len(list(store.clips.iterdir())) == 1
 
 
 def test_a_wrong_address_is_one_line(inside, tmp_path):
