@@ -73,13 +73,13 @@ def test_a_prediction_that_is_too_low_is_found(bench, subject, monkeypatch):
 
 
 def test_what_each_clip_leaves_behind_is_found(bench, subject, monkeypatch):
-    kept, true = [], I2VGenXL._generate
+    kept, true = [], I2VGenXL.make
 
     def leaking(self: Any, *given: Any) -> Any:
         kept.append(np.ones(100_000_000, np.uint8))
         return true(self, *given)
 
-    monkeypatch.setattr(I2VGenXL, "_generate", leaking)
+    monkeypatch.setattr(I2VGenXL, "make", leaking)
     found = memory.left_behind(bench, subject)
     assert found.status == "failed"
     (megabytes,) = re.findall(r"^each clip leaves (\d+) MB behind in the memory of the process$", found.line)
