@@ -11,6 +11,7 @@ from i2v_lab.cost.timing import Span
 from i2v_lab.devices.hardware import GIB
 from i2v_lab.errors import Message
 from i2v_lab.models.base import StageCost
+from i2v_lab.models.parallel import devices_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class Forecast:
         base: bytes that the process takes besides: on a CPU Python and the libraries, as `peak_ram_gib` of a run has them
             in it too; 0 on CUDA.
         correction: measured over predicted memory of earlier runs on this device, already in `peak_gib`; 1 on a CPU.
+        corrected: how many runs that is drawn from.
         budget: the memory that it may take.
         flops: floating-point operations of the whole clip. least_flops: where what its cache saves depends on data, as few at least.
         of_standard: flops over those of the same clip with the steps and guidance of the family's standard preset, and no lever; None
@@ -36,6 +38,7 @@ class Forecast:
         last_tier: the tier that `stages` are of.
         nearest: where it fits on no tier, the nearest smaller resolution alone, and the nearest number of frames alone,
             that fit on the last one. They are advice: nothing is changed.
+        parallel: on how many devices it is made, beginning with `device`; then memory and FLOPs are those of each of them.
     """
 
     params: ClipParams
@@ -55,6 +58,8 @@ class Forecast:
     of_standard: float | None = None
     other_code: bool = False
     nearest: tuple[ClipParams, ...] = ()
+    parallel: int = 1
+    corrected: int = 0
 
     @property
     def peak_gib(self) -> float:
@@ -79,8 +84,11 @@ class Forecast:
     def sentence(self) -> str:
         """The forecast in a user's words, on one line."""
         highest = max(self.stages, key=lambda stage: stage.total)
-        made = f"{self.params.resolution}, {self.params.num_frames} frames on {self.device} in {self.dtype}"
-        peak = f"{self.peak_gib:.1f} GiB ({highest.stage})"
+        on, each = self.device, ""
+        if self.parallel > 1:
+            on, each = f"{self.parallel} devices ({' and '.join(devices_of(self.device, self.parallel))})", " on each"
+        made = f"{self.params.resolution}, {self.params.num_frames} frames on {on} in {self.dtype}"
+        peak = f"{self.peak_gib:.1f} GiB{each} ({highest.stage})"
         free = f"{self.free_gib:.1f} GiB, {self.budget.name}"
         if self.tier is None:
             where = f" even on tier {self.last_tier} ({tier_name(self.last_tier)})" if self.last_tier else ""
@@ -128,6 +136,11 @@ def _flops(flops: int) -> str:
 def peak(stages: tuple[StageCost, ...], base: int, correction: float) -> float:
     """Bytes at the highest point of a clip, of the process or the device."""
     return base + max(stage.total for stage in stages) * correction
+
+
+def tier_note(tier: int) -> str:
+    """The name of a tier in brackets; "" of a number that none has."""
+    return f" ({tier_name(tier)})" if 0 <= tier <= 6 else ""
 
 
 def tier_name(number: int) -> str:

@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,16 +63,22 @@ class Rates:
     """
 
     def __init__(
-        self, store: Store, model_name: str, device_name: str, cost: Callable[[Row], Stages], code: Sequence[Any], **like: Any
+        self,
+        stores: Sequence[Store],
+        model_name: str,
+        device_name: str,
+        cost: Callable[[Row], Stages],
+        code: Sequence[Any],
+        **like: Any,
     ) -> None:
         """Args:
-        cost: what a clip of a shape costs.
-        code: of the runs that count; see `code_of`.
+        stores: whose runs count. cost: what a clip of a shape costs. code: of the runs that count; see `code_of`.
         like: which runs count; see `Store.timings`.
         """
         self._same: dict[Any, list[float]] = {}
         taken: dict[Any, list[dict[str, float]]] = {}
-        for *row, seconds, _, encode, denoise, decode, write in store.timings(model_name, device_name, 500, **like):
+        found = (store.timings(model_name, device_name, 500, **like) for store in stores)
+        for *row, seconds, _, encode, denoise, decode, write in chain.from_iterable(found):
             shape: Any = tuple(row)
             if code_of(shape) != code:
                 continue

@@ -66,6 +66,7 @@ class VideoModel(Protocol):
         schedulers: those that it works with.
         cuda_dtype: the number format that "auto" means on CUDA.
         threads: whether the number of threads of the CPU changes pixels.
+        shares: what several devices share of a step of denoising: "tokens", "guidance" (its two passes), or "": nothing.
         presets: quick, few-steps, fast, standard, high, extreme: fields of ClipParams. "standard" is the family's default; "fast" has
             its steps, and levers; "few-steps" has a LoRA that was distilled to few.
 
@@ -94,6 +95,7 @@ class VideoModel(Protocol):
     schedulers: ClassVar[tuple[str, ...]]
     cuda_dtype: ClassVar[str]
     threads: ClassVar[bool]
+    shares: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     fingerprint: str
@@ -163,6 +165,7 @@ class Own:
     schedulers: ClassVar[tuple[str, ...]] = get_args(Scheduler)
     cuda_dtype: ClassVar[str] = "float16"
     threads: ClassVar[bool] = False
+    shares: ClassVar[str] = ""
 
     @classmethod
     def pixel_changes(cls, tier: int, params: ClipParams) -> Mapping[str, str]:

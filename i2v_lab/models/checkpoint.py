@@ -16,18 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from i2v_lab.errors import ModelError
 from i2v_lab.models import gguf_file
+from i2v_lab.models.device import choose_device, choose_dtype
 from i2v_lab.models.memory.ladder import is_out_of_memory
 from i2v_lab.models.memory.ladder import one_line as one_line  # noqa: PLC0414 - others take it from here
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 TOKENIZER_FILES = (("vocab.json", "merges.txt"), ("tokenizer.json",), ("spiece.model",))  # any of them is enough
 PROCESSOR_FILE = "preprocessor_config.json"
-DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DOWNLOADED = ("*.json", "tokenizer*/*", "*/*.safetensors")  # for people who fetch by hand
 SAMPLES, SAMPLE_BYTES = 64, 4096  # of each file of weights, for the fingerprint
 
@@ -292,29 +291,6 @@ def _needed(names: Sequence[str], layout: Layout) -> list[str]:
         files = [] if layout.file and part == layout.filed else choose_weights(inside)[1]
         needed += [f"{part}/config.json", *(f"{part}/{file}" for file in files)]
     return needed
-
-
-def choose_device(name: str | None) -> torch.device:
-    """The torch device of a name; None: CUDA if there is one, else the CPU. ModelError if there is none of that name."""
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ModelError(f"device: expected cpu, cuda or cuda:N, got {name!r}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        seen = torch.cuda.device_count()
-        raise ModelError(f"device: expected one of the {seen} CUDA devices that torch sees, got {name}; use cpu or fix the driver")
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
-
-
-def choose_dtype(name: str, device: torch.device, on_cuda: str = "float16") -> torch.dtype:
-    """The torch dtype of a name; "auto": that of the family on CUDA, otherwise float32. ModelError if there is none of that name."""
-    if name == "auto":
-        return DTYPES[on_cuda] if device.type == "cuda" else torch.float32
-    if name not in DTYPES:
-        raise ModelError(f"dtype: expected auto, {', '.join(DTYPES)}, got {name!r}")
-    return DTYPES[name]
 
 
 def load_component(cls: Any, checkpoint: Checkpoint, part: str, **options: Any) -> Any:

@@ -175,6 +175,16 @@ def _lay_out(scheduler: Any, steps: int, device: torch.device | str) -> str | No
     return None
 
 
+def forked(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Inside, the global generators of the CPU and of one device may be drawn from: they are put back at the end.
+
+    torch's own default wakes every GPU of the machine for it, warns where there are several, and fails on MPS, whose generator is not
+    put back here.
+    """
+    kind = device.type if device.type in ("cuda", "xpu") else "cuda"
+    return torch.random.fork_rng([device.index or 0] if device.type == kind else [], device_type=kind)
+
+
 @contextlib.contextmanager
 def numpy_quiet() -> Iterator[None]:
     # Several schedulers hand torch tensors to NumPy in a way that NumPy 2 only just allows. Nothing to do with the user.

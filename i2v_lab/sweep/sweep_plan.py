@@ -235,7 +235,7 @@ def plan_sweep(
             time = Span(0, 0, 0) if key in made else time  # at another fps, the frames are used again
             made.setdefault(key, [])
         planned.append(replace(item, time=time, peak_gib=found.peak_gib, tier=found.tier) if found else item)
-    devices = dict.fromkeys(looks.best(item.cell.params).where(item.cell.params)[1] for item in planned if item.state != "done")
+    devices = dict.fromkeys(each for item in planned if item.state != "done" for each in looks.devices(item.cell.params))
     return SweepPlan(sweep, tuple(planned), tuple(devices), free_bytes(store.directory), looks)
 
 

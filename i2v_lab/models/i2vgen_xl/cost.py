@@ -28,7 +28,8 @@ from i2v_lab.errors import ModelError
 from i2v_lab.models import levers
 from i2v_lab.models import quantize as quantized
 from i2v_lab.models.base import StageCost, VideoModel
-from i2v_lab.models.checkpoint import DTYPES, one_line, quiet_libraries, read_json
+from i2v_lab.models.checkpoint import one_line, quiet_libraries, read_json
+from i2v_lab.models.device import DTYPES
 from i2v_lab.models.i2vgen_xl import networks
 from i2v_lab.models.i2vgen_xl.networks import CELL, CLIP_TOKENS, Conditions, Networks, prompts
 from i2v_lab.models.levers import Clock, caching
@@ -264,7 +265,7 @@ def _stages(params: ClipParams, runner: _Runner, tier: int, device: str) -> tupl
     denoise = networks_peak + noise * _REMEMBERED.get(params.scheduler, 2)
     # Decoding holds one frame at work, and those that are done; see `decode`. As bytes of uint8 all frames are `clip`.
     clip = 3 * height * width * frames
-    decode = vae.peak + (0 if device.startswith("cuda") else clip)
+    decode = vae.peak + (clip if device == "cpu" else 0)
     if tier == 0:  # all frames in float32 from the beginning; at the end they and two copies in uint8
         decode = 4 * clip + max(vae.peak, 2 * clip)
     found = {

@@ -15,7 +15,8 @@ from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import Message
 from i2v_lab.models.base import Own, StageCost, VideoModel, check_common, made_within_memory
-from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_checkpoint
+from i2v_lab.models.checkpoint import Layout, open_checkpoint
+from i2v_lab.models.device import choose_device, choose_dtype
 from i2v_lab.models.i2vgen_xl.cost import cost
 from i2v_lab.models.i2vgen_xl.networks import CELL, CLIP_TOKENS, Networks, prompts
 from i2v_lab.models.i2vgen_xl.parts import estimate_tokens, load_components
@@ -52,11 +53,13 @@ class I2VGenXL(Networks, Own):
     }
     reads: ClassVar[frozenset[str]] = Own.reads | {"cache", *levers}
     caches: ClassVar[tuple[str, ...]] = ("deep", "pab", "taylor")
+    shares: ClassVar[str] = "guidance"
     size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"resolution": "512p", "num_frames": 8, "num_inference_steps": 30},
         "fast": {
-            "resolution": "512p", "num_frames": 16, "num_inference_steps": 50, "guidance_interval": "0-0.6", "cache": "deep:3",
+            "resolution": "512p", "num_frames": 16, "num_inference_steps": 50, "guidance_interval": "0-0.45", "cache": "deep:3",
+            "backend": "openvino", "quantization": "int8",
         },
         "standard": {"resolution": "512p", "num_frames": 16, "num_inference_steps": 50},
         "high": {"resolution": "768p", "num_frames": 24, "num_inference_steps": 80},
@@ -73,8 +76,8 @@ class I2VGenXL(Networks, Own):
         Args:
             folder_or_hub_id: a local folder in diffusers layout, or a hub id: `ali-vilab/i2vgen-xl`. What is in the
                 hub's cache is used without network; otherwise it is fetched (4.6 GB), with a progress bar.
-            device: "cpu", "cuda", "cuda:1"; None: CUDA if there is one, else the CPU.
-            dtype: "float32", "float16", "bfloat16"; "auto": float16 on CUDA, otherwise float32.
+            device: "cpu", "cuda", "cuda:1", "xpu", "mps"; None: the first GPU, else the CPU.
+            dtype: "float32", "float16", "bfloat16"; "auto": float16 on a GPU, otherwise float32.
             progress: receives the stage "load" and a step for each of its four components with weights.
             tier: the tier of the memory ladder to begin on; those that offload need no room for all weights on the GPU.
             quantization: int8 or fp8: how the UNet keeps its weights (models/quantize.py).

@@ -76,7 +76,7 @@ def cost(
         stage: StageCost(stage, plain[f"{stage}.weights.{moves}"], plain[f"{stage}.activations.{moves}"], plain[f"{stage}.flops"])
         for stage in STAGES
     }
-    if not device.startswith("cuda"):
+    if device == "cpu":
         frames = FRAME_COPIES * params.num_frames * params.height * params.width * 3
         costs["decode"] = replace(costs["decode"], activations=max(costs["decode"].activations, frames))
     steps = steps_of(params, calls_of(params), switch=_switch(family, spec, params))

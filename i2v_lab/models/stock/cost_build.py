@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from i2v_lab.models import gguf_file
-from i2v_lab.models.checkpoint import DTYPES, quiet_libraries
+from i2v_lab.models.checkpoint import quiet_libraries
+from i2v_lab.models.device import DTYPES
 from i2v_lab.models.quantize import quantize
 from i2v_lab.models.sampling import import_networks, numpy_quiet
 from i2v_lab.models.stock.cost_fake import outside

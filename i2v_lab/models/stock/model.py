@@ -21,12 +21,13 @@ from i2v_lab.clip.video import Frames
 from i2v_lab.errors import BadFrames, Message, UnsupportedParams
 from i2v_lab.models import gguf_file
 from i2v_lab.models.base import StageCost, VideoModel, check_common, made_within_memory
-from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_checkpoint, quiet_libraries
+from i2v_lab.models.checkpoint import Layout, open_checkpoint, quiet_libraries
+from i2v_lab.models.device import choose_device, choose_dtype
 from i2v_lab.models.levers import Clock, caching
 from i2v_lab.models.memory.ladder import fitting
 from i2v_lab.models.memory.tiers import TIERS
 from i2v_lab.models.prepare import prepared
-from i2v_lab.models.sampling import calls_of, numpy_quiet
+from i2v_lab.models.sampling import calls_of, forked, numpy_quiet
 from i2v_lab.models.stock import lora
 from i2v_lab.models.stock.calibrate import calibrated
 from i2v_lab.models.stock.families import Family
@@ -66,8 +67,8 @@ class PipelineModel(VideoModel):
 
         Args:
             folder_or_hub_id: a local folder in diffusers layout, or a hub id. What is in the hub's cache is used without network.
-            device: "cpu", "cuda", "cuda:1"; None: CUDA if there is one, else the CPU.
-            dtype: "float32", "float16", "bfloat16"; "auto": the family's own on CUDA, otherwise float32.
+            device: "cpu", "cuda", "cuda:1", "xpu", "mps"; None: the first GPU, else the CPU.
+            dtype: "float32", "float16", "bfloat16"; "auto": the family's own on a GPU, otherwise float32.
             progress: receives the stage "load" and a step for each component with weights.
             tier: the tier of the memory ladder to begin on; those that offload need no room for all weights on the GPU.
             quantization: int8 or fp8: how the networks that denoise keep their weights (models/quantize.py).
@@ -227,7 +228,7 @@ class PipelineModel(VideoModel):
                 quiet_libraries(),
                 Watch(self.pipe, self.family, params, progress, clock) as watch,
                 hooked([getattr(self.pipe, name) for name in self.family.denoisers], clock),
-                torch.random.fork_rng(),
+                forked(self.torch_device),
                 torch.no_grad(),
                 numpy_quiet(),
             ):
@@ -286,5 +287,5 @@ def model_class(family: Family, file: Path | None = None) -> type[PipelineModel]
 
 SHARED = (
     "name", "about", "condition", "size_gb", "native_size", "native_fps", "size_multiple", "sizes", "only_sizes", "frame_rule",
-    "cuda_dtype", "threads", "presets", "caches", "levers",
+    "cuda_dtype", "threads", "shares", "presets", "caches", "levers",
 )  # fmt: skip

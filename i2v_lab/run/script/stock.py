@@ -13,7 +13,7 @@ from i2v_lab.models.sampling import import_diffusers, numpy_quiet
 from i2v_lab.models.stock import lora
 from i2v_lab.models.stock.families import Family
 from i2v_lab.models.stock.schedulers import make_scheduler
-from i2v_lab.run.script.facts import call, index_of, threads, variant_of
+from i2v_lab.run.script.facts import call, device_kind, index_of, threads, variant_of
 
 PROCESSORS = ("feature_extractor", "image_processor")
 OFFLOAD = {
@@ -113,7 +113,7 @@ def _loras(family: Family, params: ClipParams) -> list[str]:
 def _device(family: Family, device: str, tier: int) -> list[str]:
     """Where the pipeline runs, with what saves memory: as a remark where pixels stay as they are."""
     if not device.startswith("cuda"):
-        lines = ['pipe.to("cpu")']
+        lines = [f'pipe.to("{device_kind(device)}")']
     else:
         lines = ['pipe.to("cuda")']
         made = " (the clip was made so)" if tier in (3, 5) else ""
