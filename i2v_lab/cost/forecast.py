@@ -15,10 +15,11 @@ from typing import Any
 import psutil
 
 from i2v_lab import models
-from i2v_lab.clip.levers import BACKENDS, LEVERS, NEUTRAL, at_most, cache_of
+from i2v_lab.clip.levers import LEVERS, NEUTRAL, at_most
 from i2v_lab.clip.params import SIDE_MIN, ClipParams
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.cost.budget import Budget, default_device
+from i2v_lab.cost.remarks import nearest_words, remarks
 from i2v_lab.cost.timing import Rates, Row, Span, row_of
 from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import I2VLabError, Message, ParamsError
@@ -122,29 +123,11 @@ class Forecast:
 
     def remarks(self) -> list[Message]:
         """What is to be said of the levers and the LoRAs of the clip."""
-        found = []
-        if at_most(self.params):
-            found.append(Message("what the cache saves depends on the clip", "plan.by_data"))
-            if (cache := cache_of(self.params)) and cache.kind == "mag":
-                more = "the first clip of these settings measures the cache's ratios, which takes one run more without the cache"
-                found.append(Message(more, "plan.calibrates"))
-        if self.params.backend in BACKENDS:
-            more = "the networks are converted once a shape, which takes minutes and is not in this time"
-            found.append(Message(more, "plan.converts"))
-        if not at_most(self.params) and self.of_standard is not None and abs(self.of_standard - 1) > 0.005:
-            share = f"{self.of_standard:.2g}"
-            found.append(Message(f"{share} of the FLOPs of standard", "plan.share", share=share))
-        return found
+        return remarks(self.params, self.of_standard)
 
     def advice(self) -> str:
         """What would fit, in words."""
-        if not self.nearest:
-            return Message("no smaller one of these fits either; use another device, or close other programs", "plan.none")
-        shown = [
-            f"{near.resolution}" if near.num_frames == self.params.num_frames else f"{near.num_frames} frames"
-            for near in self.nearest
-        ]
-        return Message(f"nearest that fits: {', or '.join(shown)}", "plan.nearest", settings=" / ".join(shown))
+        return nearest_words(self.params, self.nearest)
 
 
 def _flops(flops: int) -> str:
