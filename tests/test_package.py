@@ -33,7 +33,7 @@ LAYERS = [
     ["cost", "metrics"],
     ["run", "statistics"],
     ["cluster"],
-    ["sweep"],
+    ["sweep", "verify"],
     ["jobs"],
     ["report"],
     ["widgets", "server"],

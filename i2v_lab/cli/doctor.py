@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from i2v_lab import models
 from i2v_lab.clip import ffmpeg
+from i2v_lab.devices.gpus import gpu, runtime
 from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.openvino import store
@@ -77,12 +78,12 @@ def _devices(wanted: str) -> list[Check]:
         import torch
     except (ImportError, OSError) as error:
         return [Check("device", "missing", f"torch cannot be loaded: {error}", "install it again, as pytorch.org says")]
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        return [Check("device", "missing", f"the settings ask for {wanted}, and torch sees no CUDA device", "set device to auto")]
-    if torch.cuda.is_available():
-        found = machine("cuda:0")
-        return [Check("device", "ok", f"{found['device_name']}, {found['vram_gib']:.1f} GiB of VRAM, CUDA {torch.version.cuda}")]
-    why = "this torch was built without CUDA" if torch.version.cuda is None else "torch sees no CUDA device"
+    if wanted not in ("auto", "cpu") and gpu(wanted) is None:
+        return [Check("device", "missing", f"the settings ask for {wanted}, and torch sees no such device", "set device to auto")]
+    if found := gpu():
+        return [Check("device", "ok", f"{found.name}, {found.total / GIB:.1f} GiB of VRAM, {runtime(found.device)}")]
+    without = torch.version.cuda is None and torch.version.hip is None
+    why = "this torch was built without CUDA" if without else "torch sees no CUDA device"
     return [Check("device", "warning", f"{machine('cpu')['device_name']}; {why}",
                   "closed-form runs here; i2v-lab plan --vram 12 says what a card can run")]  # fmt: skip
 

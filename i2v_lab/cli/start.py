@@ -18,6 +18,7 @@ ORDER = (
     "generate",
     "plan",
     "sweep",
+    "tune",
     "serve",
     "runs",
     "show",
@@ -29,6 +30,7 @@ ORDER = (
     "models",
     "export",
     "doctor",
+    "verify",
 )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from i2v_lab.devices.gpus import gpu
 from i2v_lab.errors import I2VLabError, Message
 
 LOOK_SECONDS = 0.2  # between two looks whether the device is free
@@ -94,6 +95,8 @@ def _name(device: str) -> str:
     kind, _, index = device.partition(":")
     if kind != "cuda":
         return re.sub(r"\W", "_", device)
+    if (found := gpu(device)) and found.uuid:
+        return re.sub(r"[^\w-]", "_", f"cuda-{found.uuid}")
     visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
     number = int(index or 0)
     return re.sub(r"[^\w-]", "_", f"cuda-{visible[number] if number < len(visible) else number}")
