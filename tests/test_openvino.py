@@ -232,14 +232,21 @@ def test_another_process_takes_what_was_kept_and_makes_the_same_clip(folder: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["svd", "wan2.2-ti2v-5b", "ltx-video"])
-def test_stock_families_are_computed_too(name: str, picture: Picture, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "quantization"), [("svd", None), ("wan2.2-ti2v-5b", None), ("ltx-video", None), ("ltx-video", "int8")]
+)
+def test_stock_families_are_computed_too(name: str, quantization: str | None, picture: Picture, tmp_path: Path) -> None:
     at = make_checkpoint(name, tmp_path / name)
     model, params = loaded(name, at), params_for(name, at, num_inference_steps=2)
     wanted = model.generate(picture, params, Progress())
     heard = Ears()
-    assert difference(model.generate(picture, params.replace(backend="openvino"), heard), wanted) <= 1
+    made = model.generate(picture, params.replace(backend="openvino", quantization=quantization), heard)
     assert ("convert", None) in heard.events
+    if quantization is None:
+        assert difference(made, wanted) <= 1
+    else:
+        assert ("calibrate", 6) in heard.events
+        assert 0 < np.abs(made.astype(int) - wanted).mean() < 25
     assert np.array_equal(model.generate(picture, params, Progress()), wanted)
 
 
