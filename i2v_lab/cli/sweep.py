@@ -88,6 +88,7 @@ def sweep(
 
 
 def _show_plans(sweeps: Sequence[Sweep], store: Store, settings: Settings, retry: str, as_json: bool) -> None:
+    """The plan of each sweep; on a cluster for its workers, which are asked."""
     from i2v_lab.cluster import open_pool
 
     with ExitStack() as opened:
