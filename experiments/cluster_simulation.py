@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.clip.publish import partial_file, publish
-from i2v_lab.clip.record import RunRecord, new_id
+from i2v_lab.clip.record import RunRecord
+from i2v_lab.cluster import Pool
 from i2v_lab.run import run_clip
+from i2v_lab.run.task import Task
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 
@@ -67,18 +68,17 @@ def simulate(case: Case, workers: int, driver: float, seed: int = 0) -> tuple[fl
 
 
 def clips_a_second(count: int = 200) -> float:
-    """How many clips a second the driver keeps: the bytes to a file, its name, and the record."""
+    """How many clips a second the driver keeps: the record checked, the bytes in a file on the disk, its name, the record in the database."""
     with tempfile.TemporaryDirectory() as folder:
         store, data = Store(Path(folder)), bytes(CLIP_BYTES)
+        pool = Pool(store, Settings())  # without workers
         params = ClipParams(image="sample:coffee", model="closed-form")
+        tasks = [Task(number, params, sweep="s", key=str(number)) for number in range(count)]
+        sent = [RunRecord(id=task.id, status="done", params=params, clip="clips/x.mp4").model_dump_json() for task in tasks]
         began = time.perf_counter()
-        for number in range(count):
-            id = new_id()
-            store.save(RunRecord(id=id, status="running", params=params, sweep="s", key=f"{number}"))
-            with partial_file(store.clips, "clip", "mp4") as part:
-                part.write_bytes(data)
-                clip = publish(part, store.clips, "clip", "mp4")
-            store.adopt(RunRecord(id=id, status="done", params=params, sweep="s", key=f"{number}"), clip)
+        for task, text in zip(tasks, sent, strict=True):
+            store.save(RunRecord(id=task.id, status="running", params=params, sweep="s", key=task.key))
+            pool.keep(task, text, data)
         return count / (time.perf_counter() - began)
 
 

@@ -1,4 +1,4 @@
-"""A Ray cluster on this machine for tests: a head without work, and nodes of one slot each; and the sweeps that run on it."""
+"""A Ray cluster on this machine for tests: nodes of one slot each, the first of them its head; and the sweeps that run on it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,20 @@ from i2v_lab.sweep import Sweep, SweepProgress, SweepStatus
 ROOT = Path(__file__).parent.parent
 TOKEN = "0" * 32
 NODE = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20, "num_cpus": 1}
-BASE = {"image": "sample:coffee", "model": "closed-form", "resolution": "64x64", "num_frames": 4, "num_inference_steps": 4}
-LONG = {**BASE, "resolution": "256p", "num_frames": 24, "num_inference_steps": 50}  # some seconds
+BASE = {
+    "image": "sample:coffee",
+    "prompt": "zoom in",
+    "model": "closed-form",
+    "resolution": "64x64",
+    "num_frames": 4,
+    "num_inference_steps": 4,
+}
+LONG = {"image": "sample:coffee", "model": "fake", "resolution": "512p", "num_frames": 48}  # some seconds, most of them in "write"
 
 
 @contextmanager
 def cluster_of(*nodes: dict[str, Any]) -> Iterator[Any]:
-    """A `ray.cluster_utils.Cluster` with these nodes beside its head. Its address is `.address`."""
+    """A `ray.cluster_utils.Cluster` of these nodes, the first of them its head. Its address is `.address`."""
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path holds 107 bytes
     os.environ.update(
         RAY_TMPDIR=folder, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN, RAY_USAGE_STATS_ENABLED="0", RAY_NUM_REDIS_GET_RETRIES="1",
@@ -35,9 +42,9 @@ def cluster_of(*nodes: dict[str, Any]) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     quiet = {"include_dashboard": False, "no_monitor": True, "include_log_monitor": False}
-    made = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, **quiet})
+    made = Cluster(initialize_head=True, head_node_args={**NODE, **nodes[0], **quiet})
     try:
-        for node in nodes:
+        for node in nodes[1:]:
             made.add_node(wait=False, **{**NODE, **node})
         made.wait_for_nodes()
         yield made

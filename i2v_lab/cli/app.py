@@ -41,6 +41,7 @@ from i2v_lab.cli.terminal import (
     tell_json,
     working,
 )
+from i2v_lab.cli.tune import tune
 from i2v_lab.cli.verify import verify
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
 from i2v_lab.log import log_path, start_log
@@ -86,7 +87,7 @@ def _answer(record: RunRecord, settings: Settings, as_json: bool, **more: bool) 
 
 
 @app.command()
-@with_settings("output_dir", "format", "prefix", "device")
+@with_settings("output_dir", "format", "prefix", "device", "parallel")
 def generate(
     settings: Settings, *, picture: Picture = None, words: Words = None, preset: Preset = None, force: Force = False,
     tier: Tier = None, as_json: AsJson = False, **fields: Any,
@@ -115,7 +116,7 @@ def _advice(params: ClipParams) -> list[Advice]:
 
 
 @app.command()
-@with_settings("output_dir", "format", "prefix", "device", "cluster", "workers")
+@with_settings("output_dir", "format", "prefix", "device", "parallel", "cluster", "workers")
 def batch(
     settings: Settings,
     file: Annotated[Path, typer.Argument(help="CSV or JSONL; columns are named like the options (num_frames, ...)")],
@@ -201,13 +202,14 @@ def _again(
     from i2v_lab import models
     from i2v_lab.clip.video import FORMATS
     from i2v_lab.run import restore
-    from i2v_lab.settings import load_settings
+    from i2v_lab.settings import PARALLEL, load_settings
     from i2v_lab.store import Store
 
     own = clip.suffix.lower().removeprefix(".")
     output = {**dict(settings.output), "format": format or (own if own in FORMATS else settings.output.format)}
-    settings = load_settings(output=output, device=settings.device)
     params, before = restore(clip, Store(settings.output.directory), image, model)
+    count = before.get("parallel", 1)
+    settings = load_settings(output=output, device=settings.device, parallel=count if count in PARALLEL else 1)
     if tier is None and before.get("actual_tier") in (5, 6) and models.find(params.model)[0].pixel_changes(5, params):
         tier = 5  # decoded in tiles: only so it is the same clip
     record, _ = _make(params, settings, progress, force=True, tier=tier)
@@ -302,7 +304,7 @@ def doctor(
     raise typer.Exit(int(any(check.state == "missing" for check in checks)))
 
 
-for command in (demo, sweep, serve, measure, plan, code, show, delete, export, verify):
+for command in (demo, sweep, tune, serve, measure, plan, code, show, delete, export, verify):
     app.command()(command)
 
 

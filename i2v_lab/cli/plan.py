@@ -24,7 +24,7 @@ ANY_PICTURE = "sample:coffee"
 SHOWN_RUNS = 20  # of --accuracy
 
 
-@with_settings("output_dir", "device")
+@with_settings("output_dir", "device", "parallel")
 def plan(
     settings: Settings,
     *,
@@ -162,8 +162,9 @@ def _answer(
 
     # A card that is not here is a CUDA device; the clip runs on a CPU only where its family has no other.
     device = "cuda" if budgets and not settings.device.startswith("cuda") else settings.device
-    unlimited = Forecaster(device=device, budget=Budget(2**62, "no limit"))
-    forecasters = [Forecaster(device=device, budget=budget) for budget in budgets] or [Forecaster(device=device, store=store)]
+    known: dict[str, Any] = {"device": device, "parallel": settings.parallel}
+    unlimited = Forecaster(**known, budget=Budget(2**62, "no limit"))
+    forecasters = [Forecaster(**known, budget=budget) for budget in budgets] or [Forecaster(**known, store=store)]
     one = len(clips) == 1
     rows: list[tuple[str, Forecast, list[Forecast]]] = []
     for label, params in clips:
@@ -206,7 +207,7 @@ def _plain(whole: Forecast, plans: list[Forecast]) -> dict[str, Any]:
          "nearest": [near.plain() for near in item.nearest], "sentence": item.sentence()} for item in plans
     ]  # fmt: skip
     return {"params": whole.params.plain(), "model": whole.model, "device": whole.device, "dtype": whole.dtype, "stages": stages,
-             "tier": whole.last_tier, "process_bytes": whole.base, "peak_gib": whole.peak_gib, "flops": whole.flops,
+             "parallel": whole.parallel, "tier": whole.last_tier, "process_bytes": whole.base, "peak_gib": whole.peak_gib, "flops": whole.flops,
              "least_flops": whole.least_flops, "of_standard": plans[0].of_standard if plans else whole.of_standard,
              "seconds": whole.seconds, "seconds_range": whole.time and whole.time[1:], "runs": whole.runs, "correction": whole.correction,
              "corrected_by_runs": whole.corrected, "budgets": fits}  # fmt: skip
@@ -231,13 +232,15 @@ def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budge
 
 
 def _explain(rows: list[tuple[str, Forecast, list[Forecast]]], elsewhere: bool) -> None:
-    from i2v_lab.cost.forecast import tier_name
+    from i2v_lab.cost.answer import tier_name
 
     whole = rows[0][1]
     weights = ", ".join(f"{stage.stage} {stage.weights / 2**30:.2f}" for stage in whole.stages)
     remark(f"{whole.model} on {whole.device} in {whole.dtype}, tier {whole.last_tier}; GiB = 2^30 bytes, GB = 10^9 bytes. "
            f"Each stage with its weights ({weights} GiB)"
            + (f"; the peak with {whole.base / 2**30:.2f} GiB of Python and its libraries" if whole.base else ""))  # fmt: skip
+    if whole.parallel > 1:
+        remark(f"memory and TFLOP are those of each of {whole.parallel} devices: all weights, and its share of denoising")
     if not elsewhere:
         _measured(rows[0][1])
     else:

@@ -18,6 +18,7 @@ ORDER = (
     "generate",
     "plan",
     "sweep",
+    "tune",
     "serve",
     "runs",
     "show",

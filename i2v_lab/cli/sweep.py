@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SHOWN_CELLS = 40  # of a plan in the terminal
 
 
-@with_settings("output_dir", "device", "cluster", "workers")
+@with_settings("output_dir", "device", "parallel", "cluster", "workers")
 def sweep(
     settings: Settings,
     files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="sweep files: experiments/guidance.yaml")] = None,
@@ -197,8 +197,11 @@ def sweep_screen(*, numbered: bool = False) -> Iterator[SweepProgress]:
                 if one is None:
                     bars.update(line, visible=False)
                 else:
-                    about = f"  {printable(one.line)[:44]} {one.stage}"
-                    bars.update(line, description=about, completed=one.step, total=one.steps, visible=True)
+                    doing = one.note or (f"cell {one.cell} {one.stage}" if one.cell else "nothing to do")
+                    about = f"  {printable(one.host)[:12]} {printable(one.device)[:8]} {printable(doing)[:20]}"
+                    bars.update(
+                        line, description=about, completed=one.step, total=one.steps, left=printable(one.label)[:20], visible=True
+                    )
 
     if not sys.stderr.isatty():
         bars = None

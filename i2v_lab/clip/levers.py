@@ -76,6 +76,10 @@ class Levers(Protocol):
     def guidance_interval(self) -> str | None: ...
     @property
     def cache(self) -> str | None: ...
+    @property
+    def quantization(self) -> str | None: ...
+    @property
+    def backend(self) -> str | None: ...
 
 
 class Cache(NamedTuple):
@@ -128,6 +132,11 @@ def cache_of(params: Levers) -> Cache | None:
         return None
     name, _, number = params.cache.partition(":")
     return Cache(name, float(number))
+
+
+def kept_as(params: Levers) -> str:
+    """How the weights of the network that denoises are loaded: int8, fp8, or none. What is no torch quantizes for itself."""
+    return params.quantization or "none" if params.backend in (None, NEUTRAL["backend"]) else "none"
 
 
 def at_most(params: Levers) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +22,8 @@ from i2v_lab.cluster.share import NAMESPACE
 from i2v_lab.errors import InputError
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
+
+log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 4.0
 STORE_BYTES = 256 * 2**20  # of memory for clips and pictures on their way, where the cluster is our own
@@ -41,20 +45,25 @@ def open_pool(store: Store, settings: Settings, waiting: Callable[[str], None] =
     if importlib.util.find_spec("ray") is None:
         raise InputError("--cluster needs Ray: pip install 'i2v_lab[cluster]'")
     with ExitStack() as opened:
-        local = opened.enter_context(_connected(settings))
-        pool = opened.enter_context(Pool(store, settings, alone=local))
+        scratch = opened.enter_context(_connected(settings))
+        pool = opened.enter_context(Pool(store, settings, scratch))
         pool.open(waiting)
         yield pool
 
 
 @contextmanager
-def _connected(settings: Settings) -> Iterator[bool]:
-    """Connect to the cluster, or start one. Whether it was started here."""
+def _connected(settings: Settings) -> Iterator[Path | None]:
+    """Connect to the cluster, or start one. The folder for what its workers leave behind, if it was started here."""
     # Ray reads these when it starts. Its workers would be the last to get a core, and it would try a wrong address for minutes.
     for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_NUM_REDIS_GET_RETRIES", "1"), ("RAY_worker_niceness", "0")):
         os.environ.setdefault(name, value)
+    if settings.parallel > 1:
+        raise InputError(
+            f"parallel: expected 1 on a cluster, whose workers make a clip on one device each, got {settings.parallel}; drop one of them"
+        )
     address = _address(settings.cluster.address)
-    if address == "local" and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
+    # Ray's core reads the mode when it is imported.
+    if address == "local" and "ray" not in sys.modules and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
     from ray._private import ray_constants
@@ -64,20 +73,34 @@ def _connected(settings: Settings) -> Iterator[bool]:
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False, "namespace": NAMESPACE}
     if address == "local":
         quiet |= {"num_cpus": settings.cluster.workers or 1, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+    folder = Path(tempfile.gettempdir())
     with ExitStack() as opened:
         if address == "local" and not os.environ.get("RAY_TMPDIR"):
-            folder = opened.enter_context(temporary_folder(Path(tempfile.gettempdir()), "ray"))
+            folder = opened.enter_context(temporary_folder(folder, "ray"))
             quiet |= {"_temp_dir": str(folder)} if len(str(folder)) < FOLDER_MAX else {}
         with _signals_kept():
             try:
-                ray.init(address=address, **quiet)
-            except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+                _begin(ray, address, quiet)
+            except Exception as error:  # Ray raises all kinds
+                log.exception("no cluster %s", address)
                 raise InputError(f"cluster {address}: Ray says: {' '.join(str(error).split())[:300]}") from None
         try:
-            yield address == "local"
+            yield folder if address == "local" else None
         finally:
             with _signals_kept():
                 ray.shutdown()
+
+
+def _begin(ray: Any, address: str, options: dict[str, Any]) -> None:
+    """Begin or join; a start on a busy machine may take longer than the half minute that Ray waits, and is tried again."""
+    try:
+        ray.init(address=address, **options)
+    except Exception as error:
+        if address != "local":
+            raise
+        log.warning("Ray did not start, and is tried again: %s", error)
+        ray.shutdown()
+        ray.init(address=address, **options)
 
 
 def _address(asked: str) -> str:

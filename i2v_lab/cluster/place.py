@@ -58,7 +58,6 @@ class WorkerState:
     note: str = ""
 
     @property
-    def line(self) -> str:
-        """Where it is and what it makes, for people: `gpu2 RTX 4090: cell 6: guidance_scale=9`; without its stage."""
-        doing = f"cell {self.cell}: {self.label}".removesuffix(": ") if self.cell else "nothing to do"
-        return f"{self.host} {self.device_name.removeprefix('NVIDIA ').removeprefix('GeForce ')[:20].strip()}: {self.note or doing}"
+    def device(self) -> str:
+        """The device's name without its maker's: `RTX 4090`."""
+        return self.device_name.removeprefix("NVIDIA ").removeprefix("GeForce ")

@@ -42,12 +42,12 @@ class Pool:
         stopping: why nothing more is begun; "" while it goes on.
     """
 
-    def __init__(self, store: Store, settings: Settings, *, alone: bool) -> None:
+    def __init__(self, store: Store, settings: Settings, scratch: Path | None = None) -> None:
         """Args:
-        alone: nobody else uses the cluster.
+        scratch: as of Staff.
         """
         self.store, self.settings = store, settings
-        self.staff = Staff(settings, alone=alone)
+        self.staff = Staff(settings, scratch)
         self.queue: list[Task] = []
         self.stopping = ""
         self._deaths: dict[str, list[str]] = {}  # {run: how its workers ended}
@@ -237,7 +237,7 @@ class Pool:
             )
         self.staff.fill(len(self.queue) + len(self._running))
         ended += self._dispatch(begin)
-        return task, self._keep(task, *found)
+        return task, self.keep(task, *found)
 
     def _lost(self, task: Task, how: str) -> tuple[Task, RunRecord] | None:
         """A worker died: its task is made again on another, once."""
@@ -251,7 +251,7 @@ class Pool:
             return None
         return task, refuse(task, self.store, f"its workers died: {'; '.join(deaths)}")
 
-    def _keep(self, task: Task, text: str, data: bytes) -> RunRecord:
+    def keep(self, task: Task, text: str, data: bytes) -> RunRecord:
         """The clip and its record become this store's. Of what a worker says no name or place is used."""
         asked = task.params
         assert asked  # noqa: S101 - a worker had it

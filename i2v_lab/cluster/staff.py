@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from i2v_lab.cluster.place import Place, WorkerState
@@ -104,19 +105,19 @@ class Staff:
     """The workers of a pool.
 
     Attributes:
-        alone: nobody else uses the cluster.
+        scratch: a folder for what the workers leave behind, on a cluster of our own; None: it is shared with others.
         seats: the workers, those that begin among them.
     """
 
     settings: Settings
-    alone: bool
+    scratch: Path | None
     seats: list[Seat] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._me = uuid.uuid4().hex
         self._failed: list[str] = []  # how workers ended before they began, since the last that did
         self._counted = self._asked = -1000.0
-        self._total, self._allowed, self._on_gpu = 0, 1, False
+        self._total, self._most, self._allowed, self._on_gpu = 0, 0, 1, False
         self._memory: dict[str, float] = {}  # of a worker on a node, by Ray's say
         self._each = 1  # workers on a node
         self._share: Any = None
@@ -220,9 +221,9 @@ class Staff:
         gpus = sum(int(known.get("GPU", 0)) for known in nodes.values())
         cpus = [int(known.get("CPU", 0)) for known in nodes.values() if known.get("CPU", 0) >= 1]
         self._on_gpu = bool(gpus) and self.settings.device != "cpu"
-        most = gpus if self._on_gpu else sum(cpus)
+        self._most = gpus if self._on_gpu else sum(cpus)
         asked = self.settings.cluster.workers
-        self._total = min(most, asked) if asked else gpus if self._on_gpu else len(cpus)
+        self._total = min(self._most, asked) if asked else gpus if self._on_gpu else len(cpus)
         on_node = -(-self._total // max(len(cpus), 1))
         self._memory = {node: known.get("memory", 0.0) / max(on_node, 1) for node, known in nodes.items()}
         self._each = max(on_node, 1)
@@ -230,7 +231,7 @@ class Staff:
     def _divide(self, wants: int) -> None:
         """How many of them are for this sweep, where others use the cluster too."""
         ray = engine()
-        if self.alone:
+        if self.scratch:
             self._allowed = self._total
             return
         if self._share is None:
@@ -239,7 +240,7 @@ class Staff:
         if self._answer is None:
             if time.monotonic() - self._asked < ASK_SECONDS:
                 return
-            self._asked, self._answer = time.monotonic(), self._share.ask.remote(self._me, wants, self._total)
+            self._asked, self._answer = time.monotonic(), self._share.ask.remote(self._me, wants, self._most)
         if ray.wait([self._answer], timeout=0)[0]:
             try:
                 self._allowed = ray.get(self._answer)
@@ -252,7 +253,7 @@ class Staff:
         plain = self.settings.model_dump(mode="json") | {"device": "auto" if self._on_gpu else "cpu"}
         need: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0} if self._on_gpu else {"num_cpus": 1, "scheduling_strategy": "SPREAD"}
         worker = ray.remote(max_restarts=0, concurrency_groups={TALK: 1})(Worker)
-        actor = worker.options(**need).remote(plain, 0 if self._on_gpu else self._threads())
+        actor = worker.options(**need).remote(plain, 0 if self._on_gpu else self._threads(), str(self.scratch or ""))
         return Seat(actor, actor.about.remote())
 
     def _threads(self) -> int:

@@ -47,10 +47,11 @@ class Worker:
     `where` and `stop` are called while `make` works.
     """
 
-    def __init__(self, settings: dict[str, Any], threads: int) -> None:
+    def __init__(self, settings: dict[str, Any], threads: int, scratch: str) -> None:
         """Args:
         settings: of the one who asks, as JSON has them; the output folder is not used.
         threads: of torch; 0: as many as this machine has cores.
+        scratch: where its files are; "": with other temporary files.
         """
         threads = threads or os.cpu_count() or 1
         os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported; Ray had set 1
@@ -62,7 +63,7 @@ class Worker:
 
         torch.set_num_threads(threads)
         self._open = ExitStack()  # what a worker that was killed leaves here, the next one clears away
-        folder = self._open.enter_context(temporary_folder(Path(tempfile.gettempdir()), "i2v-lab-worker"))
+        folder = self._open.enter_context(temporary_folder(Path(scratch or tempfile.gettempdir()), "i2v-lab-worker"))
         self.store = Store(folder)
         self.settings = Settings.model_validate({**settings, "output": {**settings["output"], "directory": folder}, "cluster": {}})
         self.ear = Ear()

@@ -16,6 +16,7 @@ import psutil
 from i2v_lab.devices.gpus import gpu
 from i2v_lab.devices.hardware import GIB
 from i2v_lab.errors import ParamsError
+from i2v_lab.models.parallel import devices_of
 
 GB = 10**9
 
@@ -64,6 +65,19 @@ class Budget:
             max(0, found.free - margin) if found and margin is not None else _less_margin(found.free if found else 0),
             f"free VRAM of {device}" + ("" if found else " (there is no such device here)"),
         )
+
+    @classmethod
+    def of_each(cls, device: str, count: int, held: int = 0, margin: int | None = None) -> Budget:
+        """What each of several processes may take: the least that is free on one of their devices. On a CPU they share what it has.
+
+        Args:
+            device: the first. count: of devices; 1: as `free`. held: bytes that each process has already. margin: as `free`.
+        """
+        if count == 1:
+            return cls.free(device, margin)
+        least = min((cls.free(one, margin) for one in devices_of(device, count)), key=lambda budget: budget.bytes)
+        own = least.bytes if device.startswith("cuda") else least.bytes // count
+        return cls(own + held, f"{least.name} for each of {count} processes")
 
     @classmethod
     def vram(cls, gigabytes: float) -> Budget:

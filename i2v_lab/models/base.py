@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 
-from i2v_lab.clip.levers import CACHES, NEUTRAL, cache_of
+from i2v_lab.clip.levers import CACHES, NEUTRAL, cache_of, kept_as
 from i2v_lab.clip.params import OPTIONAL, SQUARES, Advice, ClipParams, Scheduler
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
@@ -66,6 +66,7 @@ class VideoModel(Protocol):
         schedulers: those that it works with.
         cuda_dtype: the number format that "auto" means on CUDA.
         threads: whether the number of threads of the CPU changes pixels.
+        shares: what several devices share of a step of denoising: "tokens", "guidance" (its two passes), or "": nothing.
         presets: quick, few-steps, fast, standard, high, extreme: fields of ClipParams. "standard" is the family's default; "fast" has
             its steps, and levers; "few-steps" has a LoRA that was distilled to few.
 
@@ -94,6 +95,7 @@ class VideoModel(Protocol):
     schedulers: ClassVar[tuple[str, ...]]
     cuda_dtype: ClassVar[str]
     threads: ClassVar[bool]
+    shares: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     fingerprint: str
@@ -163,6 +165,7 @@ class Own:
     schedulers: ClassVar[tuple[str, ...]] = get_args(Scheduler)
     cuda_dtype: ClassVar[str] = "float16"
     threads: ClassVar[bool] = False
+    shares: ClassVar[str] = ""
 
     @classmethod
     def pixel_changes(cls, tier: int, params: ClipParams) -> Mapping[str, str]:
@@ -192,10 +195,12 @@ def made_within_memory(model: VideoModel, params: ClipParams, make: Callable[[],
     """The frames that `make` gives; both errors are those of `VideoModel.generate`.
 
     Raises:
-        UnsupportedParams: the model was loaded in another number format. OutOfMemory: memory was short.
+        UnsupportedParams: the model was loaded in another number format, or its weights are kept otherwise. OutOfMemory: memory was short.
     """
     if params.dtype not in ("auto", model.dtype):
         raise UnsupportedParams(f"dtype: this model was loaded as {model.dtype}, got {params.dtype}; nearest: {model.dtype}")
+    if (asked := kept_as(params)) != (kept := getattr(model, "quantization", "none")):
+        raise UnsupportedParams(f"quantization: this model was loaded with {kept}, got {asked}; load it again with {asked}")
     clip = f"{params.num_frames} frames of {params.height}x{params.width} in {model.dtype}"
     return fitting(
         make,
@@ -237,6 +242,10 @@ def check_common(kind: type[VideoModel], params: ClipParams) -> None:
         raise UnsupportedParams(
             f"cache: faster saves passes under the negative prompt, and at guidance_scale {params.guidance_scale:g} there are none; nearest: pab:2"
         )
+    if params.compile == "regional" and asked and asked.kind not in ("deep", "taylor"):
+        raise UnsupportedParams(
+            f"compile: regional does not work with cache {params.cache}, which changes the blocks; leave one of them out"
+        )
     for field, values in kind.levers.items():
         if (value := getattr(params, field)) not in (None, NEUTRAL[field], *values):
             raise UnsupportedParams(f"{field}: {name} works with {', '.join(values)}, got {value}; nearest: {values[0]}")
@@ -252,7 +261,7 @@ def _readers(field: str) -> str:
     """The families that read a field, in words; "" where there are none."""
     reads = {
         "closed-form": Own.reads,
-        "i2vgen-xl": Own.reads | {"cache", "backend", "quantization"},
+        "i2vgen-xl": Own.reads | {"cache", "backend", "quantization", "compile"},
         **{family.name: family.reads for family in STOCK.values()},
     }
     those, others = [name for name in reads if field in reads[name]], [name for name in reads if field not in reads[name]]

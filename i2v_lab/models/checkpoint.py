@@ -19,6 +19,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from i2v_lab.errors import ModelError
+from i2v_lab.models import gguf_file
 from i2v_lab.models.device import choose_device, choose_dtype
 from i2v_lab.models.memory.ladder import is_out_of_memory
 from i2v_lab.models.memory.ladder import one_line as one_line  # noqa: PLC0414 - others take it from here
@@ -40,7 +41,7 @@ class Layout:
         files: other files that must be there, relative to the checkpoint's folder.
         tokenizers: folders of tokenizers.
         cuda_dtype: the number format that "auto" means on CUDA.
-        file: a safetensors file outside of the checkpoint, which has the weights of the component `filed` in its place.
+        file: a safetensors or GGUF file outside of the checkpoint, which has the weights of the component `filed` in its place.
     """
 
     pipelines: tuple[str, ...]
@@ -106,7 +107,7 @@ class Checkpoint:
 
     def _name(self, path: Path) -> bytes:
         if path == self.file:
-            return f"{self.filed}.safetensors".encode()
+            return f"{self.filed}{path.suffix}".encode()
         return path.relative_to(self.folder).as_posix().encode()
 
 
@@ -237,7 +238,9 @@ def _weights(folder: Path) -> tuple[str | None, list[Path]]:
 
 
 def header(path: Path) -> bytes:
-    """The JSON header of a safetensors file; ModelError unless the file is whole."""
+    """The JSON header of a safetensors file, or what is before the weights of a GGUF file; ModelError unless the file is whole."""
+    if path.suffix == gguf_file.SUFFIX:
+        return gguf_file.head(path)
     try:
         with safe_open(path, "pt"):  # it holds the header and the file's length against each other, and reads no weights
             pass
@@ -327,9 +330,16 @@ def _load_file(cls: Any, file: Path, folder: Path, **options: Any) -> Any:
     if not hasattr(cls, "from_single_file"):
         raise ModelError(f"{file}: diffusers reads no single file of {cls.__name__}; use a checkpoint's folder")
     number = options.pop("dtype", None)
+    in_blocks = file.suffix == gguf_file.SUFFIX
     try:
         with quiet_libraries():
-            model = cls.from_single_file(str(file), config=str(folder), torch_dtype=number, local_files_only=True)
+            if in_blocks:
+                from diffusers import GGUFQuantizationConfig
+
+                options = {"quantization_config": GGUFQuantizationConfig(compute_dtype=number)}
+            model = cls.from_single_file(str(file), config=str(folder), torch_dtype=number, local_files_only=True, **options)
+            if in_blocks:
+                gguf_file.adopt(model, number)
     except Exception as error:
         if is_out_of_memory(error):
             raise

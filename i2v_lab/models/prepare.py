@@ -15,6 +15,7 @@ from i2v_lab.clip.levers import BACKENDS
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
+from i2v_lab.models.kernels import attending, compiled
 from i2v_lab.models.openvino.way import on_openvino
 
 
@@ -45,7 +46,20 @@ class Computed(Protocol):
 
 Way = Callable[[Computed, ClipParams, Progress], AbstractContextManager[None]]
 
-WAYS: Mapping[tuple[str, str], Way] = {("backend", name): on_openvino for name in BACKENDS}
+
+def _compiled(model: Computed, params: ClipParams, progress: Progress) -> AbstractContextManager[None]:
+    return compiled(model.components, model.device)
+
+
+def _attending(model: Computed, params: ClipParams, progress: Progress) -> AbstractContextManager[None]:
+    return attending(str(params.attention), model.device)
+
+
+WAYS: Mapping[tuple[str, str], Way] = {
+    **{("backend", name): on_openvino for name in BACKENDS},
+    ("compile", "regional"): _compiled,
+    **{("attention", name): _attending for name in ("sage", "flash", "xformers")},
+}
 """{(lever, value): the networks with it, inside the block}. The first one is outermost. A family names those it works with in `levers`."""
 
 

@@ -18,4 +18,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     "speed": ["speed_piece"],
     "summary": ["Findings", "findings"],
     "top": ["heading"],
+    "tune_pieces": ["tune_clips", "tune_file", "tune_found", "tune_heading", "tune_pareto", "tune_rounds"],
 })  # fmt: skip

@@ -27,7 +27,7 @@ from i2v_lab.sweep.stop import stop_on_signals
 log = logging.getLogger(__name__)
 
 REPORT, HTML = "report.ipynb", "report.html"
-PARAMETERS = ("sweep", "output_dir", "retry", "device")  # of the notebook, all of them texts; with a cluster also "cluster"
+PARAMETERS = ("sweep", "output_dir", "retry", "device")  # of the notebook, all of them texts; and those of `_more`
 FOLDER_VARIABLE = "I2V_REPORT_FOLDER"
 """The environment of a kernel that executes a report: the folder in which the report will be."""
 SOCKET_MAX = 80  # characters of a socket's folder; the whole path of a socket holds 107
@@ -67,10 +67,16 @@ def template() -> Path:
     return shipped("notebooks/sweep.ipynb")
 
 
-def parameters(sweep: Sweep, store: Store, retry: str = "", device: str = "", cluster: str = "") -> dict[str, str]:
+def parameters(sweep: Sweep, store: Store, settings: Settings, retry: str = "") -> dict[str, str]:
     """What the notebook is given: its cell `parameters` has these names."""
-    given = dict(zip(PARAMETERS, (sweep.to_yaml(), str(store.directory), retry, device), strict=True))
-    return given | ({"cluster": cluster} if cluster else {})
+    given = dict(zip(PARAMETERS, (sweep.to_yaml(), str(store.directory), retry, settings.device), strict=True))
+    return given | _more(settings)
+
+
+def _more(settings: Settings) -> dict[str, str]:
+    """What a notebook is given that not every one has to take: a cluster, or several devices for a clip."""
+    parallel = {"parallel": str(settings.parallel)} if settings.parallel > 1 else {}
+    return parallel | ({"cluster": settings.cluster.address} if settings.cluster.address else {})
 
 
 def execute(
@@ -107,7 +113,7 @@ def execute(
         raise SweepError(f"{printable(store.directory)}: expected an output folder whose name is plain text, for the report; choose another with "
                          "--output-dir, or leave the report out with --no-report")  # fmt: skip
     if book:
-        _check(book, settings.cluster.address)
+        check_notebook(book, (*PARAMETERS, *_more(settings)))
     reports: list[Report] = []
     for sweep in sweeps:
         if stop.after:
@@ -115,30 +121,37 @@ def execute(
         result = run_sweep(sweep, store, settings=settings, progress=progress, stop=stop, retry=retry)
         problem, html = "", None
         if book:
-            try:
-                with stop_on_signals(stop.ask, stages=()):  # a report can be made again: a signal ends it at once
-                    problem = _papermill(
-                        book, result.folder / REPORT, parameters(sweep, store, "none", settings.device, settings.cluster.address)
-                    )
-                    html = _export(result.folder)
-            except WriteError as error:
-                problem = str(error)
-            except OSError as error:  # of the output folder's disk, or of that of TMPDIR
-                problem = str(cannot_write(Path(error.filename).parent if error.filename else result.folder, error))
-                log.exception("no report of %s", result.folder)
-            except KeyboardInterrupt:
-                stop.ask()
-                problem = "it was stopped; --retry none makes the report alone"
+            problem, html = make_report(book, result.folder, parameters(sweep, store, settings, "none"), stop)
         reports.append(Report(sweep, result, html, problem))
     return reports
 
 
-def _check(path: Path, cluster: str) -> None:
-    """Raises SweepError where the notebook does not take the parameters."""
+def make_report(book: Path, folder: Path, given: dict[str, str], stop: SweepStop) -> tuple[str, Path | None]:
+    """Execute a notebook into a folder, and make its page.
+
+    Returns:
+        (what failed, "" where nothing did; the page, None where there is none).
+    """
+    try:
+        with stop_on_signals(stop.ask, stages=()):  # a report can be made again: a signal ends it at once
+            problem = _papermill(book, folder / REPORT, given)
+            return problem, _export(folder)
+    except WriteError as error:
+        return str(error), None
+    except OSError as error:  # of the output folder's disk, or of that of TMPDIR
+        log.exception("no report of %s", folder)
+        return str(cannot_write(Path(error.filename).parent if error.filename else folder, error)), None
+    except KeyboardInterrupt:
+        stop.ask()
+        return "it was stopped; --retry none makes the report alone", None
+
+
+def check_notebook(path: Path, names: Sequence[str] = PARAMETERS) -> None:
+    """Raises SweepError where the notebook does not take these parameters, all of them texts."""
     import nbformat
 
     try:
-        check_parameters(nbformat.read(path, as_version=4), dict.fromkeys((*PARAMETERS, *(["cluster"] if cluster else [])), ""))  # type: ignore[no-untyped-call]
+        check_parameters(nbformat.read(path, as_version=4), dict.fromkeys(names, ""))  # type: ignore[no-untyped-call]
     except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
         raise SweepError(f"{path}: expected a Jupyter notebook, got {str(error)[:200]}") from None
     except SweepError as error:

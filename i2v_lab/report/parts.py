@@ -33,12 +33,12 @@ def metrics_piece(table: pd.DataFrame, axes: Sequence[str]) -> Piece:
     return section("metrics.title", f"<p>{phrase('metrics.said').html()}</p>", plots) if plots else Piece("")
 
 
-def pareto_piece(table: pd.DataFrame, axes: Sequence[str]) -> Piece:
+def pareto_piece(table: pd.DataFrame, axes: Sequence[str], quality: str | None = None) -> Piece:
     """Quality against cost, with a clip of each setting that no other beats; nothing where nothing was measured."""
-    figure = pareto_plot(table, axes)
+    figure = pareto_plot(table, axes, quality)
     if figure is None:
         return Piece("")
-    clips = clip_grid(pareto_clips(table, axes), axes, limit_bytes=_CLIPS_BYTES)
+    clips = clip_grid(pareto_clips(table, axes, quality), axes, limit_bytes=_CLIPS_BYTES)
     return section("pareto.title", figure.html(), folded(phrase("pareto.clips"), clips._repr_html_()))
 
 

@@ -14,6 +14,7 @@ from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, SweepProgress, SweepResult, SweepStatus, SweepStop, run_sweep
 from i2v_lab.sweep.stop import stop_on_signals
+from i2v_lab.sweep.tune import Tune, TuneResult, run_tune
 
 SHOW_SECONDS = 0.5  # between two updates
 
@@ -30,6 +31,13 @@ def run_in_cell(sweep: Sweep, store: Store, *, settings: Settings | None = None,
     stop = SweepStop()
     with stop_on_signals(stop.ask, ["step"], interrupted="the kernel was interrupted"):
         return run_sweep(sweep, store, settings=settings, progress=SweepDisplay(), stop=stop, retry=retry)
+
+
+def tune_in_cell(tune: Tune, store: Store, *, settings: Settings | None = None, make: bool = True) -> TuneResult:
+    """As `run_in_cell`, of a tune; `make` as for run_tune."""
+    stop = SweepStop()
+    with stop_on_signals(stop.ask, ["step"], interrupted="the kernel was interrupted"):
+        return run_tune(tune, store, settings=settings, progress=SweepDisplay(), stop=stop, make=make)
 
 
 class SweepDisplay(SweepProgress):
@@ -79,5 +87,6 @@ def as_text(status: SweepStatus) -> str:
 
 def _worker(one: WorkerState) -> str:
     """What a worker of a cluster is doing, in a line."""
+    doing = f"cell {one.cell}: {one.label}" if one.cell else "nothing to do"
     step = f"{one.stage} {one.step}/{one.steps}" if one.steps else one.stage
-    return " · ".join(part for part in (one.line, step) if part)
+    return " · ".join(part for part in (f"{one.host} {one.device}", doing, step, one.note) if part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ import numpy as np
 from i2v_lab import models
 from i2v_lab.clip import video
 from i2v_lab.clip.key import clip_key, frames_sha256
-from i2v_lab.clip.levers import BACKENDS, LEVERS
+from i2v_lab.clip.levers import BACKENDS, LEVERS, kept_as
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Listeners, Progress
@@ -33,6 +33,7 @@ from i2v_lab.models.base import VideoModel
 from i2v_lab.models.memory.ladder import climb, is_out_of_memory
 from i2v_lab.models.memory.tiers import TIERS
 from i2v_lab.models.openvino import library as openvino
+from i2v_lab.models.parallel import devices_of, key_change, name_of
 from i2v_lab.models.stock import lora
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
@@ -99,7 +100,7 @@ def make(
             if found := known(run.record):
                 return Made(found)
             with meter.paused():
-                waited = (turns or own).enter_context(turn((run.record.device,), "a clip", run.progress.waiting))
+                waited = (turns or own).enter_context(turn(run.devices, "a clip", run.progress.waiting))
             if waited:
                 run.progress.stage("load")  # screens showed the wait
             run.choose_tier(history)
@@ -118,7 +119,7 @@ def make(
         log.exception("unexpected error in run %s", run.record.id)
         run.end(_told(error, folder))
     refused = not run.begun and run.record.status == "failed"
-    return Made(run.record.model_copy(update=meter.record_fields()), run.clip, interrupted, refused)
+    return Made(run.record.model_copy(update=meter.record_fields() | run.elsewhere), run.clip, interrupted, refused)
 
 
 def _told(error: Exception, folder: Path) -> I2VLabError:
@@ -141,6 +142,7 @@ class _Run:
         self.record = record
         self.clip: Path | None = None
         self.begun = False
+        self.elsewhere: dict[str, float | None] = {}  # fields of the record that other processes measured
         self.full: list[int] = []  # tiers of the memory ladder that it ran out of memory on
 
     def _update(self, **fields: Any) -> None:
@@ -153,7 +155,8 @@ class _Run:
         """Open and check, and learn the clip's key. What fails fast comes first."""
         self.progress.stage("load")  # of the picture, of the family's module (torch), of the model
         video.check_format(self.settings.output.format, self.params.fps)
-        self.handle = models.open(model or self.params.model, self.settings.device, self.params.dtype)
+        settings, params = self.settings, self.params
+        self.handle = models.open(model or params.model, settings.device, params.dtype, kept_as(params), settings.parallel)
         unused = check_device(self.handle.family, self.settings.device)
         self.picture = open_picture(self.params.image)
         self._update(image_sha256=self.picture.sha256, notes=(*self.picture.notes, *([unused] if unused else [])))
@@ -161,6 +164,7 @@ class _Run:
         self._update(params=params)
         self.handle.check(params)
         _check_not_flat(self.picture.crop(params.height, params.width))
+        _check_count(self.devices)
         tier = self.record.requested_tier
         if tier is not None and tier not in self.handle.tiers:
             known, possible = self.handle.identity, ", ".join(map(str, self.handle.tiers))
@@ -169,6 +173,11 @@ class _Run:
             )
         openvino.check_here(params, self.handle.identity.device)
         self._identify(self.handle.identity)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Those that it computes on."""
+        return devices_of(self.handle.identity.device, self.handle.parallel)
 
     def choose_tier(self, history: Store | None) -> None:
         """Predict the memory, and begin on the first tier where it fits, unless one was asked for.
@@ -188,8 +197,12 @@ class _Run:
         """The plan, of one tier or of all; None where there can be none: a fault of ours there must not cost the clip."""
         known = self.handle.identity
         try:
-            forecaster = Forecaster(device=known.device, store=history)
-            plan = forecaster.plan(self.params, self.handle.loaded, dtype=known.dtype, tier=tier, advise=tier is None, timed=False)
+            count, model = self.handle.parallel, self.handle.loaded
+            held = getattr(model, "held", 0)
+            forecaster = Forecaster(device=known.device, store=history, parallel=count, held=held)
+            plan = forecaster.plan(
+                self.params, model if count == 1 else None, dtype=known.dtype, tier=tier, advise=tier is None, timed=False
+            )
         except Exception as error:
             log.exception("the memory of run %s could not be predicted", self.record.id)
             first = self.handle.tiers[0] if tier is None else tier
@@ -201,7 +214,8 @@ class _Run:
     def _identify(self, model: VideoModel | models.Identity) -> None:
         self.meter.device = model.device
         tier = self.record.requested_tier if self.record.actual_tier is None else self.record.actual_tier
-        changes = self.handle.family.pixel_changes(tier or 0, self.params)
+        count = self.handle.parallel
+        changes = {**self.handle.family.pixel_changes(tier or 0, self.params), **key_change(count)}
         params = models.by_content(self.params)
         assert params  # noqa: S101 - files that are not here are fetched
         self._update(
@@ -209,7 +223,8 @@ class _Run:
             model_name=model.name,
             model_fingerprint=model.fingerprint,
             device=model.device,
-            device_name=str(machine(model.device)["device_name"]),
+            device_name=name_of(str(machine(model.device)["device_name"]), count),
+            parallel=count,
             cpu_capability=cpu_capability(),
             dtype=model.dtype,
             versions=versions() | self._more_versions(model.device),
@@ -236,6 +251,9 @@ class _Run:
         self._note(*getattr(self.handle.loaded, "remarks", ()))
         for what, how in self.handle.family.pixel_changes(tier, self.params).items():
             self._note(f"{what} {how} (tier {tier}): pixels differ a little from those of the clip on lower tiers")
+        if self.handle.parallel > 1:
+            self._note(f"made on {' and '.join(self.devices)} by {self.handle.parallel} processes, which shared the {self.handle.family.shares} "
+                       "of each step: pixels differ a little from those of one device")  # fmt: skip
         _check_frames(frames, self.params)
         self._update(frames_sha256=frames_sha256(frames))
         return frames
@@ -251,7 +269,9 @@ class _Run:
                  params.scheduler, params.guidance_scale > 1, *(getattr(params, name) for name in LEVERS))  # fmt: skip
         self._update(first_of_shape=shape not in _SHAPES)
         _SHAPES.add(shape)
-        return model.generate(self.picture, params, self.progress)
+        frames = model.generate(self.picture, params, self.progress)
+        self.elsewhere = getattr(model, "measured", {})
+        return frames
 
     def _ran_out(self, tier: int, why: str) -> None:
         self.full.append(tier)
@@ -349,6 +369,14 @@ def check_device(family: type[VideoModel], device: str) -> str:
         raise ModelError(f"device: expected a device of {kind} as {device}, got a machine where torch sees none; use --device cpu or "
                          "auto, or fix the driver")  # fmt: skip
     return ""
+
+
+def _check_count(devices: Sequence[str]) -> None:
+    missing = [name for name in devices[1:] if gpu(name) is None]
+    if missing:
+        raise ModelError(
+            f"parallel: expected the CUDA devices {', '.join(devices)}, got a machine without {', '.join(missing)}; use fewer"
+        )
 
 
 def _check_not_flat(crop: Frames) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from i2v_lab import models
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import SweepError
 from i2v_lab.sweep.definition import NAME, Sweep
@@ -30,7 +31,7 @@ def load_sweep(path: Path | str) -> Sweep:
 
 
 def parse_sweep(text: str, name: str = "sweep") -> Sweep:
-    """The sweep in a YAML or JSON text.
+    """The sweep in a YAML or JSON text. Its `preset` (a name, or a file such as winner.yaml of a tune) sets fields of the base that are not given.
 
     Args:
         name: where the text gives none.
@@ -42,12 +43,20 @@ def parse_sweep(text: str, name: str = "sweep") -> Sweep:
     found = parse_yaml(text, SweepError, "name, base and axes", lines)
     if not found:
         raise SweepError("expected name, base and axes, got nothing")
+    if preset := found.pop("preset", None):
+        base = found.get("base") or {}
+        found["base"] = {**models.preset(str(base.get("model", "closed-form")), str(preset)), **base}
     try:
         # A key without a value (all below it may be a comment) counts as not given.
         return Sweep(**{"name": name, **{key: value for key, value in found.items() if value is not None}})
     except SweepError as error:
-        named = [word for word in re.findall(r"[^\s:.]+(?=[:.])", str(error)[:100])[:3] if word in lines]
-        raise SweepError(f"line {lines[named[-1]]}: {error}" if named else str(error)) from None
+        raise named_line(error, lines) from None
+
+
+def named_line(error: SweepError, lines: Mapping[str, int]) -> SweepError:
+    """The error with the line, {name: line} of a text, of the last name that it begins with."""
+    named = [word for word in re.findall(r"[^\s:.]+(?=[:.])", str(error)[:100])[:3] if word in lines]
+    return SweepError(f"line {lines[named[-1]]}: {error}" if named else str(error))
 
 
 def open_sweep(given: Sweep | Path | str) -> Sweep:

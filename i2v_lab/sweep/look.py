@@ -19,6 +19,7 @@ from i2v_lab.devices.gpus import default_device
 from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.base import VideoModel
+from i2v_lab.models.parallel import check, devices_of, key_change, name_of
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep.definition import Cell
@@ -31,7 +32,7 @@ class Look:
 
     def __init__(self, store: Store, settings: Settings, place: Place | None = None) -> None:
         self.store, self.settings, self.place = store, settings, place
-        self.forecaster = Forecaster(device=settings.device, store=store)
+        self.forecaster = Forecaster(device=settings.device, store=store, parallel=settings.parallel)
         if place:
             budget = Budget(place.bytes, f"memory of {place.device_name} on {place.host}")
             self.forecaster = Forecaster(device=place.device, budget=budget, store=store, device_name=place.device_name)
@@ -57,8 +58,10 @@ class Look:
         sha256 = self.picture(params.image)
         kind = self.family(params)
         kind.check(params)
+        check(kind, params, self.settings.parallel, models.find(params.model)[1])
         identity, known = self.identity(params), models.by_content(params, fetch=False)
-        return clip_key(known, sha256, identity, kind.pixel_changes(tier, params)) if identity and known else ""
+        changes = {**kind.pixel_changes(tier, params), **key_change(self.settings.parallel)}
+        return clip_key(known, sha256, identity, changes) if identity and known else ""
 
     def picture(self, image: str) -> str:
         """The sha256 of a picture; its pixels are not kept."""
@@ -111,7 +114,7 @@ class Look:
     def _measured(self, name: str, device: str) -> dict[tuple[str, int], list[float]]:
         """{(resolution, frames): bytes a pixel} of the runs of a model on a device."""
         found: dict[tuple[str, int], list[float]] = {}
-        where = self.place.device_name if self.place else str(machine(device)["device_name"])
+        where = self.place.device_name if self.place else name_of(str(machine(device)["device_name"]), self.settings.parallel)
         rows = self.store.timings(name, where) if name else []
         for resolution, frames, *_, size, _, _, _, _ in rows:
             height, width = resolution_size(resolution)
@@ -133,6 +136,10 @@ class Looks:
         if kind not in self._known:
             self._known[kind] = Look(self.store, self.settings, place)
         return self._known[kind]
+
+    def devices(self, params: ClipParams) -> tuple[str, ...]:
+        """Those that a clip is made on."""
+        return devices_of(self.best(params).where(params)[1], self.settings.parallel)
 
     def best(self, params: ClipParams) -> Look:
         """The look at the smallest device that holds a clip; at the largest, where none does."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 State = Literal["done", "to do", "cannot run", "failed", "out_of_memory", "stopped"]
-LOADS = ("model", "dtype")  # a change of these loads a model
+LOADS = ("model", "dtype", "quantization")  # a change of these loads a model
 TWO_PASSES = ("heun", "kdpm2", "kdpm2-a")  # schedulers that run the network twice per step
 REUSED = 0.3  # of the work of a pass, about, that a step takes which reuses what a cache kept
 
@@ -235,7 +235,7 @@ def plan_sweep(
             time = Span(0, 0, 0) if key in made else time  # at another fps, the frames are used again
             made.setdefault(key, [])
         planned.append(replace(item, time=time, peak_gib=found.peak_gib, tier=found.tier) if found else item)
-    devices = dict.fromkeys(looks.best(item.cell.params).where(item.cell.params)[1] for item in planned if item.state != "done")
+    devices = dict.fromkeys(each for item in planned if item.state != "done" for each in looks.devices(item.cell.params))
     return SweepPlan(sweep, tuple(planned), tuple(devices), free_bytes(store.directory), looks)
 
 

@@ -13,7 +13,7 @@ from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
-from i2v_lab.errors import Message, UnsupportedParams
+from i2v_lab.errors import Message
 from i2v_lab.models.base import Own, StageCost, VideoModel, check_common, made_within_memory
 from i2v_lab.models.checkpoint import Layout, open_checkpoint
 from i2v_lab.models.device import choose_device, choose_dtype
@@ -46,14 +46,20 @@ class I2VGenXL(Networks, Own):
     licence: ClassVar[str] = "MIT (ali-vilab/i2vgen-xl)"
     size_gb: ClassVar[float] = 4.6
     native_size: ClassVar[tuple[int, int]] = (704, 1280)
-    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {"backend": BACKENDS, "quantization": ("int8",)}
+    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "backend": BACKENDS,
+        "quantization": ("int8", "fp8"),
+        "compile": ("regional",),
+    }
     reads: ClassVar[frozenset[str]] = Own.reads | {"cache", *levers}
     caches: ClassVar[tuple[str, ...]] = ("deep", "pab", "taylor")
+    shares: ClassVar[str] = "guidance"
     size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"resolution": "512p", "num_frames": 8, "num_inference_steps": 30},
         "fast": {
-            "resolution": "512p", "num_frames": 16, "num_inference_steps": 50, "guidance_interval": "0-0.6", "cache": "deep:3",
+            "resolution": "512p", "num_frames": 16, "num_inference_steps": 50, "guidance_interval": "0-0.45", "cache": "deep:3",
+            "backend": "openvino", "quantization": "int8",
         },
         "standard": {"resolution": "512p", "num_frames": 16, "num_inference_steps": 50},
         "high": {"resolution": "768p", "num_frames": 24, "num_inference_steps": 80},
@@ -63,7 +69,7 @@ class I2VGenXL(Networks, Own):
     @classmethod
     def load(
         cls, folder_or_hub_id: str | Path, *, device: str | None = None, dtype: str = "auto", progress: Progress | None = None,
-        tier: int = 0,
+        tier: int = 0, quantization: str = "none",
     ) -> I2VGenXL:  # fmt: skip
         """Load a checkpoint, a component at a time.
 
@@ -74,6 +80,7 @@ class I2VGenXL(Networks, Own):
             dtype: "float32", "float16", "bfloat16"; "auto": float16 on a GPU, otherwise float32.
             progress: receives the stage "load" and a step for each of its four components with weights.
             tier: the tier of the memory ladder to begin on; those that offload need no room for all weights on the GPU.
+            quantization: int8 or fp8: how the UNet keeps its weights (models/quantize.py).
 
         Raises:
             ModelError: not found, unreachable, incomplete, damaged, not an I2VGen-XL, or no such device.
@@ -87,8 +94,9 @@ class I2VGenXL(Networks, Own):
 
         def load() -> I2VGenXL:
             place = torch.device("cpu") if TIERS[tier].number >= 3 else where
-            parts = load_components(checkpoint, place, number, progress)
+            parts = load_components(checkpoint, place, number, progress, quantization)
             model = cls(**parts, fingerprint=checkpoint.fingerprint(), device=where)
+            model.quantization = quantization
             model.use_tier(tier)
             return model
 
@@ -103,8 +111,6 @@ class I2VGenXL(Networks, Own):
     @classmethod
     def check(cls, params: ClipParams) -> None:
         check_common(cls, params)
-        if params.quantization == "int8" and params.backend not in BACKENDS:
-            raise UnsupportedParams("quantization: int8 of i2vgen-xl goes with backend openvino, got it without; nearest: openvino")
 
     @classmethod
     def advice(cls, params: ClipParams) -> list[Advice]:

@@ -16,6 +16,7 @@ import torch
 from i2v_lab.errors import ModelError
 from i2v_lab.models.checkpoint import one_line
 from i2v_lab.models.levers import deep_halves
+from i2v_lab.models.memory.ladder import is_out_of_memory
 from i2v_lab.models.openvino.library import import_quiet, quiet
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -121,7 +122,9 @@ def convert(
             # Its check would run the network three more times.
             traced = torch.jit.trace(module, given, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
             made = openvino.convert_model(traced, example_input=given, input=[tuple(tensor.shape) for tensor in given])
-    except Exception as error:  # noqa: BLE001 - frontends raise many kinds
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(
             f"backend: OpenVINO cannot convert {type(network).__name__} ({one_line(error, 150)}); use backend torch"
         ) from None

@@ -17,7 +17,7 @@ from i2v_lab.clip.levers import BACKENDS
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import open_picture
 from i2v_lab.clip.progress import Progress
-from i2v_lab.errors import InputError, ModelError, UnsupportedParams
+from i2v_lab.errors import InputError, ModelError
 from i2v_lab.models import registry
 from i2v_lab.models.checkpoint import one_line
 from i2v_lab.models.openvino.convert import WHOLE, Call, convert, traceable
@@ -56,7 +56,7 @@ def export_model(
         raise InputError(f"{folder}: expected a folder that is empty or new, got one with files in it; choose another")
     handle = registry.open(model, "cpu", "float32")
     if not set(BACKENDS) & set(handle.family.levers.get("backend", ())):
-        raise UnsupportedParams(f"export: {handle.family.name} cannot be exported; choose i2vgen-xl, svd, wan or ltx-video")
+        raise InputError(f"export: {handle.family.name} cannot be exported; choose i2vgen-xl, svd, wan or ltx-video")
     for name in {"openvino": ("openvino",), "onnx": ("onnx", "onnxscript", "onnxruntime")}[to]:
         import_quiet(name, "export", "i2v_lab[export]" if to == "onnx" else "i2v_lab[intel]")
     size = {"resolution": resolution, "num_frames": num_frames}

@@ -98,8 +98,9 @@ def check_here(params: ClipParams, device: str) -> None:
 
 def find(name: str, wants: str = "backend: openvino", extra: str = "i2v_lab[intel]") -> None:
     """Raise ModelError unless a package is installed."""
+    other = "; or use backend torch" if wants.startswith("backend") else ""
     if importlib.util.find_spec(name) is None:
-        raise ModelError(f"{wants} needs {name}, which is not installed: pip install '{extra}'")
+        raise ModelError(f"{wants} needs {name}, which is not installed: pip install '{extra}'{other}")
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -28,8 +28,8 @@ from i2v_lab.models.openvino.library import import_quiet, versions
 WRITTEN = 1  # of this package's own way to convert: what was kept by another is not used
 INPUTS = "inputs"
 
-_compiled: WeakKeyDictionary[torch.nn.Module, dict[Path, Any]] = WeakKeyDictionary()
-"""What is in memory: {network: {folder: compiled network}}, of one clip's shape at a time."""
+_compiled: WeakKeyDictionary[torch.nn.Module, dict[tuple[Path, str], Any]] = WeakKeyDictionary()
+"""What is in memory: {network: {(folder, numbers): compiled network}}, of one clip's shape at a time."""
 PROFILED = False  # whether networks that are opened from now on count their seconds
 
 
@@ -54,11 +54,13 @@ class Conversions:
         decides: what they depend on, as JSON takes it: the checkpoint's fingerprint, the size.
         int8: quantised, by what the networks were given in a short run of the model.
         device: what OpenVINO calls it.
+        numbers: what is computed in where it is not int8: f32 or bf16, which a CPU without it takes for f32.
     """
 
     decides: Sequence[Any]
     int8: bool
     device: str = "CPU"
+    numbers: str = "f32"
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
@@ -138,7 +140,8 @@ class StandIn:
 
     def _row(self, row: int, call: Call) -> torch.Tensor:
         if self.clock is None:
-            return self._compute(WHOLE, call)[0]
+            # Of a UNet the one network serves with `deep` and without.
+            return self._compute(FULL if self.name == "unet" and hasattr(self.network, "up_blocks") else WHOLE, call)[0]
         place = self.clock.passes, row
         if not self.clock.now.reused:
             output, self.reusable[place] = self._compute(FULL, call)
@@ -155,16 +158,17 @@ class StandIn:
     def _request(self, kind: str, call: Call) -> Any:
         open_ones = _compiled.setdefault(self.network, {})
         place = self.kept.place / f"{self.name}-{kind}-{call.signature(kind)}"
-        if place not in open_ones:
-            for other in [other for other in open_ones if other.parent != place.parent]:
+        wanted = place, self.kept.numbers
+        if wanted not in open_ones:
+            for other in [other for other in open_ones if (other[0].parent, other[1]) != (place.parent, self.kept.numbers)]:
                 del open_ones[other]  # of another shape or number format: the memory is needed now
             if store.whole(place) is None:
                 self.progress.stage("convert")
                 self._convert(kind, call, place)
             self.progress.stage("load")
-            open_ones[place] = self._open(place)
+            open_ones[wanted] = self._open(place)
             self.progress.stage(*self.stage)
-        return open_ones[place]
+        return open_ones[wanted]
 
     def _convert(self, kind: str, call: Call, place: Path) -> None:
         samples = None
@@ -182,9 +186,9 @@ class StandIn:
         store.keep(place, write)
 
     def _open(self, place: Path) -> Any:
-        threads = {"INFERENCE_NUM_THREADS": torch.get_num_threads()} if self.kept.device == "CPU" else {}
-        # float32 is meant where it is said: on a CPU that has bfloat16 OpenVINO would take that.
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": PROFILED, **threads}
+        # A CPU that has bfloat16 would take it by itself, also where float32 is meant. A GPU and an NPU have formats of their own.
+        on_cpu = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": self.kept.numbers}
+        options = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": PROFILED, **(on_cpu if self.kept.device == "CPU" else {})}
         core = import_quiet("openvino").Core()
         try:
             return core.compile_model(str(place / "model.xml"), self.kept.device, options).create_infer_request()
@@ -202,7 +206,9 @@ class Recorder:
         self.calls: list[Call] = []
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        self.calls += Call.of(self.true, args, options).rows()
+        call = Call.of(self.true, args, options)
+        copies = {name: value.clone() for name, value in call.tensors.items()}  # a pipeline may write into its own
+        self.calls += Call(copies, call.rest).rows()
         return self.true(*args, **options)
 
 

@@ -66,7 +66,8 @@ def on_openvino(model: Computed, params: ClipParams, progress: Progress) -> Iter
     networks, int8 = parts(model.components), params.quantization == "int8"
     decides = [model.fingerprint, model.loras, params.height, params.width, params.num_frames]
     device = device_of(str(params.backend))
-    kept, plain = Conversions(decides, int8, device), Conversions(decides, False, device)
+    numbers = "bf16" if int8 else "f32"
+    kept, plain = Conversions(decides, int8, device, numbers), Conversions(decides, False, device, numbers)
     if int8 and not kept.has_inputs:
         calibrate(model, {name: network for name, network in networks.items() if name in DENOISERS}, params, progress, kept)
     with ExitStack() as stack:

@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from i2v_lab.clip.levers import Step, cache_of, steps_of
+from i2v_lab.clip.levers import Step, cache_of, kept_as, steps_of
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ModelError
+from i2v_lab.models import gguf_file
 from i2v_lab.models.base import StageCost, VideoModel
 from i2v_lab.models.memory.cost_cache import kept
 from i2v_lab.models.openvino import library as openvino
@@ -45,15 +46,21 @@ CODE = (
 
 
 def cost(
-    family: Family, params: ClipParams, *, checkpoint: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
-) -> tuple[StageCost, ...]:
-    """See `VideoModel.cost`. Some seconds for a new shape, milliseconds for one that is on disk."""
+    family: Family, params: ClipParams, *, checkpoint: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None,
+    file: Path | None = None,
+) -> tuple[StageCost, ...]:  # fmt: skip
+    """See `VideoModel.cost`. Some seconds for a new shape, milliseconds for one that is on disk.
+
+    Args: file: that has the weights of the first network that denoises; None: the checkpoint has them.
+    """
+    blocks = gguf_file.quantized(file) if file and file.suffix == gguf_file.SUFFIX else []
     spec = find_spec(family, checkpoint, loaded)
 
     def found(params: ClipParams, cache: str = "") -> Mapping[str, int]:
         shift = params.flow_shift and family.presets["standard"]["flow_shift"]  # as in _call
         request = {
-            "spec": spec, "dtype": dtype, "scheduler": family.scheduler_classes[params.scheduler], "shift": shift, "cache": cache,
+            "spec": spec, "dtype": dtype, "quantization": kept_as(params), "gguf": blocks, "cache": cache,
+            "scheduler": family.scheduler_classes[params.scheduler], "shift": shift,
             "call": _call(family, spec, params, tier), "size": [params.height, params.width],
             "tiling": tier == TILED and not family.decode_chunk,
         }  # fmt: skip
@@ -140,6 +147,13 @@ def _code() -> str:
     """A hash of the code that is run, and the versions of the libraries that it runs through."""
     here = Path(__file__).parent
     memory = here.parent / "memory"
-    files = (*(here / name for name in CODE), here.parent / "levers.py", memory / "tiers.py", memory / "tracker.py")
+    files = (
+        *(here / name for name in CODE),
+        here.parent / "levers.py",
+        here.parent / "quantize.py",
+        here.parent / "gguf_file.py",
+        memory / "tiers.py",
+        memory / "tracker.py",
+    )
     versions = [importlib.metadata.version(package).encode() for package in ("torch", "diffusers", "transformers")]
     return hashlib.sha256(b"".join([*(path.read_bytes() for path in files), *versions])).hexdigest()

@@ -59,8 +59,15 @@ def rehearse(
             setattr(pipe, part, getattr(pipe, part).new(**{name: value}))
     if tiling and hasattr(pipe.vae, "enable_tiling"):
         pipe.vae.enable_tiling()
-    with numpy_quiet(), torch.no_grad(), Rehearsal(pipe, denoisers, cache) as rehearsal:
-        pipe(image=picture, **given, output_type="np")
+    boundary = pipe.config.get("boundary_ratio")
+    if cache and boundary is not None:
+        pipe.register_to_config(boundary_ratio=0.0)  # one network throughout: the second one has kept nothing to reuse
+    try:
+        with numpy_quiet(), torch.no_grad(), Rehearsal(pipe, denoisers, cache) as rehearsal:
+            pipe(image=picture, **given, output_type="np")
+    finally:
+        if boundary is not None:
+            pipe.register_to_config(boundary_ratio=boundary)
     if hasattr(pipe.vae, "disable_tiling"):
         pipe.vae.disable_tiling()
     return rehearsal.found()

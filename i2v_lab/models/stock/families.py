@@ -14,6 +14,9 @@ from i2v_lab.clip.levers import BACKENDS
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.models.frame_rule import FrameRule
 
+OF_ALL = {"quantization": ("int8", "fp8"), "compile": ("regional",)}
+ATTENDING = {"attention": ("flash", "sage", "xformers")}  # where the transformer goes through diffusers' dispatcher
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
@@ -39,6 +42,7 @@ class Family:
         tiers: of the memory ladder, in the order they are tried: 0, 3 (model offload), 4 (group offload), 5 (tiling).
         decode_chunk: an argument that says how many frames are decoded at once, and its value on tier 5. It changes pixels, as tiling does.
         threads: whether the number of threads of the CPU changes pixels.
+        shares: as VideoModel: "tokens" where diffusers has context parallelism for its network.
         needs: modules that its pipeline needs, of the extra `families`.
         lora: whether the pipeline loads LoRAs.
         caches: the kinds of cache that its networks work with; see models/levers.py.
@@ -73,10 +77,11 @@ class Family:
     tiers: tuple[int, ...] = (0, 3, 4, 5)
     decode_chunk: tuple[str, int] | None = None
     threads: bool = False
+    shares: str = ""
     needs: tuple[str, ...] = ()
     lora: bool = True
     caches: tuple[str, ...] = ("pab", "taylor", "first-block", "mag")
-    levers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    levers: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: OF_ALL | ATTENDING)
     interval: bool = False
 
     def asked_frames(self, frames: int) -> int:
@@ -124,18 +129,19 @@ WAN_NEGATIVE = (
 LTX_NEGATIVE = "worst quality, inconsistent motion, blurry, jittery, distorted"
 
 WAN: dict[str, Any] = {
-    "levers": {"backend": BACKENDS},
+    "levers": OF_ALL | ATTENDING | {"backend": BACKENDS},
     "pipeline": "WanImageToVideoPipeline", "indexed": ("WanPipeline",), "licence": "Apache-2.0",
     "condition": "free for any use that is legal, commercial too", "scheduler_classes": FLOW, "passes": {"max_sequence_length": 512},
-    "needs": ("ftfy",), "interval": True, "float32": ("vae", "image_encoder"),
+    "needs": ("ftfy",), "shares": "tokens", "interval": True, "float32": ("vae", "image_encoder"),
     "native_fps": 16, "size_multiple": 16, "frame_rule": FrameRule(4, 1, 5, 81),
     "sizes": {"480p": (480, 832), "720p": (720, 1280)},
 }  # fmt: skip
 LTX: dict[str, Any] = {
-    "levers": {"backend": BACKENDS},
+    "levers": OF_ALL | ATTENDING | {"backend": BACKENDS},
     "pipeline": "LTXConditionPipeline", "indexed": ("LTXPipeline", "LTXImageToVideoPipeline"), "native_size": (512, 768), "native_fps": 25,
     "size_multiple": 32, "frame_rule": FrameRule(8, 1, 9, 257), "scheduler_classes": {"euler": FLOW["euler"]}, "channels": -1,
     "sizes": {"480p": (480, 704), "512p": (512, 768), "704p": (704, 1216), "720p": (704, 1280)},
+    "shares": "tokens",
     "takes": _takes(
         *TEXT, "decode_timestep", "decode_noise_scale", "image_cond_noise_scale", condition_fps="frame_rate"
     ),
@@ -145,7 +151,7 @@ LTX: dict[str, Any] = {
 }  # fmt: skip
 COG: dict[str, Any] = {
     "pipeline": "CogVideoXImageToVideoPipeline", "takes": _takes(*TEXT), "channels": 2, "size_multiple": 16,
-    "caches": ("pab", "taylor", "first-block", "mag", "faster"),
+    "caches": ("pab", "taylor", "first-block", "mag", "faster"), "levers": OF_ALL,
     "scheduler_classes": {
         "ddim": "CogVideoXDDIMScheduler", "dpm++-2m": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler",
         "euler": "EulerDiscreteScheduler", "heun": "HeunDiscreteScheduler",
@@ -153,7 +159,7 @@ COG: dict[str, Any] = {
     "condition": "free for research; commercial use asks for a registration with its authors, and stays below 1 million visits a month",
 }  # fmt: skip
 SVD: dict[str, Any] = {
-    "levers": {"backend": BACKENDS},
+    "levers": OF_ALL | {"backend": BACKENDS},
     "pipeline": "StableVideoDiffusionPipeline", "native_size": (576, 1024), "native_fps": 7, "size_multiple": 64,
     "sizes": {"576p": (576, 1024)}, "cuda_dtype": "float16", "scheduler_classes": {"euler": "EulerDiscreteScheduler"},
     "denoisers": ("unet",), "channels": 2,
@@ -173,7 +179,7 @@ HUNYUAN: dict[str, Any] = {
 }  # fmt: skip
 LTX_2: dict[str, Any] = {
     "pipeline": "LTX2ImageToVideoPipeline", "indexed": ("LTX2Pipeline",), "native_size": (512, 768), "native_fps": 24,
-    "size_multiple": 32, "frame_rule": FrameRule(8, 1, 9, 257), "scheduler_classes": {"euler": FLOW["euler"]}, "channels": -1,
+    "size_multiple": 32, "frame_rule": FrameRule(8, 1, 9, 257), "scheduler_classes": {"euler": FLOW["euler"]}, "channels": -1, "shares": "tokens",
     "sizes": {"480p": (480, 704), "512p": (512, 768), "704p": (704, 1216), "720p": (704, 1280)}, "caches": (),
     "takes": _takes(*TEXT, condition_fps="frame_rate"),
     # As the pipeline runs LTX-2.0: without the guidance of later versions, which takes two more passes a step. The picture is not

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from i2v_lab.clip.levers import cache_of, steps_of
+from i2v_lab.clip.levers import BACKENDS, cache_of, kept_as, steps_of
 from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.sound import with_sound
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import BadFrames, Message, UnsupportedParams
+from i2v_lab.models import gguf_file
 from i2v_lab.models.base import StageCost, VideoModel, check_common, made_within_memory
 from i2v_lab.models.checkpoint import Layout, open_checkpoint, quiet_libraries
 from i2v_lab.models.device import choose_device, choose_dtype
@@ -50,6 +51,7 @@ class PipelineModel(VideoModel):
         self.pipe, self.fingerprint, self.torch_device = pipe, fingerprint, device
         self.device, self.dtype = str(device), str(dtype).removeprefix("torch.")
         self.tier: int = -1
+        self.quantization = "none"
         self.own_scheduler = pipe.scheduler
         self.remarks: tuple[str, ...] = ()
         self.loras: str | None = None  # those that are in it, by content
@@ -59,7 +61,7 @@ class PipelineModel(VideoModel):
     @classmethod
     def load(
         cls, folder_or_hub_id: str | Path, *, device: str | None = None, dtype: str = "auto", progress: Progress | None = None,
-        tier: int = 0,
+        tier: int = 0, quantization: str = "none",
     ) -> PipelineModel:  # fmt: skip
         """Load a checkpoint, a component at a time.
 
@@ -69,6 +71,7 @@ class PipelineModel(VideoModel):
             dtype: "float32", "float16", "bfloat16"; "auto": the family's own on a GPU, otherwise float32.
             progress: receives the stage "load" and a step for each component with weights.
             tier: the tier of the memory ladder to begin on; those that offload need no room for all weights on the GPU.
+            quantization: int8 or fp8: how the networks that denoise keep their weights (models/quantize.py).
 
         Raises:
             ModelError: not found, unreachable, incomplete, damaged, of another family, or no such device.
@@ -82,8 +85,9 @@ class PipelineModel(VideoModel):
 
         def load() -> PipelineModel:
             place = torch.device("cpu") if TIERS[tier].number >= 3 else where
-            pipe = load_pipeline(checkpoint, cls.family, number, place, progress)
+            pipe = load_pipeline(checkpoint, cls.family, number, place, progress, quantization)
             model = cls(pipe, fingerprint=checkpoint.fingerprint(), device=where, dtype=number)
+            model.quantization = quantization
             model.use_tier(tier)
             return model
 
@@ -94,6 +98,14 @@ class PipelineModel(VideoModel):
     def check(cls, params: ClipParams) -> None:
         check_common(cls, params)
         lora.check(cls.family, params.lora)
+        elsewhere = params.backend in BACKENDS
+        if elsewhere and params.quantization == "int8":
+            raise UnsupportedParams(
+                f"quantization: with backend {params.backend} {cls.name} computes in float32 alone, got int8; nearest: none"
+            )
+        if cls.layout.file and cls.layout.file.suffix == gguf_file.SUFFIX and (elsewhere or kept_as(params) != "none"):
+            field, value = ("backend", params.backend) if elsewhere else ("quantization", params.quantization)
+            raise UnsupportedParams(f"{field}: {cls.layout.file.name} is quantized already, got {value}; leave it out")
 
     @classmethod
     def advice(cls, params: ClipParams) -> list[Advice]:
@@ -135,7 +147,8 @@ class PipelineModel(VideoModel):
         from i2v_lab.models.stock.cost import cost
 
         cls.check(params)
-        return cost(cls.family, params, checkpoint=checkpoint, device=device, dtype=dtype, tier=tier, loaded=loaded)
+        return cost(cls.family, params, checkpoint=checkpoint, device=device, dtype=dtype, tier=tier, loaded=loaded,
+                    file=cls.layout.file)  # fmt: skip
 
     def use_tier(self, number: int) -> None:
         """Run on a tier from now on. Where the weights do not fit, another tier can still be used."""
@@ -256,7 +269,7 @@ def model_class(family: Family, file: Path | None = None) -> type[PipelineModel]
     """The class of a family's models; the same each time.
 
     Args:
-        file: a safetensors file that has the weights of its network, in place of those of the checkpoint.
+        file: a safetensors or GGUF file that has the weights of its network, in place of those of the checkpoint.
     """
     known = family.name, file
     if known not in _classes or _classes[known][0] is not family:
@@ -274,5 +287,5 @@ def model_class(family: Family, file: Path | None = None) -> type[PipelineModel]
 
 SHARED = (
     "name", "about", "condition", "size_gb", "native_size", "native_fps", "size_multiple", "sizes", "only_sizes", "frame_rule",
-    "cuda_dtype", "threads", "presets", "caches", "levers",
+    "cuda_dtype", "threads", "shares", "presets", "caches", "levers",
 )  # fmt: skip

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.sampling import import_diffusers, numpy_quiet
 
 
 def make_scheduler(class_name: str, own: Any, shift: float | None) -> Any:
@@ -16,9 +16,7 @@ def make_scheduler(class_name: str, own: Any, shift: float | None) -> Any:
         own: the checkpoint's own scheduler. Where it is of this class, all its options count.
         shift: flow_shift of the params; None: the family has none, and the checkpoint's own counts.
     """
-    import diffusers
-
-    kind = getattr(diffusers, class_name)
+    kind = getattr(import_diffusers(), class_name)
     known = inspect.signature(kind.__init__).parameters
     config: Mapping[str, Any] = own.config
     options = {name: value for name, value in config.items() if name in known}

@@ -9,7 +9,7 @@ from typing import Any
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ModelError
 from i2v_lab.models.checkpoint import one_line, read_json
-from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.sampling import import_diffusers, numpy_quiet
 from i2v_lab.models.stock import lora
 from i2v_lab.models.stock.families import Family
 from i2v_lab.models.stock.schedulers import make_scheduler
@@ -78,12 +78,10 @@ def _from_file(family: Family, network: str, dtype: str) -> dict[str, str]:
 
 def _scheduler(family: Family, params: ClipParams, folder: Path, class_name: str) -> str:
     """The expression that makes the clip's scheduler; "" where it is the checkpoint's own."""
-    import diffusers
-
     config = read_json(folder / "scheduler" / "scheduler_config.json")
     try:
         with numpy_quiet():
-            own = getattr(diffusers, class_name).from_config(config)
+            own = getattr(import_diffusers(), class_name).from_config(config)
     except (AttributeError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / 'scheduler'}: cannot be read ({one_line(error)}); fetch it again") from None
     made = call(make_scheduler(family.scheduler_classes[params.scheduler], own, params.flow_shift))

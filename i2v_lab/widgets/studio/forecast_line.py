@@ -24,7 +24,7 @@ def forecast_line(params: ClipParams, store: Store, settings: Settings, strings:
     try:
         from i2v_lab.cost import plan  # not before it is needed: it imports torch
 
-        found: Any = plan(params, device=None if settings.device == "auto" else settings.device, store=store)
+        found: Any = plan(params, device=settings.device, store=store, parallel=settings.parallel)
     except ImportError:
         return "", None
     except I2VLabError as error:
