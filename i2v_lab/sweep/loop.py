@@ -109,15 +109,9 @@ def run_cells(maker: Maker, tasks: Sequence[Task], watch: CellProgress) -> Itera
 
 
 def run_sweep(
-    sweep: Sweep,
-    store: Store | None = None,
-    *,
-    settings: Settings | None = None,
-    progress: Progress | None = None,
-    stop: SweepStop | None = None,
-    retry: str | Sequence[str] = (),
-    on_cell: Callable[[Cell, RunRecord], None] | None = None,
-) -> SweepResult:
+    sweep: Sweep, store: Store | None = None, *, settings: Settings | None = None, progress: Progress | None = None,
+    stop: SweepStop | None = None, retry: str | Sequence[str] = (), on_cell: Callable[[Cell, RunRecord], None] | None = None,
+) -> SweepResult:  # fmt: skip
     """Make the clips of a sweep that are not there yet, in the order of its cells.
 
     A clip that was made before, by any sweep, is used. A cell that failed before is left alone unless `retry` says

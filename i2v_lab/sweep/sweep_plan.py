@@ -193,13 +193,7 @@ def plan_sweep(
     store = store or Store(settings.output.directory)
     sweep = sweep.with_defaults(settings.model)
     looks = Looks(store, settings, places)
-    cells, keys, faults = sweep.cells(), {}, {}
-    for place, cell in enumerate(cells):
-        try:
-            cells[place] = looks.at(None).resolved(cell)
-            keys[cell.number] = looks.best(cells[place].params).key(cells[place].params)
-        except I2VLabError as error:
-            faults[cell.number] = str(error)
+    cells, keys, faults = _resolved(sweep.cells(), looks)
     ending = f".{settings.output.format}"
     made = store.find_all_done(keys.values(), ending)
     done = {(key, run.params.fps): run.id for key, found in made.items() for run in found if run.params}
@@ -235,6 +229,18 @@ def plan_sweep(
         planned.append(replace(item, time=time, peak_gib=found.peak_gib, tier=found.tier) if found else item)
     devices = dict.fromkeys(each for item in planned if item.state != "done" for each in looks.devices(item.cell.params))
     return SweepPlan(sweep, tuple(planned), tuple(devices), free_bytes(store.directory), looks)
+
+
+def _resolved(asked: list[Cell], looks: Looks) -> tuple[list[Cell], dict[int, str], dict[int, str]]:
+    """The cells with what their families fill in; the key of each, by its number, or what is wrong with it."""
+    cells, keys, faults = list(asked), {}, {}
+    for place, cell in enumerate(asked):
+        try:
+            cells[place] = looks.at(None).resolved(cell)
+            keys[cell.number] = looks.best(cells[place].params).key(cells[place].params)
+        except I2VLabError as error:
+            faults[cell.number] = str(error)
+    return cells, keys, faults
 
 
 def _is_there(store: Store, run: str, look: Look) -> bool:
