@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from clusters import BASE, LONG, NODE, Once, cells, cluster_of, made, settings_on
+from clusters import BASE, LONG, NODE, Once, cells, cluster_of, made, on_head, raylet_of, settings_on
 from conftest import environment, finish, start
 from held import until
 
@@ -70,9 +70,9 @@ def test_a_worker_that_is_killed_and_one_whose_node_is_lost_cost_a_try_each(clus
             for one in status.workers:
                 if one.stage not in AT_WORK or one.cell in struck:
                     continue
-                (node,) = cluster.worker_nodes
-                if not struck and _raylet(one.pid).pid in {info.process.pid for info in node.all_processes["raylet"]}:
+                if not struck and not on_head(cluster, one.pid):
                     struck.append(one.cell)
+                    (node,) = cluster.worker_nodes
                     cluster.remove_node(node, allow_graceful=False)
                     cluster.add_node(**NODE, wait=False)
                 elif len(struck) == 1 and struck[0] in ended:  # the same cell twice would have failed
@@ -91,13 +91,6 @@ def test_a_worker_that_is_killed_and_one_whose_node_is_lost_cost_a_try_each(clus
 
 
 AT_WORK = ("encode", "denoise", "decode", "write")
-
-
-def _raylet(pid: int) -> psutil.Process:
-    """Ray's own process on the node of a worker."""
-    found = psutil.Process(pid).parent()
-    assert found
-    return found
 
 
 DRIVER = """
@@ -293,7 +286,7 @@ def test_a_frozen_node_holds_nobody_up(tmp_path):
     stopped: list[psutil.Process] = []
 
     def freeze(one: Any) -> None:
-        stopped.extend([psutil.Process(one.pid), _raylet(one.pid)])
+        stopped.extend([psutil.Process(one.pid), raylet_of(one.pid)])
         for process in stopped:
             process.suspend()
 
@@ -301,7 +294,7 @@ def test_a_frozen_node_holds_nobody_up(tmp_path):
     store = Store(tmp_path / "s")
     with cluster_of({}, {}) as cluster:
         try:
-            result = run_sweep(cells(4, **LONG), store, settings=settings_on(cluster, tmp_path / "s"), progress=Once("write", freeze),
+            result = run_sweep(cells(4, **LONG), store, settings=settings_on(cluster, tmp_path / "s"), progress=Once(cluster, "write", freeze),
                                on_cell=lambda cell, record: others.append(record.pid))  # fmt: skip
         finally:
             for process in stopped:
@@ -330,7 +323,7 @@ def test_memory_that_is_exhausted_costs_one_cell_at_most(cluster, tmp_path):
 
     store = Store(tmp_path / "s")
     result = run_sweep(
-        cells(6, **LONG), store, settings=settings_on(cluster, tmp_path / "s"), progress=Once("write", limit), on_cell=lift
+        cells(6, **LONG), store, settings=settings_on(cluster, tmp_path / "s"), progress=Once(cluster, "write", limit), on_cell=lift
     )
     assert limited
     assert result.counts.get("done", 0) >= 5 - 1  # that one, or with it the one that the worker had been given since
