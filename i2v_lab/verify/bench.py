@@ -217,6 +217,9 @@ class Deadline(Progress):
     def step(self, preview: Preview | None = None) -> None:
         self.pulse()
 
+    def waiting(self, line: str) -> None:
+        self.pulse()
+
 
 @contextmanager
 def _watched(model: VideoModel, found: Clip, *, track: bool) -> Iterator[None]:

@@ -23,7 +23,7 @@ from i2v_lab.models.i2vgen_xl.cost import CONFIGS, make_network
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
 from i2v_lab.models.memory.ladder import fitting
 from i2v_lab.models.stock import cost_build
-from i2v_lab.models.stock.cost_spec import published
+from i2v_lab.models.stock.cost_spec import published, whole
 from i2v_lab.models.stock.families import FAMILIES as STOCK
 from i2v_lab.models.stock.model import model_class
 from i2v_lab.models.stock.watch import networks
@@ -114,8 +114,7 @@ def _stock(family: str, where: torch.device, dtype: str, full: bool) -> VideoMod
         raise ModelError(f"{family}: expected one with a small network ({', '.join(SMALL)}) for a CPU")
     number = choose_dtype(dtype, where, entry.cuda_dtype)
     text = next(name for name, known in DTYPES.items() if known == number)
-    spec = {"pipeline": entry.pipeline, "float32": entry.float32, "needs": entry.needs, **found}
-    pipe = cost_build.build(spec, text)
+    pipe = cost_build.build(whole(entry, **found), text)
     for network in networks(pipe).values():
         network.__dict__.pop("to", None)  # which is for fake tensors
         fill(network)
