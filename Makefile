@@ -6,7 +6,7 @@ READY_TEST := .venv/ready-test
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench lab clean
+.PHONY: help demo test test-slow test-gpu lint bench lab clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 18
@@ -19,6 +19,9 @@ test: lint  ## run the checks of make lint, then the fast tests, on two processe
 
 test-slow: $(READY_TEST)  ## run the long tests, which make test leaves out, on two processes
 	$(BIN)/python -m pytest --slow --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-gpu: $(READY_TEST)  ## run the tests that need a CUDA device: under five minutes on one large card
+	$(BIN)/python -m pytest --gpu -rs tests/test_gpu.py
 
 lint: $(READY_TEST)  ## ruff, formatting, types
 	$(BIN)/ruff check .

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +29,14 @@ PATIENCE = 2.0  # seconds
 def is_device(name: str) -> bool:
     """Whether a file name is that of a device on Windows, such as NUL or com1.txt."""
     return name.partition(".")[0].strip().upper() in _DEVICES
+
+
+def cache_folder(name: str) -> Path | None:
+    """A folder of ours in the user's cache: $XDG_CACHE_HOME/i2v_lab/NAME, or that below ~/.cache; None for a user without a home."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    with suppress(RuntimeError):  # a user without a home
+        return (given if given.is_absolute() else Path.home() / ".cache") / "i2v_lab" / name
+    return None
 
 
 def replace(source: Path, target: Path) -> None:

@@ -25,6 +25,7 @@ ENV_PREFIX = "I2V_LAB_"
 PREFIX_MAX = 60  # characters
 # Names of files hold 255 bytes; the prefix leaves room for the time, a number and the suffix.
 PREFIX_BYTES_MAX = 200
+PARALLEL = (1, 2, 4, 8)
 
 
 def _check_prefix(prefix: str) -> str:
@@ -46,6 +47,12 @@ def _check_folder(folder: Path) -> Path:
         return folder.expanduser()
     except RuntimeError:
         raise ValueError(f"expected a folder; there is no such home folder, got {str(folder)!r}") from None
+
+
+def _check_parallel(number: int) -> int:
+    if number not in PARALLEL:
+        raise ValueError(f"expected {', '.join(map(str, PARALLEL[:-1]))} or {PARALLEL[-1]} devices, got {number}")
+    return number
 
 
 Folder = Annotated[Path, AfterValidator(_check_folder)]
@@ -83,6 +90,7 @@ class Server(BaseModel):
         host: the address to listen on. port: of TCP.
         token: what a request must carry, 16 characters or more; "" makes a new one at each start.
         queue_limit: how many clips can wait in the queue; more are refused.
+        workers: how many clips are made at once, by as many processes: one a CUDA device, or all on the CPU.
         idle_seconds: seconds without a clip after which the model's memory is freed.
         stop_seconds: how long the running clip may go on after the server was asked to end; then it is stopped.
         body_mib: largest body of a request, MiB.
@@ -95,11 +103,29 @@ class Server(BaseModel):
     port: Annotated[int, Field(ge=1, le=65535)] = 7860
     token: Annotated[str, Field(pattern=r"^([!-~]{16,200})?$")] = ""
     queue_limit: Annotated[int, Field(ge=1, le=10_000)] = 20
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
     idle_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 900.0
     stop_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0
     body_mib: Annotated[int, Field(ge=1, le=1024)] = 64
     max_num_frames: Annotated[int, Field(ge=2, le=256)] = 256
     max_side: Annotated[int, Field(ge=256, le=2048)] = 2048
+
+
+class Cluster(BaseModel):
+    """Many devices at once; see docs/cluster.md.
+
+    Attributes:
+        address: local (all GPUs of this machine), auto (a Ray cluster that runs here or that RAY_ADDRESS names, otherwise local)
+            or HOST:PORT of a Ray cluster; "": clips are made one after another, in this process.
+        workers: at most so many; 0: one a GPU, and where there is no GPU one a machine.
+        threads: of each worker on a CPU; 0: as many as this process has.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: Annotated[str, Field(max_length=300)] = ""
+    workers: Annotated[int, Field(ge=0, le=4096)] = 0
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
 
 
 class Settings(BaseModel):
@@ -108,9 +134,10 @@ class Settings(BaseModel):
     Attributes:
         output: see Output.
         model: closed-form, a family, a checkpoint's folder or a hub id.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N, xpu, xpu:N (Intel) or mps (Apple).
         log: see Log.
-        server: see Server.
+        server: see Server. cluster: see Cluster.
+        parallel: on how many devices each clip is made, from `device` on: 1, 2, 4 or 8; see models/parallel.
         language: of screens and reports: auto (the browser's, and the system's where there is no browser), en or zh.
         shared: whether other users of this machine may read clips, records and logs, as far as the umask lets them;
             otherwise they are this user's alone. `load_settings` sets it for the process.
@@ -120,9 +147,11 @@ class Settings(BaseModel):
 
     output: Output = Output()
     model: Annotated[str, Field(min_length=1, max_length=500)] = "closed-form"
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:[0-9]{1,3})?)$")] = "auto"
     log: Log = Log()
     server: Server = Server()
+    cluster: Cluster = Cluster()
+    parallel: Annotated[int, AfterValidator(_check_parallel)] = 1
     language: Literal["auto", "en", "zh"] = "auto"
     shared: bool = False
 

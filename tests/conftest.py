@@ -54,10 +54,17 @@ LONGEST = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the slow tests, and no others")
+    parser.addoption("--gpu", action="store_true", help="run the tests that need a GPU, and no others")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Choose the fast or the slow tests, and put the longest files first."""
+    """Choose the fast tests, the slow ones or those on a GPU, and put the longest files first."""
+    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if config.getoption("--gpu"):
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(gpu)])
+        items[:] = gpu
+    for item in () if config.getoption("--gpu") else gpu:
+        item.add_marker(pytest.mark.skip(reason="on a GPU: make test-gpu"))
     slow = [item for item in items if item.get_closest_marker("slow")]
     if config.getoption("--slow"):
         config.hook.pytest_deselected(items=[item for item in items if item not in set(slow)])

@@ -1,8 +1,10 @@
-"""Hold another process at a point: on any machine, what it does is still going on."""
+"""Wait for another process, and hold it at a point: on any machine, what it does is still going on."""
 
 from __future__ import annotations
 
 import sqlite3
+import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -21,3 +23,11 @@ def suspend(process: psutil.Process, database: Path) -> None:
                 return
             except sqlite3.OperationalError:
                 process.resume()
+
+
+def until(happened: Callable[[], object], seconds: float = 60) -> None:
+    """Wait for another process or thread; an end to a test that would hang."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)

@@ -18,7 +18,8 @@ PARAMS = ClipParams(
     num_frames=24, fps="24000/1001", condition_fps=8, num_inference_steps=30, guidance_scale=7.5, seed=2**63 - 1, scheduler="heun",
     dtype="float16", seconds=2.5, flow_shift=3.0, guidance_scale_2=4.0, true_cfg_scale=1.5, min_guidance_scale=1.0, motion_bucket_id=127,
     noise_aug_strength=0.02, decode_timestep=0.05, decode_noise_scale=0.025, image_cond_noise_scale=0.15, lora="style.safetensors:0.8",
-    guidance_interval="0.1-0.8", cache="deep:3",
+    guidance_interval="0.1-0.8", cache="deep:3", quantization="int8", backend="openvino", compile="regional",
+    attention="sage",
 )  # fmt: skip
 FULL = RunRecord(
     id=new_id(NOON), status="done", reason="-", params=PARAMS, seconds_per_step=0.3,

@@ -23,7 +23,7 @@ from i2v_lab.errors import SweepError
 from i2v_lab.models.fake import FakeModel
 from i2v_lab.report import notebook
 from i2v_lab.report.notebook import check_parameters
-from i2v_lab.settings import Settings
+from i2v_lab.settings import Cluster, Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, load_sweep
 
@@ -42,7 +42,8 @@ def write(folder: Path, name: str, **fields: object) -> Path:
 
 def test_the_notebook_takes_what_the_package_passes(tmp_path: Path) -> None:
     found = papermill.inspect_notebook(notebook.template())
-    given = notebook.parameters(Sweep(base=BASE), Store(tmp_path))
+    everything = Settings(parallel=2, cluster=Cluster(address="local"))
+    given = notebook.parameters(Sweep(base=BASE), Store(tmp_path), everything)
     assert list(found) == list(given)
     assert {about["inferred_type_name"] for about in found.values()} == {"str"}
     assert all(about["help"] for about in found.values())

@@ -22,7 +22,7 @@ from checkpoints import BASE, Ears, folder_fixture, make_checkpoint, model_fixtu
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import BadFrames, ModelError, Stop
-from i2v_lab.models.checkpoint import choose_device
+from i2v_lab.models.device import choose_device
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
 
 

@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from held import suspend
+from held import suspend, until
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import Stop
@@ -39,13 +39,6 @@ def long(**fields: object) -> ClipParams:
     return ClipParams(**{**LONG, "num_inference_steps": 1000, **fields})
 
 
-def until(happened: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def own_turns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The devices are this file's alone."""
@@ -68,7 +61,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobRunner]:
     made.start()
     yield made
     made.close()
-    assert made.worker is None or made.worker.poll() is not None
+    assert made.posts[0].process is None or made.posts[0].process.poll() is not None
 
 
 def add(runner: JobRunner, clip: ClipParams, **more: object) -> Job:
@@ -249,7 +242,7 @@ def test_a_runner_started_again_finds_what_waits_and_an_idle_worker_ends(tmp_pat
     runner = JobRunner(store, settings)
     runner.start()
     assert ended(runner, job).state == "done"
-    worker = runner.worker
+    worker = runner.posts[0].process
     until(lambda: worker.poll() == 0)
     runner.close()
 
@@ -285,7 +278,7 @@ def test_a_worker_stops_with_the_process_that_asked_and_another_takes_what_waits
         runner = JobRunner(store, settings)
         runner.start()  # on the same folder: leaves alone what belongs to a process that lives
         mine = add(runner, params(seed=2))
-        until(lambda: runner.worker and runner.status(mine.id).job.state != "waiting")
+        until(lambda: runner.posts[0].process and runner.status(mine.id).job.state != "waiting")
         assert runner.status(waiting.id).job.state == "waiting"
         other.kill()
         other.wait()

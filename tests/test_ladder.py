@@ -167,7 +167,7 @@ def test_a_tier_that_a_device_lacks_is_refused(model: I2VGenXL, params: ClipPara
         model.use_tier(3)
     record = run_clip(params, model, store, settings=CPU, tier=3)
     assert store.get(record.id) is None  # nothing was begun
-    assert record.reason == "tier: expected one of 0, 1, 2, 5 for i2vgen-xl on cpu, got 3"
+    assert record.reason == "tier: expected one of 0, 1, 2, 5 for i2vgen-xl on cpu, got 3 (model offload)"
 
 
 # --- the clip of a tier that changes pixels is another clip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,10 @@ from i2v_lab.errors import ParamsError, Stop, UnsupportedParams
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
 from i2v_lab.models.levers import Clock, caching
 from i2v_lab.models.memory.tracker import Tracker
+from i2v_lab.models.stock.calibrate import calibrated
 from i2v_lab.models.stock.families import FAMILIES
 
 TEN = BASE.replace(num_inference_steps=10)
-STOCK = ("wan2.2-ti2v-5b", "svd", "ltx-video")
 LEVERS: dict[str, list[dict[str, Any]]] = {
     "i2vgen-xl": [
         {"guidance_interval": "0.1-0.8"}, {"cache": "deep:2"}, {"cache": "deep:3"}, {"cache": "pab:2"}, {"cache": "taylor:3"},
@@ -36,9 +38,12 @@ LEVERS: dict[str, list[dict[str, Any]]] = {
     "svd": [{"cache": "deep:2"}, {"cache": "deep:3"}, {"cache": "pab:2"}],
     "wan2.2-ti2v-5b": [{"guidance_interval": "0.1-0.8"}, {"cache": "pab:2"}, {"cache": "taylor:3", "guidance_interval": "0.2-1"}],
     "ltx-video": [{"cache": "pab:3"}],
+    "wan2.2-i2v-a14b": [{"cache": "pab:2"}, {"cache": "pab:3", "scheduler": "euler"}],  # two networks: the second has kept nothing
+    "cogvideox1.5-5b-i2v": [{"cache": "faster:3"}],
 }  # fmt: skip
+SLOW = ("svd", "wan2.2-i2v-a14b", "cogvideox1.5-5b-i2v")
 EACH = [
-    pytest.param(name, change, marks=pytest.mark.slow if name == "svd" else ())
+    pytest.param(name, change, marks=pytest.mark.slow if name in SLOW else ())
     for name, changes in LEVERS.items()
     for change in changes
 ]
@@ -50,16 +55,23 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+class Tiny(dict[str, tuple[Any, Path, ClipParams]]):
+    """{family: (its model, the checkpoint's folder, a clip of ten steps)}, each made when it is first asked for."""
+
+    def __init__(self, root: Path, **known: tuple[Any, Path, ClipParams]) -> None:
+        super().__init__(known)
+        self.root = root
+
+    def __missing__(self, name: str) -> tuple[Any, Path, ClipParams]:
+        at = make_checkpoint(name, self.root / name)
+        steps = {"svd": 5}.get(name, 10)
+        self[name] = loaded(name, at), at, params_for(name, at, num_inference_steps=steps)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def tiny(model: I2VGenXL, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Path, ClipParams]]:
-    """{family: (its model, the checkpoint's folder, a clip of ten steps)}."""
-    root = tmp_path_factory.mktemp("stock")
-    folders = {name: make_checkpoint(name, root / name) for name in STOCK}
-    steps = {"svd": 5}
-    stock = {
-        name: (loaded(name, at), at, params_for(name, at, num_inference_steps=steps.get(name, 10))) for name, at in folders.items()
-    }
-    return {"i2vgen-xl": (model, folder, TEN), **stock}
+def tiny(model: I2VGenXL, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return Tiny(tmp_path_factory.mktemp("stock"), **{"i2vgen-xl": (model, folder, TEN)})
 
 
 class Denoising(Progress):
@@ -78,7 +90,7 @@ class Denoising(Progress):
 
 @pytest.mark.parametrize(("name", "change"), EACH, ids=lambda value: value if isinstance(value, str) else "-".join(value.values()))
 def test_a_lever_saves_the_flops_that_were_predicted_and_leaves_nothing_behind(
-    name: str, change: dict[str, Any], tiny: dict[str, tuple[Any, Path, ClipParams]], picture: Picture
+    name: str, change: dict[str, Any], tiny: Tiny, picture: Picture
 ) -> None:
     model, at, plain = tiny[name]
     before = model.generate(picture, plain, Progress())
@@ -103,9 +115,7 @@ def test_a_neutral_value_is_no_lever(change: dict[str, Any], model: I2VGenXL, pi
     assert clip_key(BASE.replace(cache="deep:2"), "0", model) != clip_key(plain, "0", model)
 
 
-def test_guidance_within_an_interval_is_that_of_the_stock_pipeline_told_so_step_by_step(
-    tiny: dict[str, tuple[Any, Path, ClipParams]], picture: Picture
-) -> None:
+def test_guidance_within_an_interval_is_that_of_the_stock_pipeline_told_so_step_by_step(tiny: Tiny, picture: Picture) -> None:
     model, at, plain = tiny["wan2.2-ti2v-5b"]
 
     def told(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -125,9 +135,7 @@ def test_guidance_within_an_interval_is_that_of_the_stock_pipeline_told_so_step_
     assert np.array_equal(model.generate(picture, plain.replace(guidance_interval="0-0.6"), Progress()), expected)
 
 
-def test_broadcast_attention_is_that_of_diffusers_where_both_prompts_go_in_one_pass(
-    tiny: dict[str, tuple[Any, Path, ClipParams]], picture: Picture
-) -> None:
+def test_broadcast_attention_is_that_of_diffusers_where_both_prompts_go_in_one_pass(tiny: Tiny, picture: Picture) -> None:
     from diffusers import PyramidAttentionBroadcastConfig
 
     model, at, plain = tiny["ltx-video"]
@@ -147,6 +155,91 @@ def test_broadcast_attention_is_that_of_diffusers_where_both_prompts_go_in_one_p
     expected = by_hand(at, FAMILIES["ltx-video"], plain, picture, prepare)
     assert calls[0] == 10
     assert np.array_equal(model.generate(picture, plain.replace(cache="pab:2"), Progress()), expected)
+
+
+class Names(Progress):
+    """The stages that were shown, and how many steps each was said to have and had."""
+
+    def __init__(self) -> None:
+        self.stages: list[list[Any]] = []
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        if not self.stages or self.stages[-1][0] != name:
+            self.stages.append([name, total, 0])
+        self.stages[-1][1] = total
+
+    def step(self, preview: Any = None) -> None:
+        self.stages[-1][2] += 1
+
+
+def test_magcache_measures_its_ratios_once_and_again_finds_the_same(tiny: Tiny, picture: Picture, tmp_path: Path) -> None:
+    model, _, plain = tiny["wan2.2-ti2v-5b"]
+    before = model.generate(picture, plain, Progress())
+    params, names = plain.replace(cache="mag:0.3", seed=5), Names()
+    with pytest.raises(Stop):
+        model.generate(picture, params, Ears(at=9, error=Stop("now")))  # while it measures
+    assert np.array_equal(model.generate(picture, plain, Progress()), before)
+    frames = model.generate(picture, params, names)
+    assert names.stages[0] == ["calibrate", 10, 10]
+    assert [name for name, *_ in names.stages] == ["calibrate", "encode", "denoise", "decode"]
+    assert re.fullmatch(r"mag: [4-6] of 10 steps reused", model.remarks[0])
+    for change in ({"guidance_scale": 9.0}, {"prompt": "a dog runs"}, {"cache": "mag:0.01"}, {}):  # the ratios are theirs too
+        names = Names()
+        again = model.generate(picture, params.replace(**change), names)
+        assert names.stages[0][0] == "encode"
+    assert np.array_equal(again, frames)
+    assert np.array_equal(model.generate(picture, plain, Progress()), before)
+    assert model.remarks == ()
+    with empty_cost_cache(tmp_path):  # as another process, or another machine, measures them
+        assert np.array_equal(model.generate(picture, params, Progress()), frames)
+    with Tracker() as tracker:
+        denoising = Denoising(tracker)
+        model.generate(picture, params, denoising)
+    forecast = Forecaster().plan(params, model)
+    flops = denoising.flops + sum(stage.flops for stage in forecast.stages if stage.stage != "denoise")
+    assert forecast.least_flops < flops < forecast.flops
+    assert "; what the cache saves depends on the clip; the first clip of these settings measures" in forecast.sentence()
+
+
+def test_magcache_is_that_of_diffusers_where_both_prompts_go_in_one_pass(tiny: Tiny, picture: Picture) -> None:
+    from diffusers import MagCacheConfig
+
+    model, at, plain = tiny["ltx-video"]
+    ratios = calibrated(model, plain.replace(cache="mag"), Progress())
+    assert len(set(ratios)) > 5
+    config = MagCacheConfig(threshold=0.1, mag_ratios=list(ratios), num_inference_steps=10)
+    expected = by_hand(at, FAMILIES["ltx-video"], plain, picture, lambda pipe: pipe.transformer.enable_cache(config))
+    assert np.array_equal(model.generate(picture, plain.replace(cache="mag:0.1"), Progress()), expected)
+
+
+@pytest.mark.slow
+def test_fastercache_is_that_of_diffusers(tiny: Tiny, picture: Picture) -> None:
+    from diffusers import FasterCacheConfig
+
+    model, at, plain = tiny["cogvideox1.5-5b-i2v"]
+
+    def prepare(pipe: Any) -> None:
+        warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)
+        pipe.transformer.enable_cache(FasterCacheConfig(
+            tensor_format="BFCHW", unconditional_batch_skip_range=3, current_timestep_callback=lambda: pipe.current_timestep,
+            attention_weight_callback=lambda _: 0.5,
+        ))  # fmt: skip
+
+    with warnings.catch_warnings():
+        expected = by_hand(at, FAMILIES["cogvideox1.5-5b-i2v"], plain, picture, prepare)
+    assert np.array_equal(model.generate(picture, plain.replace(cache="faster:3"), Progress()), expected)
+
+
+def test_the_preset_fast_says_what_it_saves(tiny: Tiny) -> None:
+    model, _, plain = tiny["i2vgen-xl"]
+    fast = plain.replace(
+        **{name: value for name, value in I2VGenXL.presets["fast"].items() if name in ("cache", "guidance_interval")}
+    )
+    forecast, standard = (Forecaster().plan(params, model) for params in (fast, plain.replace(num_inference_steps=50)))
+    share = forecast.flops / standard.flops
+    assert standard.of_standard is None
+    assert forecast.of_standard == pytest.approx(share)
+    assert f"; {share:.2g} of the FLOPs of standard" in forecast.sentence()
 
 
 def test_a_step_that_reuses_what_the_same_input_gave_gives_the_same(model: I2VGenXL, tiny: Any) -> None:
@@ -206,6 +299,9 @@ def test_the_steps_of_a_run() -> None:
     assert steps(10, guidance_interval="0.1-0.8") == ("-+++++++--", "..........")
     assert steps(7, cache="deep:3") == ("+++++++", ".rr.rr.")
     assert steps(10, cache="pab:2") == ("++++++++++", "...r.r.r..")
+    assert steps(10, cache="faster:3") == ("++++++++++", "....rr.rr.")
+    assert [step for step, one in enumerate(steps_of(ClipParams(image="x", cache="faster:3"), 10)) if not one.attends] == [5, 7]
+    assert steps(10, cache="mag:0.1") == ("++++++++++", "..........")  # without ratios
     # Where guidance begins or ends, the batch is another, and nothing can be reused.
     assert steps(8, cache="deep:4", guidance_interval="0.5-0.75") == ("----++--", ".rrr.r.r")
 
@@ -216,7 +312,9 @@ def test_the_steps_of_a_run() -> None:
         ({"guidance_interval": "0.8-0.1"}, "guidance_interval: expected two shares of the steps from 0 to 1, the lower first"),
         ({"guidance_interval": "0.1"}, "such as 0.1-0.8, got '0.1'"),
         ({"guidance_interval": "-0.1-0.5"}, "got '-0.1-0.5'"),
-        ({"cache": "tea"}, "cache: expected deep:3, pab:2, first-block:0.1, taylor:3, got 'tea'"),
+        ({"cache": "tea"}, "cache: expected deep:3, pab:2, first-block:0.1, taylor:3, mag:0.06, faster:5, got 'tea'"),
+        ({"cache": "faster:1"}, "a whole number of steps from 2 to 20 after faster, such as faster:5, got 'faster:1'"),
+        ({"cache": "mag:2"}, "a number of threshold from 0 to 1 after mag, such as mag:0.06, got 'mag:2'"),
         ({"cache": "deep:0"}, "a whole number of steps from 1 to 20 after deep, such as deep:3, got 'deep:0'"),
         ({"cache": "deep:1.5"}, "got 'deep:1.5'"),
         ({"cache": "first-block:nan"}, "a number of threshold from 0 to 1"),
@@ -232,6 +330,7 @@ def test_a_value_that_means_nothing_is_one_clear_line(fields: dict[str, Any], sa
 @pytest.mark.parametrize(
     ("model", "cache", "said"),
     [("closed-form", "deep:3", "cache: closed-form does not read it"), ("svd", "first-block:0.1", "cache: svd works with deep, pab, taylor, got"),
+     ("svd", "mag", "nearest: deep:3"), ("wan2.2-ti2v-5b", "faster", "cache: wan2.2-ti2v-5b works with pab, taylor, first-block, mag, got faster:5"),
      ("wan2.2-ti2v-5b", "deep:3", "nearest: pab:2"), ("framepack", "pab:2", "cache: framepack does not read it")],
 )  # fmt: skip
 def test_a_family_refuses_a_cache_that_it_has_not(model: str, cache: str, said: str) -> None:
@@ -241,7 +340,18 @@ def test_a_family_refuses_a_cache_that_it_has_not(model: str, cache: str, said: 
     models.find(model)[0].check(params.replace(cache="deep:1"))  # which changes nothing
 
 
-def test_what_a_cache_saves_by_what_is_in_the_clip_is_said_to_be_at_most(tiny: dict[str, tuple[Any, Path, ClipParams]]) -> None:
+def test_magcache_reuses_while_what_it_misses_is_below_the_threshold() -> None:
+    def reused(threshold: float, ratios: list[float], **more: Any) -> str:
+        found = steps_of(ClipParams(image="x", cache=f"mag:{threshold}"), len(ratios), ratios=ratios, **more)
+        return "".join(".r"[step.reused] for step in found)
+
+    assert reused(0.5, [1.0] * 10) == "..rrr.rrr."  # a fifth at the beginning, and every fourth
+    assert reused(0.5, [1.0] * 10, switch=4) == "..rr.rrr.r"  # the second network has kept nothing
+    assert reused(0.05, [1, 1, 0.98, 0.98, 0.98, 1, 1, 1.1, 1, 1]) == "..r.rr..rr"  # 0.02, then 0.0396 more
+    assert reused(0, [1, 1, 1, 1, 0.999]) == ".rrr."
+
+
+def test_what_a_cache_saves_by_what_is_in_the_clip_is_said_to_be_at_most(tiny: Tiny) -> None:
     sentence = Forecaster().plan(tiny["ltx-video"][2].replace(cache="first-block")).sentence()
-    assert "at most" in sentence
+    assert re.search(r"[\d.e-]+ to [\d.e-]+ TFLOP", sentence)
     assert "what the cache saves depends on the clip" in sentence

@@ -140,6 +140,29 @@ def test_each_expert_has_its_own_lora(root, picture):
         assert all((one != other).any() for other in frames[:number])
 
 
+def test_few_steps_is_a_preset_with_a_lora_and_says_what_to_fetch(root, picture, monkeypatch):
+    folder, model = checkpoint(A14B, root), loaded(A14B, checkpoint(A14B, root))
+    few = {name: value for name, value in FAMILIES[A14B].presets["few-steps"].items() if name not in ("resolution", "num_frames")}
+    params = params_for(A14B, folder, **few)
+    high, low = parse(params.lora)
+    assert (high.expert, low.expert, params.num_inference_steps, params.guidance_scale, params.guidance_scale_2) == (
+        "high",
+        "low",
+        4,
+        1,
+        1,
+    )
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError) as found:
+        model.generate(picture, params, Progress())
+    hub_id, _, file = high.source.rpartition("/Wan2.2-I2V")
+    assert str(found.value).endswith(f"or fetch it with: hf download {hub_id} Wan2.2-I2V{file}")
+    assert "\n" not in str(found.value)
+    own = params.replace(lora=f"high={lora(A14B, root)},low={lora(A14B, root, seed=1)}")
+    frames = model.generate(picture, own, Progress())
+    assert (frames != model.generate(picture, own.replace(lora=None), Progress())).mean() > 0.01
+
+
 def test_a_lora_is_kept_while_the_next_clip_has_it_too_and_works_on_every_tier(root, picture, monkeypatch):
     folder, model = checkpoint(FIVE, root), loaded(FIVE, checkpoint(FIVE, root))
     for weight in model.pipe.transformer.parameters():

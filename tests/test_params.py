@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 
 from i2v_lab import models
+from i2v_lab.clip.levers import LEVERS
 from i2v_lab.clip.params import ClipParams, count_actions, from_mapping
 from i2v_lab.clip.picture import open_picture
 from i2v_lab.errors import ParamsError
-from i2v_lab.models import FAMILIES, advice, find, preset
+from i2v_lab.models import LISTED, advice, find, preset, resolve
 
 
 @pytest.mark.parametrize(
@@ -117,15 +119,29 @@ def test_actions_are_counted_in_english_and_chinese():
     assert count_actions("小猫走着，然后跳起来") == 2
 
 
-@pytest.mark.parametrize("name", ["closed-form", "i2vgen-xl"])
+@pytest.mark.parametrize("name", LISTED)
 def test_every_preset_of_every_family_is_valid_and_within_what_it_can_do(name):
     kind, _ = find(name)
-    assert list(kind.presets) == ["quick", "standard", "high", "extreme"]
-    for fields in kind.presets.values():
-        kind.check(ClipParams(image="a.png", model=name, **fields))
-    with pytest.raises(ParamsError, match="preset: expected quick, standard, high, extreme, got 'fast'"):
-        preset(name, "fast")
-    assert name in FAMILIES
+    assert {"quick", "standard"} <= set(kind.presets) <= {"quick", "few-steps", "fast", "standard", "high", "extreme"}
+    wide = SimpleNamespace(width=1280, height=720)
+    clips = {key: resolve(ClipParams(image="a.png", model=name, **fields), lambda: wide) for key, fields in kind.presets.items()}
+    for params in clips.values():
+        kind.check(params)
+    standard = clips["standard"]
+    if fast := clips.get("fast"):
+        assert fast.num_inference_steps == standard.num_inference_steps
+        assert fast.cache or fast.guidance_interval
+        assert fast.replace(**dict.fromkeys(LEVERS)).plain() == standard.plain()
+    if few := clips.get("few-steps"):
+        assert few.num_inference_steps <= 8 < standard.num_inference_steps
+        assert few.guidance_scale == 1
+        assert few.lora
+    assert ("few-steps" in clips) == name.startswith(("wan", "ltx-video-13b"))
+    if name == "closed-form":
+        with pytest.raises(
+            ParamsError, match="preset: expected quick, standard, high, extreme or a file such as winner.yaml, got 'fast'"
+        ):
+            preset(name, "fast")
 
 
 def test_a_size_that_is_turned_is_advised_against_and_auto_is_offered():

@@ -177,6 +177,29 @@ def test_a_page_can_sort_by_every_number_that_differs_and_marks_the_best(results
     json.dumps(data, allow_nan=False)
 
 
+def test_each_clip_knows_its_reference(tmp_path):
+    axes = ["cache", "num_inference_steps", "seed"]
+    cells = [dict(zip(axes, one, strict=True)) for one in product(("deep:1", "deep:3"), (4, 12), (0, 1))]
+    table = make_sweep(tmp_path, [{**cell, "num_frames": 2} for cell in cells])
+
+    def found(data):
+        names = [tuple(dict(cell["label"])[axis] for axis in axes) for cell in data["cells"]]
+        return {name: cell["reference"] is not None and names[cell["reference"]]
+                for name, cell in zip(names, data["cells"], strict=True)}  # fmt: skip
+
+    known = found(clip_grid(table, axes).data)
+    assert known == found(compare(table).data)
+    for cache, steps, seed in product(("deep:1", "deep:3"), ("4", "12"), "01"):
+        own = (cache, steps) == ("deep:1", "12")
+        assert known[cache, steps, seed] == (False if own else ("deep:1", "12", seed))
+    named = found(compare(table, reference={"cache": "deep:3"}).data)
+    assert named["deep:1", "4", "0"] == ("deep:3", "4", "0") and not named["deep:3", "4", "0"]
+    for data in (clip_grid(table, ["seed"]).data, compare(list(table["clip"])).data):  # no lever differs; files without params
+        assert {cell["reference"] for cell in data["cells"]} == {None}
+    with pytest.raises(InputError, match="no cell has cache deep:5"):
+        compare(table, reference={"cache": "deep:5"})
+
+
 @pytest.mark.parametrize(("format", "fps"), [("mp4", "24000/1001"), ("mp4", "8"), ("webm", "12"), ("gif", "10")])
 def test_a_glance_finds_the_same_as_a_full_look(tmp_path, format, fps):
     table = make_sweep(tmp_path, [{"fps": fps, "num_frames": 9, "resolution": "512x640"}], format=format)

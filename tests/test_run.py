@@ -316,7 +316,8 @@ CHANGES: dict[str, Any] = {
     "condition_fps": 8, "num_inference_steps": 49, "guidance_scale": 9.5, "seed": 1, "scheduler": "euler",
     "flow_shift": 3.0, "guidance_scale_2": 4.0, "true_cfg_scale": 1.5, "min_guidance_scale": 1.0, "motion_bucket_id": 127,
     "noise_aug_strength": 0.02, "decode_timestep": 0.05, "decode_noise_scale": 0.025, "image_cond_noise_scale": 0.15, "lora": "a:0.8",
-    "guidance_interval": "0-0.5", "cache": "deep:2",
+    "guidance_interval": "0-0.5", "cache": "deep:2", "quantization": "int8", "backend": "openvino", "compile": "regional",
+    "attention": "sage",
 }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ store = Store(settings.output.directory)
 runner = shared_runner(store, settings)
 runner.prepare()
 print(runner.jobs.add_clip(ClipParams(image="sample:coffee", model="fake", resolution="64x64", num_frames=2)).id)
-assert runner.worker is None
+assert runner.posts[0].process is None
 """
 
 

@@ -88,6 +88,7 @@ def test_a_server_ends_though_somebody_follows_a_clip(own_server, monkeypatch):
         id = server.ask(seed=1)
         stream = server.get(f"/api/clips/{id}/events", stream=True)
         assert next(stream.iter_lines())
+        wait_for(lambda: server.job(id)["stage"] == "wait")  # a job that no worker has taken yet would wait for the next server
         server.end()
     assert server.process.returncode == 0
     assert jobs_of(server.folder / "results").get(id).state == "stopped"

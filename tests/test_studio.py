@@ -23,7 +23,7 @@ from i2v_lab.errors import ClipError
 from i2v_lab.models.stock.families import FAMILIES
 from i2v_lab.store.jobs import Job
 from i2v_lab.widgets.studio import Studio, clips, form, model_list
-from i2v_lab.widgets.studio.controls import Controls, check, preset_of, stops
+from i2v_lab.widgets.studio.controls import Controls, check, preset_of, stops, whole
 from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.strings import Strings
 
@@ -82,6 +82,10 @@ def test_a_preset_is_known_by_its_fields():
     presets = {"quick": {"resolution": "256p", "num_frames": 16}, "high": {"resolution": "768p"}}
     assert preset_of(ClipParams(image="x", resolution="256p"), presets) == "quick"
     assert preset_of(ClipParams(image="x", resolution="64x64"), presets) is None
+    presets = models.family("i2vgen-xl").presets
+    fast = ClipParams(image="x", model="i2vgen-xl", **presets["fast"])
+    assert preset_of(fast, presets) == "fast"  # and not standard, whose fields it has too
+    assert preset_of(fast.replace(**whole(presets, "standard")), presets) == "standard"
 
 
 def test_a_clip_is_made_shown_and_recorded_and_its_settings_come_back(open_studio):

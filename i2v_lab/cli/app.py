@@ -19,6 +19,7 @@ import typer
 
 from i2v_lab.cli.code import code
 from i2v_lab.cli.demo import demo
+from i2v_lab.cli.export import export
 from i2v_lab.cli.interrupt import stops
 from i2v_lab.cli.measure import measure
 from i2v_lab.cli.options import AsJson, Force, Picture, Preset, Tier, Words, clip_params, with_settings, with_words
@@ -28,6 +29,7 @@ from i2v_lab.cli.show import delete, show
 from i2v_lab.cli.start import Commands, options
 from i2v_lab.cli.sweep import sweep, sweep_screen
 from i2v_lab.cli.terminal import (
+    answers_alone,
     each,
     listening,
     record_fields,
@@ -40,6 +42,7 @@ from i2v_lab.cli.terminal import (
     working,
 )
 from i2v_lab.cli.tune import tune
+from i2v_lab.cli.verify import verify
 from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
 from i2v_lab.log import log_path, start_log
 
@@ -84,7 +87,7 @@ def _answer(record: RunRecord, settings: Settings, as_json: bool, **more: bool) 
 
 
 @app.command()
-@with_settings("output_dir", "format", "prefix", "device")
+@with_settings("output_dir", "format", "prefix", "device", "parallel")
 def generate(
     settings: Settings, *, picture: Picture = None, words: Words = None, preset: Preset = None, force: Force = False,
     tier: Tier = None, as_json: AsJson = False, **fields: Any,
@@ -113,7 +116,7 @@ def _advice(params: ClipParams) -> list[Advice]:
 
 
 @app.command()
-@with_settings("output_dir", "format", "prefix", "device")
+@with_settings("output_dir", "format", "prefix", "device", "parallel", "cluster", "workers")
 def batch(
     settings: Settings,
     file: Annotated[Path, typer.Argument(help="CSV or JSONL; columns are named like the options (num_frames, ...)")],
@@ -128,7 +131,7 @@ def batch(
     start_log(settings.log.directory)
     rows, store, stop = read_rows(file), Store(settings.output.directory), SweepStop()
     codes: list[int] = []
-    with sweep_screen(numbered=True) as screen, stops(stop.ask, ["step"]):
+    with answers_alone(settings), sweep_screen(numbered=True) as screen, stops(stop.ask, ["step"]):
         for record, found in run_batch(rows, store, settings, progress=screen, stop=stop, force=force, tier=tier):
             codes.append(_answer(record, settings, as_json, made_before=found))
     raise typer.Exit(max(codes) if len(codes) == len(rows) else 130)
@@ -199,13 +202,14 @@ def _again(
     from i2v_lab import models
     from i2v_lab.clip.video import FORMATS
     from i2v_lab.run import restore
-    from i2v_lab.settings import load_settings
+    from i2v_lab.settings import PARALLEL, load_settings
     from i2v_lab.store import Store
 
     own = clip.suffix.lower().removeprefix(".")
     output = {**dict(settings.output), "format": format or (own if own in FORMATS else settings.output.format)}
-    settings = load_settings(output=output, device=settings.device)
     params, before = restore(clip, Store(settings.output.directory), image, model)
+    count = before.get("parallel", 1)
+    settings = load_settings(output=output, device=settings.device, parallel=count if count in PARALLEL else 1)
     if tier is None and before.get("actual_tier") in (5, 6) and models.find(params.model)[0].pixel_changes(5, params):
         tier = 5  # decoded in tiles: only so it is the same clip
     record, _ = _make(params, settings, progress, force=True, tier=tier)
@@ -261,22 +265,35 @@ def models(as_json: AsJson = False) -> None:
         show_pairs([
             ("  what", row["about"]),
             ("  makes", f"{height}x{width} or {', '.join(row['sizes'])}; {row['frames']}; {row['native_fps']} a second"),
-            ("  presets", "; ".join(_preset(name, fields) for name, fields in row["presets"].items())),
+            ("  presets", "; ".join(_preset(name, row["presets"]) for name in row["presets"])),
             ("  licence", f"{row['licence']}: {row['condition']}"),
             ("  checkpoints", ", ".join(row["checkpoints"]) or fetch),
         ])  # fmt: skip
 
 
-def _preset(name: str, fields: Mapping[str, Any]) -> str:
-    return f"{name} {fields['resolution']}, {fields['num_frames']} frames, {fields['num_inference_steps']} steps"
+def _preset(name: str, presets: Mapping[str, Mapping[str, Any]]) -> str:
+    fields, plain = presets[name], presets["standard"]
+    more = [f", {key} {fields[key]}" for key in ("guidance_scale", "flow_shift", *fields) if fields.get(key) != plain.get(key)]
+    shown = [
+        text for text in dict.fromkeys(more) if text.split()[1] not in ("resolution", "num_frames", "num_inference_steps", "fps")
+    ]
+    return f"{name} {fields['resolution']}, {fields['num_frames']} frames, {fields['num_inference_steps']} steps{''.join(shown)}"
 
 
 @app.command()
 @with_settings("output_dir")
-def doctor(settings: Settings, as_json: AsJson = False) -> None:
+def doctor(
+    settings: Settings,
+    as_json: AsJson = False,
+    clear: Annotated[bool, typer.Option("--clear", help="first remove the networks that were converted for OpenVINO")] = False,
+) -> None:
     """Check this machine: what is missing, and how to fix it."""
     from i2v_lab.cli.doctor import examine
 
+    if clear:
+        from i2v_lab.models.openvino import store
+
+        remark(f"{store.clear() / 2**30:.1f} GiB of converted networks were removed")
     checks = examine(settings)
     if as_json:
         tell_json([check._asdict() for check in checks])
@@ -287,7 +304,7 @@ def doctor(settings: Settings, as_json: AsJson = False) -> None:
     raise typer.Exit(int(any(check.state == "missing" for check in checks)))
 
 
-for command in (demo, sweep, tune, serve, measure, plan, code, show, delete):
+for command in (demo, sweep, tune, serve, measure, plan, code, show, delete, export, verify):
     app.command()(command)
 
 

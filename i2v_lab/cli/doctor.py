@@ -14,8 +14,10 @@ from typing import Literal, NamedTuple
 
 from i2v_lab import models
 from i2v_lab.clip import ffmpeg
+from i2v_lab.devices.gpus import gpu, runtime
 from i2v_lab.devices.hardware import GIB, machine
 from i2v_lab.errors import I2VLabError
+from i2v_lab.models.openvino import store
 from i2v_lab.settings import Settings
 from i2v_lab.store.database import Database
 
@@ -49,7 +51,9 @@ def examine(settings: Settings) -> list[Check]:
         _disk(settings.output.directory),
         _record(settings.output.directory),
         _checkpoints(),
-        _families(),
+        _extra("families", "model families", "Wan's prompts, LoRAs and some tokenizers need them"),
+        _extra("intel", "OpenVINO", "backend openvino needs them"),
+        _converted(),
     ]
 
 
@@ -74,12 +78,12 @@ def _devices(wanted: str) -> list[Check]:
         import torch
     except (ImportError, OSError) as error:
         return [Check("device", "missing", f"torch cannot be loaded: {error}", "install it again, as pytorch.org says")]
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        return [Check("device", "missing", f"the settings ask for {wanted}, and torch sees no CUDA device", "set device to auto")]
-    if torch.cuda.is_available():
-        found = machine("cuda:0")
-        return [Check("device", "ok", f"{found['device_name']}, {found['vram_gib']:.1f} GiB of VRAM, CUDA {torch.version.cuda}")]
-    why = "this torch was built without CUDA" if torch.version.cuda is None else "torch sees no CUDA device"
+    if wanted not in ("auto", "cpu") and gpu(wanted) is None:
+        return [Check("device", "missing", f"the settings ask for {wanted}, and torch sees no such device", "set device to auto")]
+    if found := gpu():
+        return [Check("device", "ok", f"{found.name}, {found.total / GIB:.1f} GiB of VRAM, {runtime(found.device)}")]
+    without = torch.version.cuda is None and torch.version.hip is None
+    why = "this torch was built without CUDA" if without else "torch sees no CUDA device"
     return [Check("device", "warning", f"{machine('cpu')['device_name']}; {why}",
                   "closed-form runs here; i2v-lab plan --vram 12 says what a card can run")]  # fmt: skip
 
@@ -124,19 +128,24 @@ def _checkpoints() -> Check:
     return _check("checkpoints", bool(found), words, "i2v-lab models lists the families, and the command that fetches each")
 
 
-def _families() -> Check:
-    """The packages of the extra `families`."""
+def _extra(extra: str, title: str, use: str) -> Check:
+    """The packages of an extra."""
     wanted = {requirement.partition(";")[0].strip() for requirement in importlib.metadata.requires("i2v_lab") or ()
-              if "extra == 'families'" in requirement.replace('"', "'")}  # fmt: skip
+              if f"extra == '{extra}'" in requirement.replace('"', "'")}  # fmt: skip
     missing = []
     for name in sorted(wanted):
         try:
             importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
-    found = (
-        f"not installed: {', '.join(missing)}; Wan's prompts, LoRAs and some tokenizers need them"
-        if missing
-        else ", ".join(sorted(wanted))
-    )
-    return _check("model families", not missing, found, "pip install 'i2v_lab[families]'")
+    found = f"not installed: {', '.join(missing)}; {use}" if missing else ", ".join(sorted(wanted))
+    return _check(title, not missing, found, f"pip install 'i2v_lab[{extra}]'")
+
+
+def _converted() -> Check:
+    """The networks that were converted for OpenVINO."""
+    try:
+        place = store.folder()
+    except I2VLabError as error:
+        return Check("converted networks", "warning", str(error))
+    return Check("converted networks", "ok", f"{store.size() / GIB:.1f} GiB in {place}; i2v-lab doctor --clear removes them")

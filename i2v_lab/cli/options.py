@@ -23,7 +23,10 @@ Picture = Annotated[str | None, typer.Argument(metavar="[PICTURE]", help="the in
 Words = Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="what should happen in the clip, as --prompt")]
 Force = Annotated[bool, typer.Option("--force", help="make it again even where the same clip was made before")]
 Preset = Annotated[
-    str | None, typer.Option(help="quick, standard, high, extreme, or a file such as winner.yaml of a tune; options given win")
+    str | None,
+    typer.Option(
+        help="quick, few-steps, fast, standard, high, extreme, or a file such as winner.yaml of a tune; options given win"
+    ),
 ]
 Tier = Annotated[int | None, typer.Option(min=0, max=6, help=(
     "tier of the memory ladder to begin on, whatever the plan says (docs/models.md) [default: the first on which it fits]"
@@ -33,8 +36,16 @@ _SETTINGS: dict[str, tuple[str, Any]] = {  # {option: (the setting, its type and
     "output_dir": ("output.directory", Annotated[str | None, typer.Option(help="folder of clips and records [default: results]", metavar="<path>")]),
     "format": ("output.format", Annotated[str | None, typer.Option(help="mp4, webm or gif [default: mp4]")]),
     "prefix": ("output.prefix", Annotated[str | None, typer.Option(help="what the clip's name begins with")]),
-    "device": (".device", Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N [default: auto]")]),
+    "device": (".device", Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N, xpu or mps [default: auto]")]),
+    "parallel": (".parallel", Annotated[str | None, typer.Option(
+        help="on how many devices each clip is made: 1, 2, 4 or 8 (docs/parallel.md) [default: 1]", metavar="<int>"
+    )]),
+    "cluster": ("cluster.address", Annotated[str | None, typer.Option(help="local (all GPUs here), auto or HOST:PORT of a Ray cluster")]),
+    "workers": ("cluster.workers", Annotated[int | None, typer.Option(help="of the cluster at most so many [default: one a GPU]")]),
     "port": ("server.port", Annotated[int | None, typer.Option(help="port of the page and the API [default: 7860]")]),
+    "server_workers": ("server.workers", Annotated[int | None, typer.Option(
+        "--workers", help="how many clips are made at once: one a GPU, or all on the CPU [default: 1]"
+    )]),
     "host": ("server.host", Annotated[str | None, typer.Option(help="address to listen on; 0.0.0.0 is all [default: 127.0.0.1]")]),
 }  # fmt: skip
 
@@ -115,7 +126,7 @@ def warn_of_device(device: str, names: Iterable[str], remedy: str = "") -> None:
     Raises:
         ParamsError: the device is not here; `remedy` ends its text.
     """
-    if not device.startswith("cuda"):
+    if device in ("auto", "cpu"):
         return
     from i2v_lab import models
     from i2v_lab.cli.terminal import remark
@@ -146,12 +157,12 @@ def _option(name: str, about: dict[str, Any]) -> Any:
     Values are taken as text: ClipParams reads them, and names all that is wrong in one line.
     """
     limits = {**about, **about.get("anyOf", [{}])[0]}
-    from i2v_lab.clip.levers import LEVERS
+    from i2v_lab.clip.levers import CHOSEN, LEVERS, NEUTRAL
     from i2v_lab.clip.params import OPTIONAL
 
     help = str(about["description"])
-    if "enum" in about:
-        help += f"; one of {', '.join(about['enum'])}"
+    if "enum" in limits:
+        help += f"; one of {', '.join(limits['enum'])}"
     if "exclusiveMinimum" in limits:
         help += f", above {limits['exclusiveMinimum']} to {limits['maximum']}"
     elif "minimum" in limits:
@@ -163,7 +174,8 @@ def _option(name: str, about: dict[str, Any]) -> Any:
     if "default" not in about:
         help += " [required, here or as PICTURE]"
     elif about["default"] is None:
-        help += " [default: none]" if name in LEVERS else " [default: the model's]" if name in OPTIONAL else ""
+        standard = NEUTRAL[name] if name in CHOSEN else "none"
+        help += f" [default: {standard}]" if name in LEVERS else " [default: the model's]" if name in OPTIONAL else ""
     elif about["default"] != "":
         help += f" [default: {about['default']}]"
     kind = {"integer": "<int>", "number": "<number>"}.get(str(limits.get("type", "")) if name != "fps" else "", "<text>")

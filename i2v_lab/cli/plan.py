@@ -24,7 +24,7 @@ ANY_PICTURE = "sample:coffee"
 SHOWN_RUNS = 20  # of --accuracy
 
 
-@with_settings("output_dir", "device")
+@with_settings("output_dir", "device", "parallel")
 def plan(
     settings: Settings,
     *,
@@ -162,8 +162,9 @@ def _answer(
 
     # A card that is not here is a CUDA device; the clip runs on a CPU only where its family has no other.
     device = "cuda" if budgets and not settings.device.startswith("cuda") else settings.device
-    unlimited = Forecaster(device=device, budget=Budget(2**62, "no limit"))
-    forecasters = [Forecaster(device=device, budget=budget) for budget in budgets] or [Forecaster(device=device, store=store)]
+    known: dict[str, Any] = {"device": device, "parallel": settings.parallel}
+    unlimited = Forecaster(**known, budget=Budget(2**62, "no limit"))
+    forecasters = [Forecaster(**known, budget=budget) for budget in budgets] or [Forecaster(**known, store=store)]
     one = len(clips) == 1
     rows: list[tuple[str, Forecast, list[Forecast]]] = []
     for label, params in clips:
@@ -206,8 +207,10 @@ def _plain(whole: Forecast, plans: list[Forecast]) -> dict[str, Any]:
          "nearest": [near.plain() for near in item.nearest], "sentence": item.sentence()} for item in plans
     ]  # fmt: skip
     return {"params": whole.params.plain(), "model": whole.model, "device": whole.device, "dtype": whole.dtype, "stages": stages,
-             "tier": whole.last_tier, "process_bytes": whole.base, "peak_gib": whole.peak_gib, "flops": whole.flops,
-             "seconds": whole.seconds, "seconds_range": whole.time and whole.time[1:], "runs": whole.runs, "budgets": fits}  # fmt: skip
+             "parallel": whole.parallel, "tier": whole.last_tier, "process_bytes": whole.base, "peak_gib": whole.peak_gib, "flops": whole.flops,
+             "least_flops": whole.least_flops, "of_standard": plans[0].of_standard if plans else whole.of_standard,
+             "seconds": whole.seconds, "seconds_range": whole.time and whole.time[1:], "runs": whole.runs, "correction": whole.correction,
+             "corrected_by_runs": whole.corrected, "budgets": fits}  # fmt: skip
 
 
 def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budget]) -> None:
@@ -229,23 +232,41 @@ def _table(rows: list[tuple[str, Forecast, list[Forecast]]], budgets: list[Budge
 
 
 def _explain(rows: list[tuple[str, Forecast, list[Forecast]]], elsewhere: bool) -> None:
-    from i2v_lab.cost.forecast import tier_name
+    from i2v_lab.cost.answer import tier_name
 
     whole = rows[0][1]
     weights = ", ".join(f"{stage.stage} {stage.weights / 2**30:.2f}" for stage in whole.stages)
     remark(f"{whole.model} on {whole.device} in {whole.dtype}, tier {whole.last_tier}; GiB = 2^30 bytes, GB = 10^9 bytes. "
            f"Each stage with its weights ({weights} GiB)"
            + (f"; the peak with {whole.base / 2**30:.2f} GiB of Python and its libraries" if whole.base else ""))  # fmt: skip
-    if elsewhere:
+    if whole.parallel > 1:
+        remark(f"memory and TFLOP are those of each of {whole.parallel} devices: all weights, and its share of denoising")
+    if not elsewhere:
+        _measured(rows[0][1])
+    else:
         remark("0.75 GiB and 3 % of each card are left free for CUDA itself; none of this was run on a GPU")
     used = sorted({item.tier for _, _, plans in rows for item in plans if item.tier})
     if used:
         remark("; ".join(f"tier {number}: {tier_name(number)}" for number in used))
 
 
+def _measured(plan: Forecast) -> None:
+    """What of a plan was measured on this machine."""
+    parts = (
+        [f"memory is {plan.correction:.2f} of what the network alone says, by {_runs(plan.corrected)}"] if plan.corrected else []
+    )
+    parts += [f"time is drawn from {_runs(plan.runs)}"] if plan.runs else []
+    if parts:
+        remark(f"measured here: {'; '.join(parts)}")
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
+
+
 def _show_accuracy(store: Store | None, as_json: bool) -> None:
     """Predicted beside measured memory of earlier runs, by model and device; without runs that needed a second attempt."""
-    from i2v_lab.cost.forecast import climbed
+    from i2v_lab.cost.measured import climbed
 
     found: dict[tuple[str, str], list[tuple[RunRecord, float]]] = {}
     for record in store.records(status="done") if store else ():
@@ -261,7 +282,7 @@ def _show_accuracy(store: Store | None, as_json: bool) -> None:
         remark("no run here has both a predicted and a measured peak yet; make one: i2v-lab generate --image sample:coffee")
     for (model, device), pairs in found.items():
         errors = [(record.predicted_peak_gib or 0) / measured - 1 for record, measured in pairs]
-        kind = "VRAM allocated" if pairs[0][0].device.startswith("cuda") else "RAM of the process"
+        kind = "RAM of the process" if pairs[0][0].device == "cpu" else "VRAM allocated"
         middle, worst = median(map(abs, errors)), max(errors, key=abs)
         tell(f"{model} on {device}, {kind}: {len(pairs)} runs, off by {middle:.1%} (median), {worst:+.1%} (worst)")
         table = []
@@ -274,5 +295,5 @@ def _show_accuracy(store: Store | None, as_json: bool) -> None:
 
 
 def measured_gib(record: RunRecord) -> float | None:
-    """What a plan's peak is compared with: on CUDA the bytes of tensors, on a CPU the resident memory of the process."""
-    return record.peak_vram_allocated_gib if record.device.startswith("cuda") else record.peak_ram_gib
+    """What a plan's peak is compared with: on a GPU the bytes of tensors, on a CPU the resident memory of the process."""
+    return record.peak_ram_gib if record.device == "cpu" else record.peak_vram_allocated_gib

@@ -58,7 +58,7 @@ def row(preset: str, whole: Forecast, plans: list[Forecast], time: str) -> str:
     peak = plans[0].peak_gib if len(plans) == 1 else whole.peak_gib
     long = len(plans) == 1
     cells = ["no" if plan.tier is None else f"tier {plan.tier}" if long else str(plan.tier) for plan in plans]
-    if not whole.device.startswith("cuda"):
+    if whole.device == "cpu":
         cells = ["CPU"] * len(plans)
     return _line(clip, f"{whole.flops / 1e15:.3g}" if whole.flops > 1e12 else "<0.001", f"{peak:.1f}", cells, time)
 

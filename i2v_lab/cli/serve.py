@@ -37,7 +37,7 @@ DETACHED = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subproce
 KILL_SECONDS = 60.0  # beyond `stop_seconds`
 
 
-@with_settings("port", "host", "output_dir", "device")
+@with_settings("port", "host", "output_dir", "device", "parallel", "server_workers")
 def serve(
     settings: Settings,
     open_page: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
@@ -58,7 +58,10 @@ def serve(
     if no_token and not app.is_loopback(settings.server.host):
         raise SettingsError(f"--no-token: expected a server on 127.0.0.1, got {settings.server.host}: others could reach it; "
                             "leave --no-token out, and a token is made")  # fmt: skip
+    from i2v_lab.jobs.crew import devices_of_workers
+
     settings = app.with_absolute_folders(settings)
+    devices_of_workers(settings)  # there are as many
     if running := app.running_server(settings.server.port):
         _show_again(settings, running, open_page)
         return
@@ -161,7 +164,7 @@ def _serve(settings: Settings, token: str, path: Path, *, quiet: bool, open_page
 
     os.environ.update(environment(settings))  # also for notebooks, which have another current folder
     os.environ[MAKER] = own_name()  # a clip that a page asks for is made by the worker of the server, and outlives the page
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Jupyter ends by it, or has its own
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # until the server has its own
     hang_up_terminates()
     state = ApiState(settings)
     try:
@@ -196,7 +199,17 @@ def _start(settings: Settings, token: str, path: Path) -> None:
     from i2v_lab.server import app
 
     words = ["serve", "--port", str(settings.server.port), "--host", settings.server.host]
-    words += ["--output-dir", str(settings.output.directory), "--device", settings.device, *([] if token else ["--no-token"])]
+    words += [
+        "--output-dir",
+        str(settings.output.directory),
+        "--device",
+        settings.device,
+        "--parallel",
+        str(settings.parallel),
+        "--workers",
+        str(settings.server.workers),
+        *([] if token else ["--no-token"]),
+    ]
     variables = {**os.environ, LOG_VARIABLE: str(path), **({"I2V_LAB_SERVER__TOKEN": token} if token else {})}
     with path.open("ab") as file:
         process = subprocess.Popen(

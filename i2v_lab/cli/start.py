@@ -28,7 +28,9 @@ ORDER = (
     "measure",
     "batch",
     "models",
+    "export",
     "doctor",
+    "verify",
 )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +13,12 @@ import typer
 
 from i2v_lab.cli.interrupt import stops
 from i2v_lab.cli.options import AsJson, warn_of_device, with_settings
-from i2v_lab.cli.terminal import err, out, remark, show_table, tell, tell_json, width_of, working
+from i2v_lab.cli.terminal import answers_alone, err, out, remark, show_table, tell, tell_json, width_of, working
 from i2v_lab.errors import SweepError, printable
 from i2v_lab.log import start_log
 
 if TYPE_CHECKING:
+    from i2v_lab.cluster import Place
     from i2v_lab.report.notebook import Report
     from i2v_lab.settings import Settings
     from i2v_lab.store import Store
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 SHOWN_CELLS = 40  # of a plan in the terminal
 
 
-@with_settings("output_dir", "device")
+@with_settings("output_dir", "device", "parallel", "cluster", "workers")
 def sweep(
     settings: Settings,
     files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="sweep files: experiments/guidance.yaml")] = None,
@@ -73,12 +75,11 @@ def sweep(
         warn_of_device(settings.device, (cell.params.model for cell in item.cells()))
     store = Store(settings.output.directory)
     if dry_run:
-        for item in sweeps:
-            _show_plan(item, store, settings, retry, as_json)
+        _show_plans(sweeps, store, settings, retry, as_json)
         return
     start_log(settings.log.directory)
     stop = SweepStop()
-    with sweep_screen() as screen, stops(stop.ask):
+    with answers_alone(settings), sweep_screen() as screen, stops(stop.ask):
         reports = execute(sweeps, store, settings, progress=screen, stop=stop, retry=retry, notebook=notebook, report=not no_report)
     codes = [_answer(report, not no_report, as_json) for report in reports]
     if not reports:
@@ -86,19 +87,31 @@ def sweep(
     raise typer.Exit(130 if stop.after else max(codes, default=0))
 
 
-def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_json: bool) -> None:
+def _show_plans(sweeps: Sequence[Sweep], store: Store, settings: Settings, retry: str, as_json: bool) -> None:
+    """The plan of each sweep; on a cluster for its workers, which are asked."""
+    from i2v_lab.cluster import open_pool
+
+    with ExitStack() as opened:
+        opened.enter_context(answers_alone(settings))
+        places = opened.enter_context(open_pool(store, settings)).places if settings.cluster.address else []
+        for item in sweeps:
+            _show_plan(item, store, settings, retry, as_json, places)
+
+
+def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_json: bool, places: Sequence[Place]) -> None:
     from i2v_lab.statistics.power import outlook_line
     from i2v_lab.sweep import plan_sweep
     from i2v_lab.sweep.loop import retry_states
 
     with working(f"planning {item.name}"):
-        planned = plan_sweep(item, store, settings)
+        planned = plan_sweep(item, store, settings, places=places)
     states = retry_states(retry)
     if as_json:
         seconds, size = planned.expected(states)
         cells = [
             {"cell": one.cell.number, "state": one.state, "reason": one.reason, "params": one.cell.params.plain(), "run": one.run,
-             "expected_seconds": one.seconds, "expected_bytes": one.file_bytes, "peak_gib": one.peak_gib, "tier": one.tier}
+             "expected_seconds": one.seconds, "expected_bytes": one.file_bytes, "peak_gib": one.peak_gib, "tier": one.tier,
+             **({"device_name": one.device_name} if places else {})}
             for one in planned.cells
         ]  # fmt: skip
         answer = {"sweep": item.name, "axes": item.axis_names, "states": planned.counts, "to_run": len(planned.to_run(states)),
@@ -116,8 +129,9 @@ def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_jso
         expected = ["" if value is None else f"{value:.3g}" for value in (one.seconds, megabytes, one.peak_gib)]
         state = one.state + (f": {one.reason}" if one.reason else "")
         tier = "" if one.tier is None else one.tier
-        rows.append([one.cell.number, *(one.cell.labels[name] for name in names), *expected, tier, state])
-    show_table(("cell", *names, "expected s", "MB", "GiB", "tier", "state"), rows)
+        device = [one.device_name] if len(planned.kinds) > 1 else []
+        rows.append([one.cell.number, *(one.cell.labels[name] for name in names), *expected, tier, *device, state])
+    show_table(("cell", *names, "expected s", "MB", "GiB", "tier", *(["device"] if len(planned.kinds) > 1 else []), "state"), rows)
     if len(planned.cells) > shown:
         tell(f"... and {len(planned.cells) - shown} more cells; | less shows all")
 
@@ -165,6 +179,7 @@ def sweep_screen(*, numbered: bool = False) -> Iterator[SweepProgress]:
     class Screen(SweepProgress):
         def __init__(self) -> None:
             self.tasks: dict[str, Any] = {}
+            self.lines: list[Any] = []  # of the workers of a cluster
 
         def cell(self, status: SweepStatus) -> None:
             if numbered:
@@ -179,7 +194,20 @@ def sweep_screen(*, numbered: bool = False) -> Iterator[SweepProgress]:
             left = "" if status.seconds_left is None or status.over else f"about {duration(status.seconds_left)} left"
             bars.update(cells, completed=status.done + status.failed, total=status.cells, left=left)
             about = status.note or f"  cell {status.cell}: {printable(status.label)[:50]} {status.stage}"
-            bars.update(steps, description=about, completed=status.step, total=status.steps, visible=not status.over)
+            bars.update(
+                steps, description=about, completed=status.step, total=status.steps, visible=not (status.over or status.workers)
+            )
+            while len(self.lines) < len(status.workers):
+                self.lines.append(bars.add_task("", left=""))
+            for line, one in zip_longest(self.lines, status.workers):
+                if one is None:
+                    bars.update(line, visible=False)
+                else:
+                    doing = one.note or (f"cell {one.cell} {one.stage}" if one.cell else "nothing to do")
+                    about = f"  {printable(one.host)[:12]} {printable(one.device)[:8]} {printable(doing)[:20]}"
+                    bars.update(
+                        line, description=about, completed=one.step, total=one.steps, left=printable(one.label)[:20], visible=True
+                    )
 
     if not sys.stderr.isatty():
         bars = None

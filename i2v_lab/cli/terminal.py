@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,9 +28,34 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from i2v_lab.clip.record import RunRecord
+    from i2v_lab.settings import Settings
 
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+@contextmanager
+def answers_alone(settings: Settings) -> Iterator[None]:
+    """On standard output are answers alone: what Ray writes there, past Python, goes to standard error."""
+    before = sys.stdout
+    try:
+        own = bool(settings.cluster.address) and before.fileno() == 1
+    except OSError:  # it is no file
+        own = False
+    if not own:
+        yield
+        return
+    before.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = os.fdopen(kept, "w", encoding=before.encoding, errors="backslashreplace")
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        sys.stdout.close()
+        sys.stdout = before
 
 
 def tell(text: object, style: str = "") -> None:

@@ -14,11 +14,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 
-from i2v_lab.clip.levers import parse_cache, parse_interval
+from i2v_lab.clip.levers import parse_cache, parse_choice, parse_interval
 from i2v_lab.errors import Message, ParamsError, explain, faults
 
 Scheduler = Literal["ddim", "ddpm", "dpm++-2m", "dpm++-2s", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms", "lcm"]
 DType = Literal["auto", "float32", "float16", "bfloat16"]
+Quantization = Literal["none", "int8", "fp8"]
+Backend = Literal["torch", "openvino", "openvino-gpu", "openvino-npu"]
+Compile = Literal["none", "regional"]
+Attention = Literal["native", "sage", "flash", "xformers"]
 
 SIDE_MIN, SIDE_MAX = 64, 2048  # pixels
 SQUARES = (256, 512, 768, 1024)  # what "256p" to "1024p" may say where a family has no sizes of its own
@@ -27,7 +31,7 @@ NAMED = (*SQUARES, 480, 540, 576, 704, 720)  # that some family has a size for; 
 OPTIONAL = (
     "prompt", "negative_prompt", "condition_fps", "flow_shift", "guidance_scale_2", "true_cfg_scale", "min_guidance_scale",
     "motion_bucket_id", "noise_aug_strength", "decode_timestep", "decode_noise_scale", "image_cond_noise_scale", "lora",
-    "guidance_interval", "cache",
+    "guidance_interval", "cache", "quantization", "backend", "compile", "attention",
 )  # fmt: skip
 AUTO = "auto"  # the resolution that follows the picture
 FPS_MIN, FPS_MAX = Fraction(1), Fraction(120)
@@ -185,7 +189,21 @@ class ClipParams(BaseModel):
     cache: Annotated[
         str | None,
         BeforeValidator(parse_cache),
-        _field("what is kept from step to step to save time: deep:N, pab:N, first-block:THRESHOLD, taylor:N"),
+        _field(
+            "what is kept from step to step to save time: deep:N, pab:N, taylor:N, faster:N, first-block:THRESHOLD, mag:THRESHOLD"
+        ),
+    ] = None
+    quantization: Annotated[
+        Quantization | None, BeforeValidator(parse_choice), _field("how the weights of the denoising network are kept")
+    ] = None
+    backend: Annotated[Backend | None, BeforeValidator(parse_choice), _field("what computes the networks")] = None
+    compile: Annotated[
+        Compile | None,
+        BeforeValidator(parse_choice),
+        _field("what torch's compiler makes faster code of: the repeated blocks of the denoising network"),
+    ] = None
+    attention: Annotated[
+        Attention | None, BeforeValidator(parse_choice), _field("the kernel that computes attention; native is torch's own")
     ] = None
 
     def __init__(self, /, **fields: Any) -> None:

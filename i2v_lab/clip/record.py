@@ -109,6 +109,7 @@ class RunRecord(BaseModel):
     model_fingerprint: str = ""
     device: str = ""
     device_name: str = ""
+    parallel: int = 1
     cpu_capability: str = ""
     dtype: str = ""
     versions: dict[str, str] = {}

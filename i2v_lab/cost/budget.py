@@ -13,8 +13,10 @@ from types import MappingProxyType
 
 import psutil
 
-from i2v_lab.devices.hardware import GIB, gpu, machine
+from i2v_lab.devices.gpus import gpu
+from i2v_lab.devices.hardware import GIB
 from i2v_lab.errors import ParamsError
+from i2v_lab.models.parallel import devices_of
 
 GB = 10**9
 
@@ -45,22 +47,37 @@ class Budget:
     name: str
 
     @classmethod
-    def free(cls, device: str) -> Budget:
+    def free(cls, device: str, margin: int | None = None) -> Budget:
         """What is free on a device now, together with what this process holds of it already.
 
         A loaded model's weights are there and in every forecast, so they must not count twice: on CUDA all that
         torch's allocator holds is added to the free memory; on a CPU, the resident memory of this process.
 
         Args:
-            device: "cpu", "cuda", "cuda:1".
+            device: "cpu", "cuda", "cuda:1", "xpu", "mps".
+            margin: bytes to leave free on a GPU, where that was measured there.
         """
-        if not device.startswith("cuda"):
+        if device == "cpu":
             return cls(max(0, _available_ram() + _own_ram() - RAM_MARGIN), "free RAM")
-        found = gpu(int(device.partition(":")[2] or 0), free=True)
+        found = gpu(device, free=True)
         # A missing device must not be reported as a full one.
         return cls(
-            _less_margin(found[2] if found else 0), f"free VRAM of {device}" + ("" if found else " (there is no such device here)")
+            max(0, found.free - margin) if found and margin is not None else _less_margin(found.free if found else 0),
+            f"free VRAM of {device}" + ("" if found else " (there is no such device here)"),
         )
+
+    @classmethod
+    def of_each(cls, device: str, count: int, held: int = 0, margin: int | None = None) -> Budget:
+        """What each of several processes may take: the least that is free on one of their devices. On a CPU they share what it has.
+
+        Args:
+            device: the first. count: of devices; 1: as `free`. held: bytes that each process has already. margin: as `free`.
+        """
+        if count == 1:
+            return cls.free(device, margin)
+        least = min((cls.free(one, margin) for one in devices_of(device, count)), key=lambda budget: budget.bytes)
+        own = least.bytes if device.startswith("cuda") else least.bytes // count
+        return cls(own + held, f"{least.name} for each of {count} processes")
 
     @classmethod
     def vram(cls, gigabytes: float) -> Budget:
@@ -134,8 +151,3 @@ def _reclaimable() -> int:
             found = dict(line.split() for line in _cgroup(name).splitlines())
             return sum(int(found.get(f"{prefix}{kind}_file", 0)) for kind in ("inactive", "active"))
     return 0
-
-
-def default_device() -> str:
-    """The device of "auto": the first CUDA device, or the CPU where there is none. torch is not imported for it."""
-    return "cuda:0" if machine()["vram_gib"] else "cpu"

@@ -1,29 +1,31 @@
-"""Forecasts: what a clip takes, whether it fits and on which tier, and what would fit if it does not."""
+"""Forecasts are made here: the first tier on which a clip fits, its time by earlier runs, and what would fit if it does not."""
 
 from __future__ import annotations
 
 import math
 import sys
-from bisect import bisect_left
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import nullcontext
 from functools import cache
-from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
 import psutil
 
 from i2v_lab import models
-from i2v_lab.clip.levers import LEVERS, MOST_REUSED, by_data
-from i2v_lab.clip.params import SIDE_MIN, ClipParams
-from i2v_lab.clip.record import RunRecord
-from i2v_lab.cost.budget import Budget, default_device
-from i2v_lab.cost.timing import Rates, Row, Span, row_of
-from i2v_lab.devices.hardware import GIB, machine
-from i2v_lab.errors import I2VLabError, Message, ParamsError
+from i2v_lab.clip.levers import CHOSEN, LEVERS, NEUTRAL, at_most
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.cost.answer import Forecast, peak, tier_note
+from i2v_lab.cost.budget import Budget
+from i2v_lab.cost.measured import correction, margin_bytes, measured_store
+from i2v_lab.cost.nearest import nearest
+from i2v_lab.cost.timing import OTHER_CODE, Rates, Row, Span, code_of, row_of
+from i2v_lab.devices.gpus import default_device, gpu
+from i2v_lab.devices.hardware import machine
+from i2v_lab.errors import ParamsError
 from i2v_lab.models.base import StageCost, VideoModel
 from i2v_lab.models.memory.cost_cache import known_only
+from i2v_lab.models.parallel import check, name_of, share
+from i2v_lab.models.parallel.rules import TIERS as SHARED_TIERS
 from i2v_lab.store import Store
 
 # What a process of ours takes on a CPU before the first clip: Python, torch, diffusers. Measured on Linux x86-64.
@@ -31,119 +33,23 @@ PROCESS_BYTES = 298 * 2**20
 COMPILER_BYTES = 65 * 2**20  # torch's compiler, which diffusers imports with its networks
 SCIPY_BYTES = 55 * 2**20  # scipy.stats, which the modules of all schedulers but these import
 WITHOUT_SCIPY = ("ddim", "ddpm", "euler-a", "lcm")
-RUNS_CORRECTING = 50  # newest runs whose measured memory corrects a forecast on CUDA
-CORRECTION = (0.5, 2.0)  # beyond these a measurement is not believed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forecast:
-    """What a clip will take.
-
-    Attributes:
-        params: the clip.
-        model: family. device, dtype: where and in which numbers it would run.
-        tier: the first tier of the memory ladder on which it fits; None: on none.
-        stages: what each stage takes on that tier; where it fits on none, on the last.
-        base: bytes that the process takes besides: on a CPU Python and the libraries, as `peak_ram_gib` of a run has them
-            in it too; 0 on CUDA.
-        correction: measured over predicted memory of earlier runs on this device, already in `peak_gib`; 1 on a CPU.
-        budget: the memory that it may take.
-        flops: floating-point operations of the whole clip.
-        time: seconds without loading the model, and the range in which nine of ten are; None where no run of this model on this
-            device is known.
-        runs: how many runs `time` is drawn from.
-        last_tier: the tier that `stages` are of.
-        nearest: where it fits on no tier, the nearest smaller resolution alone, and the nearest number of frames alone,
-            that fit on the last one. They are advice: nothing is changed.
-    """
-
-    params: ClipParams
-    model: str
-    device: str
-    dtype: str
-    tier: int | None
-    stages: tuple[StageCost, ...]
-    base: int
-    correction: float
-    budget: Budget
-    flops: int
-    time: Span | None
-    runs: int
-    last_tier: int
-    nearest: tuple[ClipParams, ...] = ()
-
-    @property
-    def peak_gib(self) -> float:
-        """The most memory that it takes at once, GiB: of the device, or of the process on a CPU."""
-        return _peak(self.stages, self.base, self.correction) / GIB
-
-    @property
-    def seconds(self) -> float | None:
-        """Expected seconds; None where they are not known."""
-        return self.time and self.time.expected
-
-    @property
-    def free_gib(self) -> float:
-        """The memory that it may take, GiB."""
-        return self.budget.bytes / GIB
-
-    @property
-    def fits(self) -> bool:
-        """Whether it fits on some tier."""
-        return self.tier is not None
-
-    def sentence(self) -> str:
-        """The forecast in a user's words, on one line."""
-        highest = max(self.stages, key=lambda stage: stage.total)
-        made = f"{self.params.resolution}, {self.params.num_frames} frames on {self.device} in {self.dtype}"
-        peak = f"{self.peak_gib:.1f} GiB ({highest.stage})"
-        free = f"{self.free_gib:.1f} GiB, {self.budget.name}"
-        if self.tier is None:
-            where = f" even on tier {self.last_tier} ({tier_name(self.last_tier)})" if self.last_tier else ""
-            return f"{made} does not fit: it takes {peak}{where}, of {free}; {self.advice()}"
-        fits = f"fits on tier {self.tier} ({tier_name(self.tier)})" if self.tier else "fits"
-        most = "at most " if by_data(self.params) else ""
-        time = self.time or f"{most}{_flops(self.flops)}, time not known yet here"
-        if most:
-            time = f"{time}; what the cache saves depends on the clip"
-        return f"{made} {fits}: {peak}, of {free}; {time}"
-
-    def advice(self) -> str:
-        """What would fit, in words."""
-        if not self.nearest:
-            return Message("no smaller one of these fits either; use another device, or close other programs", "plan.none")
-        shown = [
-            f"{near.resolution}" if near.num_frames == self.params.num_frames else f"{near.num_frames} frames"
-            for near in self.nearest
-        ]
-        return Message(f"nearest that fits: {', or '.join(shown)}", "plan.nearest", settings=" / ".join(shown))
-
-
-def _flops(flops: int) -> str:
-    return f"{flops / 1e12:.3g} TFLOP"
-
-
-def _peak(stages: tuple[StageCost, ...], base: int, correction: float) -> float:
-    return base + max(stage.total for stage in stages) * correction
-
-
-def tier_name(number: int) -> str:
-    """What a tier of the memory ladder is called."""
-    from i2v_lab.models.memory.tiers import TIERS
-
-    return TIERS[number].name
+# What a preset gives to save time; see Forecast.of_standard.
+HURRIED = (
+    "num_inference_steps",
+    "guidance_scale",
+    "guidance_scale_2",
+    "true_cfg_scale",
+    "flow_shift",
+    "scheduler",
+    "lora",
+    *LEVERS,
+)
 
 
 def plan(
-    params: ClipParams,
-    model: VideoModel | None = None,
-    *,
-    device: str | None = None,
-    dtype: str | None = None,
-    budget: Budget | None = None,
-    store: Store | None = None,
-    tier: int | None = None,
-) -> Forecast:
+    params: ClipParams, model: VideoModel | None = None, *, device: str | None = None, dtype: str | None = None,
+    budget: Budget | None = None, store: Store | None = None, tier: int | None = None, parallel: int = 1,
+) -> Forecast:  # fmt: skip
     """Predict a clip's memory, FLOPs and time, and the tier on which it fits. Nothing is loaded, run or changed.
 
     Args:
@@ -156,11 +62,13 @@ def plan(
         budget: None: what is free on the device now, less a margin.
         store: its runs show how fast this device is; None: time is not known.
         tier: this tier alone.
+        parallel: on how many devices.
 
     Raises:
         ModelError: no such model, or it cannot be predicted. UnsupportedParams: it cannot make this clip.
     """
-    return Forecaster(device=device, budget=budget, store=store).plan(params, model, dtype=dtype, tier=tier)
+    forecaster = Forecaster(device=device, budget=budget, store=store, parallel=parallel)
+    return forecaster.plan(params, model, dtype=dtype, tier=tier)
 
 
 def native(params: ClipParams) -> ClipParams:
@@ -192,13 +100,22 @@ def fits_on(
 class Forecaster:
     """Forecasts of many clips. What they share (the budget, earlier runs, the cost of a shape) is looked up once."""
 
-    def __init__(self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None) -> None:
-        """Args: as `plan`. Free memory is read once a device."""
+    def __init__(
+        self, *, device: str | None = None, budget: Budget | None = None, store: Store | None = None, device_name: str = "",
+        parallel: int = 1, held: int = 0,
+    ) -> None:  # fmt: skip
+        """Args: as `plan`. Free memory is read once a device.
+
+        device_name: of a device that is elsewhere and whose runs are in the store: of a worker of a cluster.
+        parallel: on how many devices a clip is made. held: bytes that the processes for that hold of each device already.
+        """
+        self.device_name, self.parallel = device_name, parallel
         self.device = None if device == "auto" else device
         self.budget, self.store = budget, store
-        self.budget_of = cache(lambda device: budget or Budget.free(device))
+        self.budget_of = cache(lambda device: budget or Budget.of_each(device, parallel, held, self._margin(device)))
+        self._stores = [one for one in (store, measured_store(store.directory) if store else None) if one]
         self._rates: dict[tuple[str, ...], Rates] = {}
-        self._corrections: dict[tuple[str, ...], float] = {}
+        self._corrections: dict[tuple[str, ...], tuple[float, int]] = {}
         self._costs: dict[Any, tuple[StageCost, ...]] = {}
 
     def plan(
@@ -213,10 +130,11 @@ class Forecaster:
         """
         case = _Case(self, models.resolve(params, kind=type(model) if model is not None else None), model, dtype)
         params = case.params
-        tiers = case.family.tiers(case.device)
+        check(case.family, params, self.parallel, case.checkpoint)
+        tiers = case.tiers
         if tier is not None and tier not in tiers:
             raise ParamsError(
-                f"tier: expected one of {', '.join(map(str, tiers))} for {case.family.name} on {case.device}, got {tier}"
+                f"tier: expected one of {', '.join(map(str, tiers))} for {case.family.name} on {case.device}, got {tier}{tier_note(tier)}"
             )
         tried = (tier,) if tier is not None else tiers
         fits, last, stages = None, tried[0], case.cost(params, tried[0])
@@ -225,69 +143,74 @@ class Forecaster:
             if case.fits(stages):
                 fits = number
                 break
-        rates = self._rates_of(case, last) if timed else None
-        time = rates.seconds(row_of(params), stages) if rates else None
-        if rates and time and by_data(params):  # what it saves at least is nothing; at most, about all steps but the first ones
-            least = case.params.replace(cache=MOST_REUSED)
-            if (quick := rates.seconds(row_of(least), case.cost(least, last))) is not None:
-                time = Span(math.sqrt(quick.low * time.high), quick.low, time.high)
+        row = row_of(params)
+        rates = self._rates_of(case, last, code_of(row)) if timed else None
+        wider = rates is not None and not rates.runs and any(code_of(row))
+        if wider:
+            rates = self._rates_of(case, last, code_of(row_of(params.replace(**dict.fromkeys(CHOSEN)))))
+        time = rates.seconds(row, stages) if rates else None
+        if wider and time:
+            time = Span(time.expected, *(share * bound for share, bound in zip(OTHER_CODE, time[1:], strict=True)))
+        least = stages
+        if most := at_most(params):  # what it saves at least is nothing
+            quick = params.replace(cache=most)
+            least = case.cost(quick, last)
+            if rates and time and (short := rates.seconds(row_of(quick), least)) is not None:
+                time = Span(math.sqrt(short.low * time.high), short.low, time.high)
         return Forecast(
             params=params, model=case.family.name, device=case.device, dtype=case.dtype, tier=fits, stages=stages,
-            base=case.base, correction=case.correction, budget=case.budget, flops=sum(stage.flops for stage in stages),
-            time=time, runs=rates.runs if rates else 0,
-            last_tier=last, nearest=case.nearest(last) if fits is None and advise else (),
+            base=case.base, correction=case.correction, corrected=case.corrected, budget=case.budget, flops=sum(stage.flops for stage in stages),
+            time=time, other_code=any(code_of(row)) and (wider or rates is None), runs=rates.runs if rates else 0, parallel=self.parallel,
+            last_tier=last, least_flops=sum(stage.flops for stage in least), of_standard=case.of_standard(stages, last) if advise else None,
+            nearest=nearest(params, case.family, lambda near: case.fits(case.cost(near, last))) if fits is None and advise else (),
         )  # fmt: skip
 
-    def _rates_of(self, case: _Case, tier: int) -> Rates | None:
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether it is about a card, and not about a device that makes clips."""
+        return self.budget is not None and not self.device_name
+
+    def _name_of(self, case: _Case) -> str:
+        return self.device_name or name_of(str(machine(case.device)["device_name"]), self.parallel)
+
+    def _rates_of(self, case: _Case, tier: int, code: tuple[Any, ...]) -> Rates | None:
         """Rates of earlier runs of this network, in this dtype, with the same offloading: others need other times for a FLOP."""
-        if self.store is None or self.budget is not None:  # no run was made on a card that is not here
+        if self.store is None or self._is_elsewhere:  # no run was made on a card that is not here
             return None
         offload = tier if tier >= 3 and case.device.startswith("cuda") else 0
         fingerprint = case.model.fingerprint if case.model is not None else ""
-        key = (case.family.name, case.device, case.dtype, case.params.model, fingerprint, str(offload))
+        key = (case.family.name, case.device, case.dtype, case.params.model, fingerprint, str(offload), *code)
         if key not in self._rates:
 
             def cost(row: Row) -> tuple[StageCost, ...]:
                 resolution, frames, steps, guidance, scheduler, *levers = row
                 then = case.params.replace(resolution=resolution, num_frames=frames, num_inference_steps=steps, guidance_scale=guidance,
                                            scheduler=scheduler, **dict(zip(LEVERS, levers, strict=True)))  # fmt: skip
-                return case.cost(then, case.family.tiers(case.device)[0])
+                return case.cost(then, case.tiers[0])
 
             self._rates[key] = Rates(
-                self.store, case.family.name, str(machine(case.device)["device_name"]), cost,
+                self._stores, case.family.name, self._name_of(case), cost, code,
                 dtype=case.dtype, model=case.params.model, fingerprint=fingerprint, offload=offload,
             )  # fmt: skip
         return self._rates[key]
 
-    def correction_of(self, case: _Case) -> float:
-        """The median of measured over predicted memory of the newest runs of a model on a CUDA device; 1 without any.
+    def _margin(self, device: str) -> int | None:
+        if self.store is None or (about := gpu(device)) is None:
+            return None
+        return margin_bytes(self.store.directory, about.name, about.total)
 
-        What was predicted is computed again: the figure in a record was corrected by the runs before it. A run that went up
-        the ladder shows the memory of the try that failed, and one of another checkpoint is not of this model's configs.
-        """
-        if not case.device.startswith("cuda") or self.store is None or self.budget is not None:
-            return 1.0
+    def correction_of(self, case: _Case) -> tuple[float, int]:
+        """As the function `correction`, for a model on a GPU that makes clips; otherwise (1, 0)."""
+        if case.device == "cpu" or self.store is None or self._is_elsewhere:
+            return 1.0, 0
         key = (case.family.name, case.device, case.model.fingerprint if case.model is not None else "")
         if key not in self._corrections:
-            self._corrections[key] = 1.0  # while it is found
-            device_name, ratios = str(machine(case.device)["device_name"]), []
-            for record in self.store.records(status="done", limit=RUNS_CORRECTING):
-                measured = record.peak_vram_allocated_gib
-                if not measured or not record.params or (record.model_name, record.device_name) != (case.family.name, device_name):
-                    continue
-                if climbed(record) or (case.model is not None and record.model_fingerprint != case.model.fingerprint):
-                    continue
-                with suppress(I2VLabError):  # what this version does not make any more
-                    stages = case.cost(record.params, record.actual_tier or 0, record.dtype)
-                    ratios.append(measured * GIB / max(stage.total for stage in stages))
-            if ratios:
-                self._corrections[key] = min(max(median(ratios), CORRECTION[0]), CORRECTION[1])
+            self._corrections[key] = 1.0, 0  # while it is found
+            self._corrections[key] = correction(
+                self._stores, case.family.name, self._name_of(case), case.model.fingerprint if case.model is not None else None,
+                lambda record: case.cost(record.params, record.actual_tier or 0, record.dtype) if record.params else (),
+            )  # fmt: skip
         return self._corrections[key]
-
-
-def climbed(record: RunRecord) -> bool:
-    """Whether a run ran out of memory on the tier of its prediction: then the measured peak is of both attempts."""
-    return record.requested_tier is not None and record.actual_tier != record.requested_tier
 
 
 class _Case:
@@ -301,11 +224,13 @@ class _Case:
         self.device: str = getattr(known, "device", "") or forecaster.device or default_device()
         asked = dtype or params.dtype
         if asked == "auto":
-            asked = getattr(known, "dtype", "") or (self.family.cuda_dtype if self.device.startswith("cuda") else "float32")
+            asked = getattr(known, "dtype", "") or ("float32" if self.device == "cpu" else self.family.cuda_dtype)
         self.dtype: str = asked
+        several, tiers = forecaster.parallel > 1, self.family.tiers(self.device)
+        self.tiers = tuple(tier for tier in tiers if tier in SHARED_TIERS) if several else tiers
         self.budget = forecaster.budget_of(self.device)
-        self.correction = forecaster.correction_of(self)
-        self.base = 0 if self.device.startswith("cuda") else self._base()
+        self.correction, self.corrected = forecaster.correction_of(self)
+        self.base = self._base() if self.device == "cpu" else 0
 
     def _base(self) -> int:
         """Bytes of this process without the model; as many as a fresh one has, where this one has not loaded all of it yet."""
@@ -325,39 +250,17 @@ class _Case:
             found = self.family.cost(
                 params, checkpoint=self.checkpoint, device=self.device, dtype=dtype, tier=tier, loaded=self.model
             )
-            self.forecaster._costs[key] = found
+            self.forecaster._costs[key] = share(found, self.forecaster.parallel)
         return self.forecaster._costs[key]
 
+    def of_standard(self, stages: tuple[StageCost, ...], tier: int) -> float | None:
+        """See Forecast.of_standard."""
+        given = self.params.given()
+        if not given.get("lora") and all(given.get(name) in (None, NEUTRAL[name]) for name in LEVERS):
+            return None
+        plain = ClipParams(**{name: value for name, value in given.items() if name not in HURRIED})
+        whole = self.cost(models.resolve(plain, kind=self.family), tier)
+        return sum(stage.flops for stage in stages) / max(sum(stage.flops for stage in whole), 1)
+
     def fits(self, stages: tuple[StageCost, ...]) -> bool:
-        return _peak(stages, self.base, self.correction) <= self.budget.bytes
-
-    def nearest(self, tier: int) -> tuple[ClipParams, ...]:
-        """The nearest smaller resolution alone, and the nearest fewer frames alone, that fit on a tier."""
-        return tuple(near for near in (self._nearest(self._smaller(), tier), self._nearest(self._shorter(), tier)) if near)
-
-    def _smaller(self) -> list[ClipParams]:
-        """The clip in all smaller resolutions of about its shape, the largest first."""
-        params, own = self.params, self.family.size_multiple
-        step = 64 if not params.height % 64 and not params.width % 64 and not 64 % own else max(own, 8 // own * own)
-        long, short = max(params.height, params.width), min(params.height, params.width)
-        sizes = []
-        for side in range(long - step, SIDE_MIN - 1, -step):
-            other = max(SIDE_MIN, round(side * short / long / step) * step)
-            sizes.append((side, other) if params.height >= params.width else (other, side))
-        return [params.replace(resolution=f"{height}x{width}") for height, width in sizes if height * width]
-
-    def _shorter(self) -> list[ClipParams]:
-        return [self.params.replace(num_frames=frames) for frames in range(self.params.num_frames - 1, 1, -1)]
-
-    def _nearest(self, candidates: list[ClipParams], tier: int) -> ClipParams | None:
-        """The first of the candidates, the largest first, that fits."""
-        possible = [params for params in candidates if self._can(params)]
-        place = bisect_left(possible, True, key=lambda params: self.fits(self.cost(params, tier)))
-        return possible[place] if place < len(possible) else None
-
-    def _can(self, params: ClipParams) -> bool:
-        try:
-            self.family.check(params)
-        except I2VLabError:
-            return False
-        return True
+        return peak(stages, self.base, self.correction) <= self.budget.bytes

@@ -11,12 +11,13 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from i2v_lab.clip.levers import LEVERS
+from i2v_lab.clip.levers import CHOSEN, LEVERS, NEUTRAL
 from i2v_lab.clip.params import ClipParams, resolution_size
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.base import StageCost
@@ -26,6 +27,7 @@ SHAPES_MAX = 12  # different shapes of earlier runs that the fit is made from, t
 PULL = 0.05  # how much the fit is drawn to no constant, beside a run's relative error
 SPREAD_MIN = 0.08  # nobody's machine is steadier (standard deviation of the logarithm of the seconds)
 AWAY = 0.1  # what is added to that for each power of e in FLOPs beyond the runs that are known
+OTHER_CODE = (0.25, 2.0)  # of the time by torch, from and to: clips by another code, none of which was made here yet
 ONE_RUN = 0.5  # the spread where one shape was run: its stages are known, how they grow is not
 
 Stages = tuple[StageCost, ...]
@@ -60,15 +62,26 @@ class Rates:
         runs: how many runs it knows.
     """
 
-    def __init__(self, store: Store, model_name: str, device_name: str, cost: Callable[[Row], Stages], **like: Any) -> None:
+    def __init__(
+        self,
+        stores: Sequence[Store],
+        model_name: str,
+        device_name: str,
+        cost: Callable[[Row], Stages],
+        code: Sequence[Any],
+        **like: Any,
+    ) -> None:
         """Args:
-        cost: what a clip of a shape costs.
+        stores: whose runs count. cost: what a clip of a shape costs. code: of the runs that count; see `code_of`.
         like: which runs count; see `Store.timings`.
         """
         self._same: dict[Any, list[float]] = {}
         taken: dict[Any, list[dict[str, float]]] = {}
-        for *row, seconds, _, encode, denoise, decode, write in store.timings(model_name, device_name, 500, **like):
+        found = (store.timings(model_name, device_name, 500, **like) for store in stores)
+        for *row, seconds, _, encode, denoise, decode, write in chain.from_iterable(found):
             shape: Any = tuple(row)
+            if code_of(shape) != code:
+                continue
             self._same.setdefault(alike(shape), []).append(seconds)
             stages = {"encode": encode, "denoise": denoise, "decode": decode, "write": write}
             if shape in taken or len(taken) < SHAPES_MAX:
@@ -139,9 +152,15 @@ def _predict(runs: Sequence[_Run], columns: Columns) -> float:
 
 
 def alike(row: Sequence[Any]) -> tuple[Any, ...]:
-    """What of a shape decides how long it takes: of guidance, only whether there is any."""
-    resolution, frames, steps, guidance, *rest = row
-    return resolution, frames, steps, guidance > 1, *rest
+    """What of a shape decides how long it takes: of guidance, only whether there is any; a lever that changes nothing is none."""
+    resolution, frames, steps, guidance, scheduler, *levers = row
+    asked = ("" if value == neutral else value for value, neutral in zip(levers, NEUTRAL.values(), strict=True))
+    return resolution, frames, steps, guidance > 1, scheduler, *asked
+
+
+def code_of(row: Sequence[Any]) -> tuple[Any, ...]:
+    """By what code a clip of this shape is computed: the levers that change the seconds that a FLOP takes."""
+    return alike(row)[-len(CHOSEN) :]
 
 
 def row_of(params: ClipParams) -> Row:

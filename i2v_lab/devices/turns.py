@@ -18,6 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from i2v_lab.devices.gpus import gpu
 from i2v_lab.errors import I2VLabError, Message
 
 LOOK_SECONDS = 0.2  # between two looks whether the device is free
@@ -56,11 +57,19 @@ def turn(devices: tuple[str, ...], name: str, waiting: Callable[[str], None]) ->
                     time.sleep(LOOK_SECONDS)
             with suppress(OSError):  # a full disk; who waits is told less
                 holder.write_text(json.dumps({"pid": os.getpid(), "name": name}), encoding="utf-8")
-        _held.devices = mine | wanted
-        try:
+        with lent(devices):
             yield waited
-        finally:
-            _held.devices = mine
+
+
+@contextmanager
+def lent(devices: tuple[str, ...]) -> Iterator[None]:
+    """This thread computes on the devices in the block, whose turn it or another process has for it."""
+    mine: set[str] = getattr(_held, "devices", set())
+    _held.devices = mine | {_name(device) for device in devices}
+    try:
+        yield
+    finally:
+        _held.devices = mine
 
 
 def lock_folder() -> Path:
@@ -86,6 +95,8 @@ def _name(device: str) -> str:
     kind, _, index = device.partition(":")
     if kind != "cuda":
         return re.sub(r"\W", "_", device)
+    if (found := gpu(device)) and found.uuid:
+        return re.sub(r"[^\w-]", "_", f"cuda-{found.uuid}")
     visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
     number = int(index or 0)
     return re.sub(r"[^\w-]", "_", f"cuda-{visible[number] if number < len(visible) else number}")

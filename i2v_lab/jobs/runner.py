@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.errors import I2VLabError
-from i2v_lab.portable import APART
+from i2v_lab.jobs import crew
+from i2v_lab.jobs.crew import Post, SharedTurn, WorkerStatus, devices_of_workers
 from i2v_lab.settings import ENV_PREFIX, Settings
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job, Jobs, JobState, StopAfter, forecast, result_of
-from i2v_lab.store.processes import lives, may_take, own_name
+from i2v_lab.store.processes import lives, may_take, own_name, pid_of
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +30,7 @@ RECORD_SECONDS = 2.0  # between two looks whether anything was recorded
 SETTLE_SECONDS = 2.0  # between two looks whether the workers of others live
 WATCH_SECONDS = 3.0  # for so long a look at previews counts
 STARTS_MAX = 3  # workers in a row that end before they take a job
-KILL_SECONDS = 15.0  # how long a worker may take to end once its clip was stopped
 DIED = "the worker's process ended before the clip was done (killed, or out of memory)"
-WITH_PARENT = "--stop-with-parent"  # an argument of the worker
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class JobStatus:
 
 
 class JobRunner:
-    """Runs the jobs of an output folder in one worker process. Several runners, in several processes, may share a folder.
+    """Runs the jobs of an output folder in worker processes. Several runners, in several processes, may share a folder.
 
     Attributes:
         jobs: the queue.
@@ -57,26 +56,30 @@ class JobRunner:
         last: the clip of this process's jobs that ended last; None before the first.
         waiting: how many jobs wait.
         recorded: grows when the database may have changed, by anybody; looked at once in two seconds.
-        worker: the worker's process, while there is one.
+        posts: the workers' places, and their processes while there are some.
     """
 
     def __init__(self, store: Store, settings: Settings, *, stop_with_process: bool = False) -> None:
         """
         Args:
             settings: of the worker.
-            stop_with_process: the worker stops its clip when this process ends. Otherwise it may finish it.
+            stop_with_process: a worker stops its clip when this process ends. Otherwise it may finish it.
+
+        Raises:
+            SettingsError: there are fewer devices than workers.
         """
         self.store, self.settings, self.stop_with_process = store, settings, stop_with_process
         self.jobs = Jobs(store.database, settings)
         self._process = own_name()
-        self.worker: subprocess.Popen[bytes] | None = None
+        self.posts = [Post(number, device) for number, device in enumerate(devices_of_workers(settings), 1)]
+        shared = len(self.posts) > 1 and self.posts[0].device == "cpu"
+        self.turn = SharedTurn(self.posts) if shared else None
         self.active: list[JobStatus] = []
         self.last: Job | None = None
         self.waiting = 0
         self.closed = False
         self._listeners: dict[Callable[[], None], bool] = {}
         self._version, self._rate = self.jobs.last_version(), self.jobs.rate()
-        self._taken = 0  # the newest job that was taken when the worker was started
         self._settled = self._watched = self._not_before = 0.0
         self._failed_starts = 0
         self._restored: set[str] = set()  # jobs that were entered again after the database was lost
@@ -90,39 +93,30 @@ class JobRunner:
         self._thread.start()
 
     def prepare(self) -> None:
-        """Start the worker before there is a job: meanwhile it loads what the first clip needs. Not where another's makes the jobs."""
+        """Start a worker before there is a job: meanwhile it loads what the first clip needs. Not where another's makes the jobs."""
         with self._looking:
-            if self.worker is None and not self.closed and may_take(self.jobs.owner, self._process):
-                self._start_worker()
+            if not any(post.process for post in self.posts) and not self.closed and may_take(self.jobs.owner, self._process):
+                self._start(self.posts[0])
 
     def close(self) -> None:
-        """End the worker: its clip may be finished within `stop_seconds`, then it is recorded as stopped. Waits for that."""
+        """End the workers: their clips may be finished within `stop_seconds`, then they are recorded as stopped. Waits for that."""
         self.closed = True
         self._awake.set()
         if self._thread.is_alive():
             self._thread.join()
-        worker = self.worker
-        if worker is None:
+        if not any(post.process for post in self.posts):
             return
-        if worker.stdin:
-            worker.stdin.close()  # it takes no other job
-        for seconds, and_then in ((self.settings.server.stop_seconds, worker.terminate), (KILL_SECONDS, worker.kill), (10, None)):
-            try:
-                worker.wait(seconds)
-                break
-            except subprocess.TimeoutExpired:
-                if and_then:
-                    and_then()
+        crew.end(self.posts, self.settings.server.stop_seconds)
+        if self.turn:
+            self.turn.close()
         with suppress(I2VLabError):
             self._settle()
 
     def wake(self) -> None:
-        """A job was added or should stop: look now, and let the worker look."""
+        """A job was added or should stop: look now, and let the workers look."""
         self._awake.set()
-        worker = self.worker  # a thread may end it meanwhile, and close its pipe
-        if worker and worker.stdin:
-            with suppress(OSError, ValueError):
-                worker.stdin.write(b"\n")
+        for post in self.posts:
+            post.tell(crew.LOOK)
 
     def stop(self, id: str, reason: str, after: StopAfter = "step") -> Job | None:
         """End a job, as `Jobs.stop`; the worker hears of it within a step."""
@@ -154,6 +148,21 @@ class JobRunner:
     def _active(self, id: str) -> JobStatus | None:
         return next((status for status in self.active if status.job.id == id), None)
 
+    def workers(self) -> list[WorkerStatus]:
+        """Each worker, and the job that it makes, at the last look."""
+        made = {pid_of(status.job.worker): status.job for status in self.active if status.job.state == "running"}
+        line = self.turn.line if self.turn and self.waiting else ""
+        found = []
+        for post in self.posts:
+            pid = post.process.pid if post.process else None
+            job = made.get(pid) if pid else None
+            note = str(json.loads(job.status or "{}").get("note", "")) if job else line if pid else ""
+            state: Literal["off", "idle", "waits", "works"] = (
+                "off" if pid is None else "waits" if note else "works" if job else "idle"
+            )
+            found.append(WorkerStatus(post.number, post.device, pid, state, note, job))
+        return found
+
     def refresh(self) -> bool:
         """Look at the queue now. Returns whether there are jobs."""
         with self._looking:
@@ -164,6 +173,8 @@ class JobRunner:
         while not self.closed:
             try:
                 busy, fault = self.refresh(), ""
+                if self.turn:
+                    self.turn.keep(wanted=self._has_work())
             except Exception as error:
                 if str(error) != fault:  # once, not each second
                     log.exception("the queue could not be looked at")
@@ -191,7 +202,7 @@ class JobRunner:
             self.jobs.restore(lost)
             self._restored |= {job.id for job in lost}
             active, changed = self.jobs.look(0)
-        left = forecast(active, self._rate, time.time())
+        left = forecast(active, self._rate, time.time(), len(self.posts))
         ended = [job for job in changed if job.ended]
         for job in ended:
             if job.kind == "clip" and job.started and job.owner == self.jobs.owner:
@@ -220,50 +231,52 @@ class JobRunner:
                 self._stamp, self._changed = stamp, True
                 self.recorded += 1
 
-    # The worker
+    # The workers
 
     def _keep_worker(self) -> None:
-        """Start a worker where jobs wait for one; settle what workers that died have left."""
-        if self.worker and self.worker.poll() is not None:
-            self._worker_ended(self.worker.returncode)
+        """Start a worker where more jobs wait than there are workers for; settle what workers that died have left."""
+        for post in self.posts:
+            if (code := post.ended()) is not None:
+                self._worker_ended(post, code)
         if time.monotonic() - self._settled > SETTLE_SECONDS:
             self._settle()
-        if self.worker is None and time.monotonic() >= self._not_before and self._next():
-            self._start_worker()
+        free = [post for post in self.posts if post.process is None]
+        if free and time.monotonic() >= self._not_before and (waiting := self._takeable()):
+            at_work = sum(self._is_own(job) for job in self.jobs.active())
+            if len(self.posts) - len(free) < len(waiting) + at_work:
+                self._start(free[0])
 
-    def _next(self) -> Job | None:
-        """The first waiting job that the worker of this runner may take."""
+    def _takeable(self) -> list[Job]:
+        """The waiting jobs that a worker of this runner may take."""
         active = self.jobs.active()
-        return next((job for job in active if job.state == "waiting" and may_take(job.owner, self._process)), None)
+        return [job for job in active if job.state == "waiting" and may_take(job.owner, self._process)]
 
-    def _start_worker(self) -> None:
-        # Ctrl-C in the terminal is for this process alone.
-        self.worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", "i2v_lab.jobs.worker", *([WITH_PARENT] if self.stop_with_process else [])],
-            stdin=subprocess.PIPE, bufsize=0, **APART, env={**os.environ, **environment(self.settings)},
+    def _is_own(self, job: Job) -> bool:
+        """Whether a worker of this runner makes a job."""
+        return job.state == "running" and pid_of(job.worker) in {post.process.pid for post in self.posts if post.process}
+
+    def _has_work(self) -> bool:
+        return any(self._is_own(status.job) for status in self.active) or bool(self._takeable())
+
+    def _start(self, post: Post) -> None:
+        post.start(
+            self.settings, environment(self.settings), self.jobs.last_taken(), alone=len(self.posts) == 1,
+            stop_with_process=self.stop_with_process,
         )  # fmt: skip
-        assert self.worker.stdin  # noqa: S101 - a pipe
-        with suppress(AttributeError):  # Windows has none in Python 3.11
-            os.set_blocking(self.worker.stdin.fileno(), False)  # a full pipe wakes as well, and must not hold up the one who asks
-        log.info("worker %d started", self.worker.pid)
-        self._taken = self.jobs.last_taken()
+        if self.turn and self.turn.is_ours:
+            post.tell(crew.TURN_IS_OURS)
 
-    def _worker_ended(self, code: int) -> None:
-        assert self.worker  # noqa: S101 - the caller looked
-        log.log(logging.INFO if code == 0 else logging.ERROR, "worker %d ended with %d", self.worker.pid, code)
-        if self.worker.stdin:
-            self.worker.stdin.close()
-        self.worker = None
+    def _worker_ended(self, post: Post, code: int) -> None:
         self._settle()
-        if code == 0 or self.jobs.last_taken() != self._taken:
+        if code == 0 or self.jobs.last_taken() != post.taken:
             self._failed_starts = 0
             return
         self._failed_starts += 1
         self._not_before = time.monotonic() + self._failed_starts
         if self._failed_starts >= STARTS_MAX:
             self._failed_starts = 0
-            if job := self._next():
-                self.jobs.fail(job.id, "the worker's process ends before it takes a clip; the log has the details")
+            if waiting := self._takeable():
+                self.jobs.fail(waiting[0].id, "the worker's process ends before it takes a clip; the log has the details")
 
     def _is_left(self, job: Job) -> bool:
         """Whether nobody makes a running job: its worker is gone, or had ended it just before the database was lost."""

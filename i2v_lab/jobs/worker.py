@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -26,8 +26,9 @@ from PIL import Image
 from i2v_lab import models
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.progress import Preview
+from i2v_lab.devices.turns import lent
 from i2v_lab.errors import I2VLabError, Stop
-from i2v_lab.jobs.runner import WITH_PARENT
+from i2v_lab.jobs.crew import OWN_DEVICE, SHARED_TURN, TURN_IS_OURS, TURN_IS_OVER, WITH_PARENT
 from i2v_lab.log import start_log
 from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings, load_settings
@@ -182,8 +183,18 @@ def moving_webp(frames: Any, fps: float) -> bytes:
 class Worker:
     """Makes the jobs of a queue, until there is nothing to do for `idle_seconds` or the runner's process is gone."""
 
-    def __init__(self, settings: Settings, *, stop_with_parent: bool = False) -> None:
-        self.settings, self.stop_with_parent = settings, stop_with_parent
+    def __init__(
+        self, settings: Settings, *, stop_with_parent: bool = False, own_device: bool = False, shared_turn: bool = False
+    ) -> None:
+        """
+        Args:
+            settings: of the jobs that have none of their own.
+            stop_with_parent: stop the running clip when the runner's process ends.
+            own_device: the device of the settings is this worker's, whichever CUDA device a job names.
+            shared_turn: the runner has the turn of the CPU for this worker and others, and says when.
+        """
+        self.settings, self.stop_with_parent, self.own_device = settings, stop_with_parent, own_device
+        self.shared_turn, self._is_our_turn = shared_turn, not shared_turn
         self.store = Store(settings.output.directory)
         self.jobs = Jobs(self.store.database)
         self.name, self.owner = own_name(), own_name(os.getppid())
@@ -203,7 +214,7 @@ class Worker:
         """Take jobs until it is time to end."""
         idle_since, prepared = time.monotonic(), False
         while not self.alone:
-            job = self.jobs.claim(self.name, self.owner)
+            job = self.jobs.claim(self.name, self.owner) if self._is_our_turn else None
             if not job and not prepared:
                 prepared = True
                 self._prepare()
@@ -220,12 +231,11 @@ class Worker:
     def _prepare(self) -> None:
         """Import what a clip of the settings' model needs, while nobody waits."""
         with suppress(I2VLabError):
+            from i2v_lab.models.sampling import import_diffusers
+
+            import_diffusers()
             if models.find(self.settings.model)[0].size_gb:
                 import diffusers.schedulers  # noqa: F401
-            else:
-                from i2v_lab.models.sampling import import_diffusers
-
-                import_diffusers()
 
     def _heard(self, seconds: float = 0.0) -> bool:
         """Whether a byte came from the runner within so long."""
@@ -242,7 +252,10 @@ class Worker:
     def _listen(self) -> None:
         """Read what the runner sends: in a thread, because Windows cannot wait for a pipe with a time limit."""
         with suppress(OSError):
-            while os.read(0, 4096):
+            while said := os.read(0, 4096):
+                for letter in (said[at : at + 1] for at in range(len(said))):
+                    if self.shared_turn and letter in (TURN_IS_OURS, TURN_IS_OVER):
+                        self._is_our_turn = letter == TURN_IS_OURS
                 self._came.set()
         self._closed = True
         self._came.set()
@@ -251,7 +264,9 @@ class Worker:
         """Make one job. Whatever happens, it ends."""
         log.info("job %s begins", job.id)
         try:
-            state, reason, result = {"sweep": self._sweep, "tune": self._tune}.get(job.kind, self._clip)(job)
+            making = {"sweep": self._sweep, "tune": self._tune}.get(job.kind, self._clip)
+            with lent(("cpu",)) if self.shared_turn else nullcontext():
+                state, reason, result = making(job)
         except Stop as stop:  # while another process had the device: there is no run to record
             state, reason, result = "stopped", str(stop), ""
         except I2VLabError as error:
@@ -268,8 +283,10 @@ class Worker:
     def _settings(self, job: Job) -> Settings:
         """The worker's settings, with those that came with the job."""
         own = json.loads(job.settings or "{}")
-        device = own.pop("device", self.settings.device)
-        return self.settings.model_copy(update={"device": device, "output": self.settings.output.model_copy(update=own)})
+        above = {name: own.pop(name) for name in ("device", "parallel") if name in own}
+        if self.own_device and above.get("device") != "cpu":
+            above["device"] = self.settings.device
+        return self.settings.model_copy(update={**above, "output": self.settings.output.model_copy(update=own)})
 
     def _clip(self, job: Job) -> tuple[JobState, str, str]:
         self.progress = ClipProgress(self.jobs, job, self._heard)
@@ -319,7 +336,8 @@ class Worker:
         Returns what failed of it; "" where nothing did.
         """
         command = [sys.executable, "-P", "-m", "i2v_lab", *words, "--json",
-                   "--output-dir", str(self.store.directory), "--device", settings.device]  # fmt: skip
+                   "--output-dir", str(self.store.directory), "--device", settings.device, "--parallel", str(settings.parallel)]  # fmt: skip
+        command += ["--cluster", settings.cluster.address] if settings.cluster.address else []
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
             try:
@@ -345,7 +363,8 @@ def main() -> None:
     settings = load_settings()
     start_log(settings.log.directory)
     try:
-        Worker(settings, stop_with_parent=WITH_PARENT in sys.argv).work()
+        given = {"stop_with_parent": WITH_PARENT, "own_device": OWN_DEVICE, "shared_turn": SHARED_TURN}
+        Worker(settings, **{name: word in sys.argv for name, word in given.items()}).work()
     except Exception as error:
         log.exception("the worker ends")
         sys.exit(f"worker: {error}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 
-from i2v_lab.clip.levers import CACHES, NEUTRAL, cache_of
+from i2v_lab.clip.levers import CACHES, NEUTRAL, cache_of, kept_as
 from i2v_lab.clip.params import OPTIONAL, SQUARES, Advice, ClipParams, Scheduler
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
@@ -19,6 +19,7 @@ from i2v_lab.clip.video import Frames
 from i2v_lab.errors import UnsupportedParams
 from i2v_lab.models.frame_rule import FrameRule
 from i2v_lab.models.memory.ladder import fitting
+from i2v_lab.models.openvino import library as openvino
 from i2v_lab.models.stock.families import FAMILIES as STOCK
 
 
@@ -61,16 +62,20 @@ class VideoModel(Protocol):
         frame_rule: which numbers of frames it makes.
         reads: which fields of OPTIONAL it reads; the others must stay at their defaults.
         caches: the kinds of cache that it works with, of clip/levers.py.
+        levers: the values of other levers that it works with beside those that change nothing, such as {"quantization": ("int8",)}.
         schedulers: those that it works with.
         cuda_dtype: the number format that "auto" means on CUDA.
         threads: whether the number of threads of the CPU changes pixels.
-        presets: quick, standard, high, extreme: fields of ClipParams. "standard" is the family's default.
+        shares: what several devices share of a step of denoising: "tokens", "guidance" (its two passes), or "": nothing.
+        presets: quick, few-steps, fast, standard, high, extreme: fields of ClipParams. "standard" is the family's default; "fast" has
+            its steps, and levers; "few-steps" has a LoRA that was distilled to few.
 
     Attributes of a loaded model:
         fingerprint: a text that changes with everything in the model that decides pixels.
         device: where it computes: "cpu", "cuda:0".
         dtype: "float32", "float16" or "bfloat16".
         tier: the tier of the memory ladder that it runs on (models/memory/tiers.py); 0: nothing is done to save memory.
+        remarks: what the record notes of the last clip; a model may have none.
     """
 
     name: ClassVar[str]
@@ -86,9 +91,11 @@ class VideoModel(Protocol):
     frame_rule: ClassVar[FrameRule]
     reads: ClassVar[frozenset[str]]
     caches: ClassVar[tuple[str, ...]]
+    levers: ClassVar[Mapping[str, tuple[str, ...]]]
     schedulers: ClassVar[tuple[str, ...]]
     cuda_dtype: ClassVar[str]
     threads: ClassVar[bool]
+    shares: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     fingerprint: str
@@ -154,9 +161,11 @@ class Own:
     frame_rule: ClassVar[FrameRule] = FrameRule()
     reads: ClassVar[frozenset[str]] = frozenset(("prompt", "negative_prompt", "condition_fps", "guidance_interval"))
     caches: ClassVar[tuple[str, ...]] = ()
+    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     schedulers: ClassVar[tuple[str, ...]] = get_args(Scheduler)
     cuda_dtype: ClassVar[str] = "float16"
     threads: ClassVar[bool] = False
+    shares: ClassVar[str] = ""
 
     @classmethod
     def pixel_changes(cls, tier: int, params: ClipParams) -> Mapping[str, str]:
@@ -186,10 +195,12 @@ def made_within_memory(model: VideoModel, params: ClipParams, make: Callable[[],
     """The frames that `make` gives; both errors are those of `VideoModel.generate`.
 
     Raises:
-        UnsupportedParams: the model was loaded in another number format. OutOfMemory: memory was short.
+        UnsupportedParams: the model was loaded in another number format, or its weights are kept otherwise. OutOfMemory: memory was short.
     """
     if params.dtype not in ("auto", model.dtype):
         raise UnsupportedParams(f"dtype: this model was loaded as {model.dtype}, got {params.dtype}; nearest: {model.dtype}")
+    if (asked := kept_as(params)) != (kept := getattr(model, "quantization", "none")):
+        raise UnsupportedParams(f"quantization: this model was loaded with {kept}, got {asked}; load it again with {asked}")
     clip = f"{params.num_frames} frames of {params.height}x{params.width} in {model.dtype}"
     return fitting(
         make,
@@ -223,10 +234,22 @@ def check_common(kind: type[VideoModel], params: ClipParams) -> None:
             ClipParams.model_fields[field].default,
             NEUTRAL.get(field),
         ):
-            raise UnsupportedParams(f"{field}: {name} does not read it, got {value!r}; leave it out, or choose {_readers(field)}")
+            raise UnsupportedParams(f"{field}: {name} does not read it, got {value!r}; leave it out{_readers(field)}")
     if (asked := cache_of(params)) and asked.kind not in kind.caches:
         near = f"{kind.caches[0]}:{CACHES[kind.caches[0]].default:g}"
         raise UnsupportedParams(f"cache: {name} works with {', '.join(kind.caches)}, got {params.cache}; nearest: {near}")
+    if asked and asked.kind == "faster" and params.guidance_scale <= 1:
+        raise UnsupportedParams(
+            f"cache: faster saves passes under the negative prompt, and at guidance_scale {params.guidance_scale:g} there are none; nearest: pab:2"
+        )
+    if params.compile == "regional" and asked and asked.kind not in ("deep", "taylor"):
+        raise UnsupportedParams(
+            f"compile: regional does not work with cache {params.cache}, which changes the blocks; leave one of them out"
+        )
+    for field, values in kind.levers.items():
+        if (value := getattr(params, field)) not in (None, NEUTRAL[field], *values):
+            raise UnsupportedParams(f"{field}: {name} works with {', '.join(values)}, got {value}; nearest: {values[0]}")
+    openvino.check(params)
 
 
 def nearest_size(kind: type[VideoModel], height: int, width: int) -> tuple[int, int]:
@@ -235,11 +258,17 @@ def nearest_size(kind: type[VideoModel], height: int, width: int) -> tuple[int, 
 
 
 def _readers(field: str) -> str:
-    """The families that read a field, in words."""
+    """The families that read a field, in words; "" where there are none."""
     reads = {
         "closed-form": Own.reads,
-        "i2vgen-xl": Own.reads | {"cache"},
+        "i2vgen-xl": Own.reads | {"cache", "backend", "quantization", "compile"},
         **{family.name: family.reads for family in STOCK.values()},
     }
     those, others = [name for name in reads if field in reads[name]], [name for name in reads if field not in reads[name]]
-    return f"any model but {', '.join(others)}" if len(those) > len(others) else f"a model that does: {', '.join(those)}"
+    if not those:
+        return ""
+    return (
+        f", or choose any model but {', '.join(others)}"
+        if len(those) > len(others)
+        else f", or choose a model that does: {', '.join(those)}"
+    )

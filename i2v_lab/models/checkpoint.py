@@ -16,17 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from i2v_lab.errors import ModelError
+from i2v_lab.models import gguf_file
+from i2v_lab.models.device import choose_device, choose_dtype
 from i2v_lab.models.memory.ladder import is_out_of_memory
 from i2v_lab.models.memory.ladder import one_line as one_line  # noqa: PLC0414 - others take it from here
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 TOKENIZER_FILES = (("vocab.json", "merges.txt"), ("tokenizer.json",), ("spiece.model",))  # any of them is enough
 PROCESSOR_FILE = "preprocessor_config.json"
-DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DOWNLOADED = ("*.json", "tokenizer*/*", "*/*.safetensors")  # for people who fetch by hand
 SAMPLES, SAMPLE_BYTES = 64, 4096  # of each file of weights, for the fingerprint
 
@@ -41,7 +41,7 @@ class Layout:
         files: other files that must be there, relative to the checkpoint's folder.
         tokenizers: folders of tokenizers.
         cuda_dtype: the number format that "auto" means on CUDA.
-        file: a safetensors file outside of the checkpoint, which has the weights of the component `filed` in its place.
+        file: a safetensors or GGUF file outside of the checkpoint, which has the weights of the component `filed` in its place.
     """
 
     pipelines: tuple[str, ...]
@@ -107,7 +107,7 @@ class Checkpoint:
 
     def _name(self, path: Path) -> bytes:
         if path == self.file:
-            return f"{self.filed}.safetensors".encode()
+            return f"{self.filed}{path.suffix}".encode()
         return path.relative_to(self.folder).as_posix().encode()
 
 
@@ -238,7 +238,9 @@ def _weights(folder: Path) -> tuple[str | None, list[Path]]:
 
 
 def header(path: Path) -> bytes:
-    """The JSON header of a safetensors file; ModelError unless the file is whole."""
+    """The JSON header of a safetensors file, or what is before the weights of a GGUF file; ModelError unless the file is whole."""
+    if path.suffix == gguf_file.SUFFIX:
+        return gguf_file.head(path)
     try:
         with safe_open(path, "pt"):  # it holds the header and the file's length against each other, and reads no weights
             pass
@@ -291,29 +293,6 @@ def _needed(names: Sequence[str], layout: Layout) -> list[str]:
     return needed
 
 
-def choose_device(name: str | None) -> torch.device:
-    """The torch device of a name; None: CUDA if there is one, else the CPU. ModelError if there is none of that name."""
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ModelError(f"device: expected cpu, cuda or cuda:N, got {name!r}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        seen = torch.cuda.device_count()
-        raise ModelError(f"device: expected one of the {seen} CUDA devices that torch sees, got {name}; use cpu or fix the driver")
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
-
-
-def choose_dtype(name: str, device: torch.device, on_cuda: str = "float16") -> torch.dtype:
-    """The torch dtype of a name; "auto": that of the family on CUDA, otherwise float32. ModelError if there is none of that name."""
-    if name == "auto":
-        return DTYPES[on_cuda] if device.type == "cuda" else torch.float32
-    if name not in DTYPES:
-        raise ModelError(f"dtype: expected auto, {', '.join(DTYPES)}, got {name!r}")
-    return DTYPES[name]
-
-
 def load_component(cls: Any, checkpoint: Checkpoint, part: str, **options: Any) -> Any:
     """One component with weights, in eval mode and without gradients.
 
@@ -351,9 +330,16 @@ def _load_file(cls: Any, file: Path, folder: Path, **options: Any) -> Any:
     if not hasattr(cls, "from_single_file"):
         raise ModelError(f"{file}: diffusers reads no single file of {cls.__name__}; use a checkpoint's folder")
     number = options.pop("dtype", None)
+    in_blocks = file.suffix == gguf_file.SUFFIX
     try:
         with quiet_libraries():
-            model = cls.from_single_file(str(file), config=str(folder), torch_dtype=number, local_files_only=True)
+            if in_blocks:
+                from diffusers import GGUFQuantizationConfig
+
+                options = {"quantization_config": GGUFQuantizationConfig(compute_dtype=number)}
+            model = cls.from_single_file(str(file), config=str(folder), torch_dtype=number, local_files_only=True, **options)
+            if in_blocks:
+                gguf_file.adopt(model, number)
     except Exception as error:
         if is_out_of_memory(error):
             raise

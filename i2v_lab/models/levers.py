@@ -5,6 +5,7 @@ Which steps reuse what is in clip/levers.py, so that the prediction of a clip's 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
@@ -65,7 +66,7 @@ def _counted(network: torch.nn.Module, clock: Clock) -> Iterator[None]:
 
 
 @contextmanager
-def _forward(module: torch.nn.Module, work: Callable[..., Any]) -> Iterator[None]:
+def in_place(module: torch.nn.Module, work: Callable[..., Any]) -> Iterator[None]:
     """A module with another forward pass; hooks of other libraries on the old one stay."""
     before = module.__dict__.get("forward")
     module.__dict__["forward"] = work
@@ -79,15 +80,19 @@ def _forward(module: torch.nn.Module, work: Callable[..., Any]) -> Iterator[None
 
 
 @contextmanager
-def _deep(unet: Any, cache: Cache, clock: Clock) -> Iterator[None]:
+def _deep(unet: Any, cache: Cache, clock: Clock, kept: dict[int, torch.Tensor] | None = None) -> Iterator[None]:
     """DeepCache (Ma et al. 2023, DeepCache: Accelerating diffusion models for free), its first branch.
 
     A step that reuses runs what stands before the blocks, the last layer of the last one, and what follows. What went into that
     layer from the layers below is kept.
     """
+    if own := getattr(unet.__dict__.get("forward"), "deep", None):  # another library computes both kinds of step
+        with own(clock):
+            yield
+        return
     *others, last = unet.up_blocks
     width = unet.conv_in.out_channels
-    kept: dict[int, torch.Tensor] = {}
+    kept = {} if kept is None else kept
 
     def keep(module: torch.nn.Module, given: tuple[Any, ...]) -> None:
         if not clock.now.reused:  # it is given the layers below and, after them, the skip connection
@@ -124,13 +129,37 @@ def _deep(unet: Any, cache: Cache, clock: Clock) -> Iterator[None]:
     try:
         with ExitStack() as stack:
             for block in unet.down_blocks:
-                stack.enter_context(_forward(block, down(block)))
+                stack.enter_context(in_place(block, down(block)))
             for block in (unet.mid_block, *others):
-                stack.enter_context(_forward(block, passed(block)))
-            stack.enter_context(_forward(last, shallow(last.forward)))
+                stack.enter_context(in_place(block, passed(block)))
+            stack.enter_context(in_place(last, shallow(last.forward)))
             yield
     finally:
         handle.remove()
+
+
+def deep_halves(unet: Any, forward: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The two kinds of step of `deep` as functions of tensors alone, for libraries that compute one of them whole.
+
+    Args:
+        forward: the forward pass of the network.
+
+    Returns:
+        One that is called as `forward` and gives (output, kept); one that is called with `kept` as well and gives (output,).
+    """
+    cache = Cache("deep", 2)
+
+    def full(**given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        kept: dict[int, torch.Tensor] = {}
+        with _deep(unet, cache, Clock([Step(guided=True, reused=False)]), kept):
+            made = forward(**given)[0]
+        return made, kept[0]
+
+    def shallow(kept: torch.Tensor, **given: Any) -> tuple[torch.Tensor]:
+        with _deep(unet, cache, Clock([Step(guided=True, reused=True)]), {0: kept}):
+            return (forward(**given)[0],)
+
+    return full, shallow
 
 
 @contextmanager
@@ -168,7 +197,7 @@ def _broadcast(network: torch.nn.Module, cache: Cache, clock: Clock) -> Iterator
     with ExitStack() as stack:
         for module in network.modules():
             if isinstance(module, (Attention, AttentionModuleMixin)):
-                stack.enter_context(_forward(module, kept(module.forward)))
+                stack.enter_context(in_place(module, kept(module.forward)))
         yield
 
 
@@ -188,7 +217,7 @@ def _extended(network: torch.nn.Module, cache: Cache, clock: Clock) -> Iterator[
         known[clock.passes] = [*known.get(clock.passes, [])[-1:], (clock.step, made[0])]
         return made
 
-    with _forward(network, forward):
+    with in_place(network, forward):
         yield
 
 
@@ -201,9 +230,99 @@ def _first_block(network: Any, cache: Cache, clock: Clock) -> Iterator[None]:
     try:
         yield
     finally:
+        network._reset_stateful_cache()
+        network.disable_cache()
+
+
+@contextmanager
+def _by_magnitude(network: Any, cache: Cache, clock: Clock, ratios: dict[int, list[float]] | None = None) -> Iterator[None]:
+    """MagCache (Ma et al. 2025): a step that reuses runs no block, and adds what the blocks added last.
+
+    That of diffusers counts passes of each network instead of steps of the run: wrong where a second network takes over, where the two
+    prompts go in two passes that it cannot tell apart (HunyuanVideo), and where guidance is off for some steps.
+
+    Args:
+        ratios: {step: of each pass}: receives how much larger what the blocks added is than in the step before.
+    """
+    kept: dict[int, torch.Tensor] = {}
+    blocks = [
+        block
+        for name, part in network.named_children()
+        if name.endswith(("blocks", "layers")) and isinstance(part, torch.nn.ModuleList)
+        for block in part
+    ]
+    tuples: dict[torch.nn.Module, bool] = {}
+    entered: list[torch.Tensor] = []
+
+    def wrapped(block: torch.nn.Module) -> Callable[..., Any]:
+        true: Callable[..., Any] = block.forward
+
+        def forward(*args: Any, **options: Any) -> Any:
+            hidden, more = (
+                options[name] if name in options else args[place]
+                for place, name in enumerate(("hidden_states", "encoder_hidden_states"))
+            )
+            if block is blocks[0]:
+                entered[:] = [hidden]
+            if clock.now.reused and clock.passes in kept:
+                out = hidden + kept[clock.passes] if block is blocks[0] else hidden
+                return (out, more) if tuples[block] else out
+            made = true(*args, **options)
+            tuples[block] = isinstance(made, tuple)
+            if block is blocks[-1]:
+                added = (made[0] if tuples[block] else made) - entered.pop()
+                if ratios is not None and clock.passes in kept:
+                    now, before = (torch.linalg.norm(found.float(), dim=-1) for found in (added, kept[clock.passes]))
+                    ratios.setdefault(clock.step, []).append(float((now / (before + 1e-8)).mean()))
+                kept[clock.passes] = added
+            return made
+
+        return forward
+
+    with ExitStack() as stack:
+        for block in blocks:
+            stack.enter_context(in_place(block, wrapped(block)))
+        yield
+
+
+@contextmanager
+def measured_ratios(networks: Sequence[torch.nn.Module], clock: Clock, ratios: dict[int, list[float]]) -> Iterator[None]:
+    """A run inside the block fills `ratios`: {step: of each pass how much larger what the blocks add is than in the step before}."""
+    with ExitStack() as stack:
+        for network in networks:
+            stack.enter_context(_by_magnitude(network, Cache("mag", 0), clock, ratios))
+            stack.enter_context(_counted(network, clock))
+        yield
+
+
+@contextmanager
+def _faster(network: Any, cache: Cache, clock: Clock) -> Iterator[None]:
+    """FasterCache (Lv et al. 2024) by the hooks of diffusers, told which steps reuse. Both prompts have to go in one pass."""
+    from diffusers.hooks import FasterCacheConfig
+
+    def share() -> float:
+        return clock.step / len(clock.steps)
+
+    network.enable_cache(FasterCacheConfig(
+        current_timestep_callback=lambda: 0 if clock.now.reused else 1000,
+        unconditional_batch_skip_range=2**31,  # the range of timesteps alone decides
+        spatial_attention_block_skip_range=2,
+        attention_weight_callback=lambda _: 0.5,
+        # As diffusers has them for its timesteps of 1000 to 0.
+        low_frequency_weight_callback=lambda _: 1.1 if 0.099 < share() < 0.901 else 1.0,
+        high_frequency_weight_callback=lambda _: 1.1 if share() > 0.699 else 1.0,
+        tensor_format="BFCHW",
+    ))  # fmt: skip
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)  # diffusers' call of it
+            yield
+    finally:
+        network._reset_stateful_cache()
         network.disable_cache()
 
 
 _CACHES: dict[str, Callable[[Any, Cache, Clock], AbstractContextManager[None]]] = {
-    "deep": _deep, "pab": _broadcast, "taylor": _extended, "first-block": _first_block,
+    "deep": _deep, "pab": _broadcast, "taylor": _extended, "first-block": _first_block, "mag": _by_magnitude,
+    "faster": _faster,
 }  # fmt: skip

@@ -20,6 +20,8 @@ from i2v_lab.clip.params import Advice, ClipParams, params_advice
 from i2v_lab.clip.picture import BLURRED_BELOW, Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import Message, ModelError, ParamsError, meant
+from i2v_lab.models.parallel.rules import TIERS as SHARED_TIERS
+from i2v_lab.models.parallel.rules import check
 from i2v_lab.models.stock.families import FAMILIES as STOCK
 from i2v_lab.textfile import parse_yaml, read_text
 
@@ -41,7 +43,19 @@ CHECKPOINT_FOLDER = Path("checkpoints")  # looked into first, so that a machine 
 CUT_SHOWN = 20  # % of a picture cut off by a size that is turned, from which on it is said
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_loaded: dict[tuple[str, str, str], VideoModel] = {}
+
+
+class Asked(NamedTuple):
+    """By what a loaded model is found again: see `open`."""
+
+    model: str
+    device: str
+    dtype: str
+    quantization: str
+    parallel: int
+
+
+_loaded: dict[Asked, VideoModel] = {}
 
 
 def family(name: str) -> type[VideoModel]:
@@ -63,7 +77,7 @@ def is_family(name: str) -> bool:
 def find(model: str) -> tuple[type[VideoModel], str]:
     """What a `ClipParams.model` means: (family class, folder or hub id of the checkpoint, "" where there is none).
 
-    FAMILY:FILE.safetensors is the family with the weights of its network from that file. A folder, or a hub id whose checkpoint is in
+    FAMILY:FILE.safetensors (or .gguf) is the family with the weights of its network from that file. A folder, or a hub id whose checkpoint is in
     the hub's cache, is of the family that its configs show; other hub ids that no family has are taken for I2VGen-XL's.
 
     Raises:
@@ -73,7 +87,7 @@ def find(model: str) -> tuple[type[VideoModel], str]:
         local = CHECKPOINT_FOLDER / model
         return family(model), str(local) if (local / "model_index.json").is_file() else CHECKPOINTS.get(model, "")
     name, colon, file = model.partition(":")
-    if colon and name in STOCK and file.endswith(".safetensors"):
+    if colon and name in STOCK and file.endswith((".safetensors", ".gguf")):
         return _with_file(name, Path(file).expanduser())
     try:
         folder = Path(model).expanduser()
@@ -82,7 +96,7 @@ def find(model: str) -> tuple[type[VideoModel], str]:
         raise ModelError(f"expected a checkpoint's folder, got {model!r}, which cannot be one; check its name") from None
     if is_checkpoint:
         return family(_family_of(folder)), str(folder)
-    if there and folder.suffix == ".safetensors":
+    if there and folder.suffix in (".safetensors", ".gguf"):
         raise ModelError(f"expected a family before a file of weights, such as ltx-video:{model}, got the file alone")
     if there:
         raise ModelError(f"expected a folder with a model_index.json (diffusers layout), got {model}: it has none")
@@ -144,13 +158,12 @@ class Handle:
     Attributes:
         family: the class of the model; its attributes say what it is.
         checkpoint: folder or hub id; "" where the family has none.
+        parallel: on how many devices.
     """
 
-    def __init__(
-        self, family: type[VideoModel], checkpoint: str, asked: tuple[str, str, str], loaded: VideoModel | None = None
-    ) -> None:
+    def __init__(self, family: type[VideoModel], checkpoint: str, asked: Asked, loaded: VideoModel | None = None) -> None:
         self.family, self.checkpoint = family, checkpoint
-        self._asked = asked  # model, device, dtype
+        self._asked, self.parallel = asked, asked.parallel
         self._given = loaded
 
     @property
@@ -174,7 +187,7 @@ class Handle:
             open_checkpoint(self.checkpoint, self._layout)
             found = self._identify()
         if found is None:
-            raise ModelError(f"{self._asked[0]}: was fetched and is not there; try again")
+            raise ModelError(f"{self._asked.model}: was fetched and is not there; try again")
         return found
 
     @cached_property
@@ -190,18 +203,20 @@ class Handle:
             return Identity(known.name, known.fingerprint, known.device, known.dtype)
         from i2v_lab.models.checkpoint import identify
 
-        _, device, dtype = self._asked
-        known_here = identify(self.checkpoint, self._layout, None if device == "auto" else device, dtype)
+        asked = self._asked
+        known_here = identify(self.checkpoint, self._layout, None if asked.device == "auto" else asked.device, asked.dtype)
         return Identity(self.family.name, *known_here) if known_here else None
 
     @property
     def tiers(self) -> tuple[int, ...]:
         """The tiers of the memory ladder that it has on its device, in the order they are tried."""
-        return self.family.tiers(self.identity.device)
+        tiers = self.family.tiers(self.identity.device)
+        return tiers if self.parallel == 1 else tuple(tier for tier in tiers if tier in SHARED_TIERS)
 
     def check(self, params: ClipParams) -> None:
         """Raise UnsupportedParams, naming the nearest params that work, if the family cannot make the clip."""
         self.family.check(params)
+        check(self.family, params, self.parallel, self.checkpoint)
 
     def load(self, progress: Progress | None = None, tier: int = 0) -> VideoModel:
         """The model, loaded.
@@ -216,12 +231,19 @@ class Handle:
         if self.loaded is None:
             unload()  # before the next one is loaded: two rarely fit
             loader: Any = self.family
-            if self.checkpoint:
-                _, device, dtype = self._asked
-                where = None if device == "auto" else device
-                _loaded[self._asked] = loader.load(self.checkpoint, device=where, dtype=dtype, progress=progress, tier=tier)
+            asked = self._asked
+            if asked.parallel > 1:
+                from i2v_lab.models.parallel.model import SharedModel
+
+                shared: Any = SharedModel(asked.model, self.identity, asked.parallel)
+                shared.load(progress or Progress(), tier)
+                _loaded[asked] = shared
+            elif self.checkpoint:
+                where = None if asked.device == "auto" else asked.device
+                kept = {} if asked.quantization == "none" else {"quantization": asked.quantization}
+                _loaded[asked] = loader.load(self.checkpoint, device=where, dtype=asked.dtype, progress=progress, tier=tier, **kept)
             else:
-                _loaded[self._asked] = loader()
+                _loaded[asked] = loader()
         assert self.loaded is not None  # noqa: S101 - just loaded
         return self.loaded
 
@@ -230,20 +252,24 @@ class Handle:
         return self.family.layout  # type: ignore[attr-defined]
 
 
-def open(model: str | VideoModel, device: str = "auto", dtype: str = "auto") -> Handle:
+def open(
+    model: str | VideoModel, device: str = "auto", dtype: str = "auto", quantization: str = "none", parallel: int = 1
+) -> Handle:
     """A model by its name, or one that is loaded already; nothing is loaded or fetched here.
 
     Args:
         model: as in ClipParams.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N, xpu, xpu:N or mps.
         dtype: as in ClipParams.
+        quantization: how its weights are kept (clip/levers.py:kept_as).
+        parallel: on how many devices, from `device` on. A loaded model stays on its own.
 
     Raises:
         ModelError: no such family, folder or hub id.
     """
     if isinstance(model, str):
-        return Handle(*find(model), (model, device, dtype))
-    return Handle(type(model), "", ("", "", ""), model)
+        return Handle(*find(model), Asked(model, device, dtype, quantization, parallel))
+    return Handle(type(model), "", Asked("", "", "", "", 1), model)
 
 
 def unload() -> None:
@@ -270,7 +296,8 @@ def local_checkpoints() -> dict[str, str]:
 
 
 def preset(model: str, name: str) -> Mapping[str, Any]:
-    """The fields of ClipParams that a preset sets for a model: quick, standard, high or extreme; or a file, such as winner.yaml of a tune.
+    """The fields of ClipParams that a preset sets for a model: quick, few-steps, fast, standard, high or extreme; or a file, such as
+    winner.yaml of a tune.
 
     A file may set the model too. Raises ParamsError: no such preset, or the file has something else than fields of ClipParams.
     """

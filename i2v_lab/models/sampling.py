@@ -76,16 +76,42 @@ def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
 
 def import_diffusers() -> Any:
     """The package, imported without torch's compiler: that takes a second, and diffusers only marks classes for it."""
-    if not {"diffusers", "torch._dynamo"} & sys.modules.keys():
-        sys.modules["torch._dynamo"] = cast(Any, None)  # as in a torch that has none, which diffusers allows for
-        try:
-            with contextlib.suppress(ImportError):
-                import diffusers
-        finally:
-            del sys.modules["torch._dynamo"]
+    if "diffusers" not in sys.modules:
+        with _hidden("torch._dynamo", "torchao"), contextlib.suppress(ImportError):
+            import diffusers
     import diffusers
 
     return diffusers
+
+
+def import_networks() -> Any:
+    """diffusers and transformers, for networks; call it before the first import of a network's class. Returns diffusers.
+
+    Where torchao is installed they would import it, which takes up to ten seconds, and remark on what it does not find. They are told
+    that it is not there; weights that were quantized with it are none that this package reads.
+    """
+    found = import_diffusers()
+    with _hidden("torchao"):
+        import transformers.utils.import_utils as libraries
+
+        libraries.is_torchao_available()  # it remembers what it found; so does diffusers
+        with contextlib.suppress(ImportError):
+            from peft.import_utils import is_torchao_available
+
+            is_torchao_available()
+    return found
+
+
+@contextlib.contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """Inside, these modules are not installed, unless they are imported already."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden, cast(Any, None)))
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def set_steps(scheduler: Any, steps: int, device: torch.device | str = "cpu") -> None:
@@ -149,6 +175,16 @@ def _lay_out(scheduler: Any, steps: int, device: torch.device | str) -> str | No
     return None
 
 
+def forked(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Inside, the global generators of the CPU and of one device may be drawn from: they are put back at the end.
+
+    torch's own default wakes every GPU of the machine for it, warns where there are several, and fails on MPS, whose generator is not
+    put back here.
+    """
+    kind = device.type if device.type in ("cuda", "xpu") else "cuda"
+    return torch.random.fork_rng([device.index or 0] if device.type == kind else [], device_type=kind)
+
+
 @contextlib.contextmanager
 def numpy_quiet() -> Iterator[None]:
     # Several schedulers hand torch tensors to NumPy in a way that NumPy 2 only just allows. Nothing to do with the user.
@@ -189,7 +225,7 @@ def denoise(
     steps = steps_of(params, len(scheduler.timesteps))
     latents: torch.Tensor = noise * scheduler.init_noise_sigma
     progress.stage("denoise", len(scheduler.timesteps))
-    for timestep, (guided, _) in zip(scheduler.timesteps, steps, strict=True):
+    for timestep, (guided, *_) in zip(scheduler.timesteps, steps, strict=True):
         prediction = predict(scheduler.scale_model_input(latents, timestep), timestep, guided)  # (1 or 2, F, C, h, w)
         if guided:
             negative, positive = prediction

@@ -27,7 +27,7 @@ from i2v_lab.sweep.stop import stop_on_signals
 log = logging.getLogger(__name__)
 
 REPORT, HTML = "report.ipynb", "report.html"
-PARAMETERS = ("sweep", "output_dir", "retry", "device")  # of the notebook, all of them texts
+PARAMETERS = ("sweep", "output_dir", "retry", "device")  # of the notebook, all of them texts; and those of `_more`
 FOLDER_VARIABLE = "I2V_REPORT_FOLDER"
 """The environment of a kernel that executes a report: the folder in which the report will be."""
 SOCKET_MAX = 80  # characters of a socket's folder; the whole path of a socket holds 107
@@ -67,9 +67,16 @@ def template() -> Path:
     return shipped("notebooks/sweep.ipynb")
 
 
-def parameters(sweep: Sweep, store: Store, retry: str = "", device: str = "") -> dict[str, str]:
-    """What the notebook is given: its cell `parameters` has these names, and no others."""
-    return dict(zip(PARAMETERS, (sweep.to_yaml(), str(store.directory), retry, device), strict=True))
+def parameters(sweep: Sweep, store: Store, settings: Settings, retry: str = "") -> dict[str, str]:
+    """What the notebook is given: its cell `parameters` has these names."""
+    given = dict(zip(PARAMETERS, (sweep.to_yaml(), str(store.directory), retry, settings.device), strict=True))
+    return given | _more(settings)
+
+
+def _more(settings: Settings) -> dict[str, str]:
+    """What a notebook is given that not every one has to take: a cluster, or several devices for a clip."""
+    parallel = {"parallel": str(settings.parallel)} if settings.parallel > 1 else {}
+    return parallel | ({"cluster": settings.cluster.address} if settings.cluster.address else {})
 
 
 def execute(
@@ -106,7 +113,7 @@ def execute(
         raise SweepError(f"{printable(store.directory)}: expected an output folder whose name is plain text, for the report; choose another with "
                          "--output-dir, or leave the report out with --no-report")  # fmt: skip
     if book:
-        check_notebook(book)
+        check_notebook(book, (*PARAMETERS, *_more(settings)))
     reports: list[Report] = []
     for sweep in sweeps:
         if stop.after:
@@ -114,7 +121,7 @@ def execute(
         result = run_sweep(sweep, store, settings=settings, progress=progress, stop=stop, retry=retry)
         problem, html = "", None
         if book:
-            problem, html = make_report(book, result.folder, parameters(sweep, store, "none", settings.device), stop)
+            problem, html = make_report(book, result.folder, parameters(sweep, store, settings, "none"), stop)
         reports.append(Report(sweep, result, html, problem))
     return reports
 

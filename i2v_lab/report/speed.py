@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from i2v_lab import statistics
 from i2v_lab.metrics.price import FIELDS
-from i2v_lab.report.numbers import to_digits
 from i2v_lab.report.pieces import Piece, scrolled, section
 from i2v_lab.report.player.fonts import drawable
 from i2v_lab.report.player.grid import value_texts
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
     from i2v_lab.sweep import Sweep, SweepResult
 
+# As many decimals as a difference that may be seen has; more would be of the arithmetic.
+_DECIMALS = {"time": 2, "memory": 2, "psnr": 1, "ssim": 3, "vmaf": 1, "first_frame_psnr": 1, "motion_kept": 2, "flicker_added": 2}
 _SENTENCES = 3  # settings that are said in words
 _NUMBERED = 9  # settings that the plot numbers
 
@@ -43,7 +44,7 @@ def speed_piece(result: SweepResult, sweep: Sweep, table: pd.DataFrame | None = 
     sentences = [_sentence(row, nearness(found)) for row in _told(found)] or [phrase("speed.none")]
     lines = "".join(f"<p>{line.html()}</p>" for line in sentences)
     note = f"<p>{phrase('speed.said', reference=reference).html()}</p>"
-    shown = scrolled(_table(found), phrase("speed.title"))
+    shown = scrolled(_table(found, along), phrase("speed.title"))
     return Piece(
         section("speed.title", note, lines, speed_plot(found).html(), shown).body, "\n".join(line.en for line in sentences)
     )
@@ -70,12 +71,9 @@ def _sentence(row: Mapping[Any, Any], near: str) -> Said:
 
 
 def _span(row: Mapping[Any, Any], name: str) -> str:
-    """A mean with its interval, such as 0.52 (0.50 to 0.54); without one where there are too few seeds."""
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    if not math.isfinite(low) or high - low < 1e-9:
-        return f"{row[name]:.3g}"
-    half = (high - low) / 2
-    return f"{to_digits(row[name], half)} ({to_digits(low, half)} – {to_digits(high, half)})"
+    """A mean with its interval, such as 0.52 (0.50 – 0.54); without one where there are too few seeds, or it is too narrow to be seen."""
+    mean, low, high = (f"{row[key]:.{_DECIMALS[name]}f}" for key in (name, f"{name}_low", f"{name}_high"))
+    return f"{mean} ({low} – {high})" if math.isfinite(row[f"{name}_low"]) and low != high else mean
 
 
 def speed_plot(found: pd.DataFrame) -> NotebookFigure:
@@ -83,9 +81,12 @@ def speed_plot(found: pd.DataFrame) -> NotebookFigure:
     named, near = found[found["front"]].sort_values("time").head(_NUMBERED), nearness(found)
     figure = new_figure(3.6 + 0.17 * len(named), width=6)
     panel = figure.subplots()
-    look: dict[str, Any] = {"capsize": 3, "elinewidth": 1}
+    look: dict[str, Any] = {"capsize": 3}
     kinds: list[tuple[pd.DataFrame, dict[str, Any]]] = [
-        (found[~found["front"]], {"color": "#8c959f", "fmt": "o", "mfc": "white", "markersize": 5}),
+        (
+            found[~found["front"]],
+            {"color": "#8c959f", "fmt": "o", "mfc": "white", "markersize": 5, "elinewidth": 0.5, "capthick": 0.5},
+        ),
         (found[found["front"]].sort_values("time"), {"color": STYLES[1][0], "marker": "s", "markersize": 7, "linewidth": 1.4}),
     ]
     for rows, own in kinds:
@@ -111,22 +112,23 @@ def _bars(rows: pd.DataFrame, name: str) -> list[Any]:
 _COLUMNS = ("time", "memory", *FIELDS)
 
 
-def _table(found: pd.DataFrame) -> str:
+def _table(found: pd.DataFrame, along: Sequence[str]) -> str:
     """A row a setting, each figure with its interval; those on the front are marked."""
-    heads = [phrase("speed.setting"), *(phrase(f"speed.{name}") for name in _COLUMNS), phrase("speed.clips")]
-    head = "".join(f"<th>{text.html()}</th>" for text in heads)
+    heads = ["<th></th>", *(f"<th>{escape(axis)}</th>" for axis in along)]
+    heads += [f"<th>{text.html()}</th>" for text in (*(phrase(f"speed.{name}") for name in _COLUMNS), phrase("speed.clips"))]
     rows = []
     for row in found.sort_values("time").to_dict("records"):
-        mark = " <b>★</b>" if row["front"] else ""
-        cells = [f"{escape(row['label'])}{mark}", *(_cell(row, name) for name in _COLUMNS), str(int(row["clips"]))]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        setting = [escape(value_texts(axis, [row[axis]])[0] or "-") for axis in along]
+        cells = ["★" if row["front"] else "", *setting, *(_cell(row, name) for name in _COLUMNS), str(int(row["clips"]))]
+        weight = ' style="font-weight:600"' if row["front"] else ""
+        rows.append(f"<tr{weight}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return f"<table><thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _cell(row: Mapping[Any, Any], name: str) -> str:
     if not math.isfinite(row[name]):
         return "–"
-    if row[f"{name}_high"] - row[f"{name}_low"] < 1e-9:
-        return f"{row[name]:.3g}"
-    half = (row[f"{name}_high"] - row[f"{name}_low"]) / 2
-    return f"{to_digits(row[name], half)} ± {half:.2g}" if math.isfinite(half) else f"{row[name]:.3g}"
+    digits = _DECIMALS[name]
+    half = f"{(row[f'{name}_high'] - row[f'{name}_low']) / 2:.{digits}f}"
+    shown = f"{row[name]:.{digits}f}"
+    return shown if half == "nan" or not float(half) else f"{shown} ± {half}"

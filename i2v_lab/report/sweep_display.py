@@ -7,6 +7,7 @@ import os
 import time
 from typing import Any
 
+from i2v_lab.cluster import WorkerState
 from i2v_lab.cost.timing import duration
 from i2v_lab.report.notebook import FOLDER_VARIABLE
 from i2v_lab.settings import Settings
@@ -63,6 +64,7 @@ def as_html(status: SweepStatus) -> str:
     if status.over:
         return f"<div>{line}</div>"
     bar = f'<progress value="{status.done + status.failed}" max="{max(status.cells, 1)}" style="width:60%"></progress>'
+    line += "".join(f"<br>{html.escape(_worker(one))}" for one in status.workers)
     return f"<div>{bar}<br>{line}<br><small>To stop, interrupt the kernel (■): what is finished stays.</small></div>"
 
 
@@ -73,9 +75,18 @@ def as_text(status: SweepStatus) -> str:
         return " · ".join([*parts, status.note] if status.note != "over" else parts)
     if status.note:
         parts.append(status.note)
+    elif status.workers:
+        parts.append(f"{sum(one.cell > 0 for one in status.workers)} of {len(status.workers)} workers make a clip")
     elif status.cell:
         parts.append(f"cell {status.cell}: {status.label}")
         parts.append(f"{status.stage} {status.step}/{status.steps}" if status.steps else status.stage)
     if status.seconds_left is not None:
         parts.append(f"about {duration(status.seconds_left)} left")
     return " · ".join(part for part in parts if part)
+
+
+def _worker(one: WorkerState) -> str:
+    """What a worker of a cluster is doing, in a line."""
+    doing = f"cell {one.cell}: {one.label}" if one.cell else "nothing to do"
+    step = f"{one.stage} {one.step}/{one.steps}" if one.steps else one.stage
+    return " · ".join(part for part in (f"{one.host} {one.device}", doing, step, one.note) if part)

@@ -96,8 +96,19 @@ def heading(table: pd.DataFrame, axes: Sequence[str], result: SweepResult | None
         done, cells = result.counts.get("done", 0), sum(result.counts.values())
         line = said(lambda say: say("ended", done=done, cells=cells) + (f" · {result.stopped}" if result.stopped else ""))
         ended = f'<p class="i2v-ended">{line.html()}</p>'
+    if len(names := _devices(table)) > 1:
+        line = said(lambda say: say("devices", count=len(names), names=say.listed(names)))
+        ended += f'<p class="i2v-ended">{line.html()}</p>'
     body = f'<h1>{own.html()}</h1><div class="i2v-facts">{_pictures(table)}<p>{prompt}{facts.html()}</p></div>{ended}'
     return Piece(body, own.en)
+
+
+def _devices(table: pd.DataFrame) -> list[str]:
+    """The names of the devices that made the clips, each once: a cluster may have several kinds."""
+    done = table[table["status"] == "done"]
+    return (
+        [text for text in map(text_of, dict.fromkeys(plain_values(done, "device_name"))) if text] if "device_name" in done else []
+    )
 
 
 def _facts(table: pd.DataFrame, say: Words) -> list[str]:

@@ -66,10 +66,9 @@ def run_clip(
     settings = settings or load_settings()
     kept = store or Store(settings.output.directory)
     id = id or new_id()
-    retimed: list[Path] = []
 
     def known(record: RunRecord) -> RunRecord | None:
-        return None if force else _made_before(record, kept, settings, retimed)
+        return None if force else made_before(record, kept, settings)
 
     def began(record: RunRecord, picture: Picture) -> None:
         kept.save(record)  # "running": a process that dies from here on, of a model too large say, leaves a trace
@@ -82,7 +81,7 @@ def run_clip(
         if made.refused and not sweep:
             return record
         if record.id == id:
-            record = kept.adopt(record, made.clip or next(iter(retimed), None))
+            record = kept.adopt(record, made.clip)
         how = record.status if record.id == id else "made this clip before:"
         log.info("run %s: %s %s", record.id, how, record.reason or record.clip)
         if made.interrupted:
@@ -90,14 +89,13 @@ def run_clip(
         return fill_in(record, kept, progress)
 
 
-def _made_before(record: RunRecord, store: Store, settings: Settings, retimed: list[Path]) -> RunRecord | None:
-    """The record of this very clip; or that of its frames at another fps, whose new file is added to `retimed`."""
+def made_before(record: RunRecord, store: Store, settings: Settings) -> RunRecord | None:
+    """The record of this very clip; or of its frames at another fps, kept as a clip of this run."""
     assert record.params  # noqa: S101 - a run has them
     ending = f".{settings.output.format}"
     found = store.find_done(record.key, ending, record.params.fps)
     if found is None and (source := store.find_done(record.key, ending)):
-        found, path = _retimed(record, source, store, settings)
-        retimed.append(path)
+        found = store.adopt(*_retimed(record, source, store, settings))
     return found
 
 

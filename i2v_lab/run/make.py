@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ import numpy as np
 from i2v_lab import models
 from i2v_lab.clip import video
 from i2v_lab.clip.key import clip_key, frames_sha256
+from i2v_lab.clip.levers import BACKENDS, LEVERS, kept_as
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Listeners, Progress
@@ -23,13 +24,16 @@ from i2v_lab.clip.record import RunRecord, Status, new_id
 from i2v_lab.clip.sound import CODECS, Sound, sound_of
 from i2v_lab.clip.video import Frames
 from i2v_lab.cost import Forecaster
-from i2v_lab.devices.hardware import cpu_capability, gpu, machine, versions
+from i2v_lab.devices.gpus import gpu
+from i2v_lab.devices.hardware import cpu_capability, machine, versions
 from i2v_lab.devices.meter import Meter
 from i2v_lab.devices.turns import turn
 from i2v_lab.errors import BadFrames, I2VLabError, ModelError, OutOfMemory, ParamsError, PictureError, Stop, WriteError
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.memory.ladder import climb, is_out_of_memory
 from i2v_lab.models.memory.tiers import TIERS
+from i2v_lab.models.openvino import library as openvino
+from i2v_lab.models.parallel import devices_of, key_change, name_of
 from i2v_lab.models.stock import lora
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
@@ -96,7 +100,7 @@ def make(
             if found := known(run.record):
                 return Made(found)
             with meter.paused():
-                waited = (turns or own).enter_context(turn((run.record.device,), "a clip", run.progress.waiting))
+                waited = (turns or own).enter_context(turn(run.devices, "a clip", run.progress.waiting))
             if waited:
                 run.progress.stage("load")  # screens showed the wait
             run.choose_tier(history)
@@ -115,7 +119,7 @@ def make(
         log.exception("unexpected error in run %s", run.record.id)
         run.end(_told(error, folder))
     refused = not run.begun and run.record.status == "failed"
-    return Made(run.record.model_copy(update=meter.record_fields()), run.clip, interrupted, refused)
+    return Made(run.record.model_copy(update=meter.record_fields() | run.elsewhere), run.clip, interrupted, refused)
 
 
 def _told(error: Exception, folder: Path) -> I2VLabError:
@@ -138,6 +142,7 @@ class _Run:
         self.record = record
         self.clip: Path | None = None
         self.begun = False
+        self.elsewhere: dict[str, float | None] = {}  # fields of the record that other processes measured
         self.full: list[int] = []  # tiers of the memory ladder that it ran out of memory on
 
     def _update(self, **fields: Any) -> None:
@@ -150,7 +155,8 @@ class _Run:
         """Open and check, and learn the clip's key. What fails fast comes first."""
         self.progress.stage("load")  # of the picture, of the family's module (torch), of the model
         video.check_format(self.settings.output.format, self.params.fps)
-        self.handle = models.open(model or self.params.model, self.settings.device, self.params.dtype)
+        settings, params = self.settings, self.params
+        self.handle = models.open(model or params.model, settings.device, params.dtype, kept_as(params), settings.parallel)
         unused = check_device(self.handle.family, self.settings.device)
         self.picture = open_picture(self.params.image)
         self._update(image_sha256=self.picture.sha256, notes=(*self.picture.notes, *([unused] if unused else [])))
@@ -158,11 +164,20 @@ class _Run:
         self._update(params=params)
         self.handle.check(params)
         _check_not_flat(self.picture.crop(params.height, params.width))
+        _check_count(self.devices)
         tier = self.record.requested_tier
         if tier is not None and tier not in self.handle.tiers:
             known, possible = self.handle.identity, ", ".join(map(str, self.handle.tiers))
-            raise ParamsError(f"tier: expected one of {possible} for {known.name} on {known.device}, got {tier}")
+            raise ParamsError(
+                f"tier: expected one of {possible} for {known.name} on {known.device}, got {tier} ({TIERS[tier].name})"
+            )
+        openvino.check_here(params, self.handle.identity.device)
         self._identify(self.handle.identity)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Those that it computes on."""
+        return devices_of(self.handle.identity.device, self.handle.parallel)
 
     def choose_tier(self, history: Store | None) -> None:
         """Predict the memory, and begin on the first tier where it fits, unless one was asked for.
@@ -182,8 +197,12 @@ class _Run:
         """The plan, of one tier or of all; None where there can be none: a fault of ours there must not cost the clip."""
         known = self.handle.identity
         try:
-            forecaster = Forecaster(device=known.device, store=history)
-            plan = forecaster.plan(self.params, self.handle.loaded, dtype=known.dtype, tier=tier, advise=tier is None, timed=False)
+            count, model = self.handle.parallel, self.handle.loaded
+            held = getattr(model, "held", 0)
+            forecaster = Forecaster(device=known.device, store=history, parallel=count, held=held)
+            plan = forecaster.plan(
+                self.params, model if count == 1 else None, dtype=known.dtype, tier=tier, advise=tier is None, timed=False
+            )
         except Exception as error:
             log.exception("the memory of run %s could not be predicted", self.record.id)
             first = self.handle.tiers[0] if tier is None else tier
@@ -195,7 +214,8 @@ class _Run:
     def _identify(self, model: VideoModel | models.Identity) -> None:
         self.meter.device = model.device
         tier = self.record.requested_tier if self.record.actual_tier is None else self.record.actual_tier
-        changes = self.handle.family.pixel_changes(tier or 0, self.params)
+        count = self.handle.parallel
+        changes = {**self.handle.family.pixel_changes(tier or 0, self.params), **key_change(count)}
         params = models.by_content(self.params)
         assert params  # noqa: S101 - files that are not here are fetched
         self._update(
@@ -203,19 +223,21 @@ class _Run:
             model_name=model.name,
             model_fingerprint=model.fingerprint,
             device=model.device,
-            device_name=str(machine(model.device)["device_name"]),
+            device_name=name_of(str(machine(model.device)["device_name"]), count),
+            parallel=count,
             cpu_capability=cpu_capability(),
             dtype=model.dtype,
-            versions=versions() | self._threads(model.device),
+            versions=versions() | self._more_versions(model.device),
         )
 
-    def _threads(self, device: str) -> dict[str, str]:
-        """The number of torch's threads, where it changes pixels: it is recorded with the versions, which `again` compares."""
-        if device != "cpu" or not self.handle.family.threads:
+    def _more_versions(self, device: str) -> dict[str, str]:
+        """What else this clip's pixels depend on, recorded with the versions, which `again` compares: threads of the CPU, OpenVINO."""
+        backend = self.params.backend in BACKENDS
+        if device != "cpu" or not (self.handle.family.threads or backend):
             return {}
         import torch
 
-        return {"CPU threads": str(torch.get_num_threads())}
+        return {"CPU threads": str(torch.get_num_threads())} | (openvino.versions("openvino", "nncf") if backend else {})
 
     def generate(self) -> Frames:
         """The frames, made on the first tier that does not run out of memory."""
@@ -226,8 +248,12 @@ class _Run:
         if self.full:
             word = "tier" if len(self.full) == 1 else "tiers"
             self._note(f"ran out of memory on {word} {', '.join(map(str, self.full))}, made on tier {tier}")
+        self._note(*getattr(self.handle.loaded, "remarks", ()))
         for what, how in self.handle.family.pixel_changes(tier, self.params).items():
             self._note(f"{what} {how} (tier {tier}): pixels differ a little from those of the clip on lower tiers")
+        if self.handle.parallel > 1:
+            self._note(f"made on {' and '.join(self.devices)} by {self.handle.parallel} processes, which shared the {self.handle.family.shares} "
+                       "of each step: pixels differ a little from those of one device")  # fmt: skip
         _check_frames(frames, self.params)
         self._update(frames_sha256=frames_sha256(frames))
         return frames
@@ -240,10 +266,12 @@ class _Run:
         model.use_tier(tier)
         params = self.params
         shape = (model.name, model.fingerprint, model.device, model.dtype, tier, params.resolution, params.num_frames,
-                 params.scheduler, params.guidance_scale > 1, params.guidance_interval, params.cache)  # fmt: skip
+                 params.scheduler, params.guidance_scale > 1, *(getattr(params, name) for name in LEVERS))  # fmt: skip
         self._update(first_of_shape=shape not in _SHAPES)
         _SHAPES.add(shape)
-        return model.generate(self.picture, params, self.progress)
+        frames = model.generate(self.picture, params, self.progress)
+        self.elsewhere = getattr(model, "measured", {})
+        return frames
 
     def _ran_out(self, tier: int, why: str) -> None:
         self.full.append(tier)
@@ -330,16 +358,25 @@ def check_device(family: type[VideoModel], device: str) -> str:
     """A note where a family runs on the CPU though the settings name another device; "" otherwise.
 
     Raises:
-        ModelError: the settings name a CUDA device that is not here. It is raised also for a clip that was made before.
+        ModelError: the settings name a device that is not here. It is raised also for a clip that was made before.
     """
-    if not device.startswith("cuda"):
+    if device in ("auto", "cpu"):
         return ""
     if getattr(family, "device", "") == "cpu":
         return f"{family.name} runs on the CPU alone, so device {device} is not used"
-    if gpu(int(device.partition(":")[2] or 0)) is None:
-        raise ModelError(f"device: expected a CUDA device as {device}, got a machine where none is seen; use --device cpu or auto, "
-                         "or fix the driver")  # fmt: skip
+    if gpu(device) is None:
+        kind = {"cuda": "CUDA", "xpu": "Intel XPU", "mps": "Apple MPS"}[device.partition(":")[0]]
+        raise ModelError(f"device: expected a device of {kind} as {device}, got a machine where torch sees none; use --device cpu or "
+                         "auto, or fix the driver")  # fmt: skip
     return ""
+
+
+def _check_count(devices: Sequence[str]) -> None:
+    missing = [name for name in devices[1:] if gpu(name) is None]
+    if missing:
+        raise ModelError(
+            f"parallel: expected the CUDA devices {', '.join(devices)}, got a machine without {', '.join(missing)}; use fewer"
+        )
 
 
 def _check_not_flat(crop: Frames) -> None:

@@ -90,6 +90,7 @@ def make_app(state: ApiState, *, with_token: bool) -> FastAPI:
     _add_clip(calls, state)
     _add_clip_file(calls, state)
     _add_models(calls, state)
+    _add_workers(calls, state)
     app.include_router(calls)
 
     @app.get(
@@ -302,6 +303,19 @@ def _add_models(calls: APIRouter, state: ApiState) -> None:
                 presets={preset: dict(fields) for preset, fields in kind.presets.items()},
             ))  # fmt: skip
         return schemas.ModelsAnswer(default=next(iter(known)), models=found)
+
+
+def _add_workers(calls: APIRouter, state: ApiState) -> None:
+    @calls.get("/api/workers", summary="Say what each worker does")
+    def list_workers() -> schemas.WorkersAnswer:
+        found = []
+        for one in state.runner.workers():
+            stage, step, steps = (one.job.stage, one.job.step, one.job.steps) if one.job else ("", 0, None)
+            found.append(schemas.WorkerAnswer(
+                number=one.number, device=one.device, pid=one.pid, state=one.state, note=without_paths(one.note),
+                job=one.job.id if one.job else None, stage=stage, step=step, steps=steps,
+            ))  # fmt: skip
+        return schemas.WorkersAnswer(workers=found)
 
 
 # Errors

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import warnings
@@ -200,6 +201,7 @@ def run(server: Any, listening: Callable[[], None], opened: Callable[[], None], 
     """
     kernels = server.kernel_manager
     kernels.opened = opened
+    signal.signal(signal.SIGINT, lambda *_: server.stop(from_signal=True))  # KeyboardInterrupt could strike anywhere in the loop
     server.io_loop.add_callback(listening)  # after the callback that binds the port
     if ready:
         server.io_loop.add_callback(kernels.make_ready)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 
-def work_out(plain: Mapping[str, Any], device: str, directory: Path) -> dict[str, Any]:
+def work_out(plain: Mapping[str, Any], device: str, parallel: int, directory: Path) -> dict[str, Any]:
     """The fields of PlanAnswer for params.
 
     Args:
-        plain: ClipParams as JSON. device: of the settings.
+        plain: ClipParams as JSON. device, parallel: of the settings.
         directory: the output folder; its runs show how fast this device is.
 
     Raises:
@@ -25,7 +25,7 @@ def work_out(plain: Mapping[str, Any], device: str, directory: Path) -> dict[str
 
     params = ClipParams(**plain)
     try:
-        found = plan(params, device=device, store=Store(directory))
+        found = plan(params, device=device, store=Store(directory), parallel=parallel)
     except ModelError as error:  # a model whose cost nobody can predict is no fault of the request
         unknown = dict.fromkeys(("tier", "peak_gib", "free_gib", "flops", "seconds"))
         fits = False if isinstance(error, UnsupportedParams) else None

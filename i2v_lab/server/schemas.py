@@ -207,6 +207,7 @@ class JobAnswer(BaseModel):
     steps: Annotated[int | None, Field(description="of the stage; null where it is not known")]
     place: Annotated[int | None, Field(description="in the queue: 0 runs, 1 is next; null once it ended")]
     seconds_left: Annotated[float | None, Field(description="until the clip is done, about; null where it is not known")]
+    worker: Annotated[str, Field(description="HOST:PID of the process that makes or made it; empty before")]
     params: dict[str, Any]
     created: datetime
     started: datetime | None
@@ -218,6 +219,26 @@ class JobList(BaseModel):
     """The newest jobs, the newest first."""
 
     clips: list[JobAnswer]
+
+
+class WorkerAnswer(BaseModel):
+    """One process that makes clips, or the place of one."""
+
+    number: Annotated[int, Field(ge=1)]
+    device: str
+    pid: Annotated[int | None, Field(description="null while there is none: it is started when there is a job for it")]
+    state: Annotated[Literal["off", "idle", "waits", "works"], Field(description="waits: another process has the device")]
+    note: Annotated[str, Field(description="what it waits for; empty otherwise")]
+    job: Annotated[str | None, Field(description="id of the clip or sweep that it makes")]
+    stage: Annotated[str, Field(description="of that job, as in JobAnswer")]
+    step: Annotated[int, Field(ge=0)]
+    steps: int | None
+
+
+class WorkersAnswer(BaseModel):
+    """The workers of this server, by their number."""
+
+    workers: list[WorkerAnswer]
 
 
 class PredictAnswer(BaseModel):

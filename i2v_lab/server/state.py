@@ -103,7 +103,7 @@ class ApiState:
 
     async def plan(self, params: ClipParams) -> dict[str, Any]:
         """What a clip would take. It is computed in a process of its own: here it would hold up all other answers."""
-        asked = params.plain(), self.settings.device, self.store.directory
+        asked = params.plain(), self.settings.device, self.settings.parallel, self.store.directory
         try:
             return await anyio.to_process.run_sync(work_out, *asked, cancellable=True, limiter=self.plans)
         except anyio.BrokenWorkerProcess:  # killed: the next call starts another
@@ -119,6 +119,7 @@ def job_answer(status: JobStatus, prefix: str) -> JobAnswer:
     job, left = status.job, status.seconds_left
     url = f"{prefix}/api/clips/{job.id}/clip.mp4"
     return JobAnswer.model_validate(asdict(job) | {
-        "reason": without_paths(job.reason), "place": status.place, "seconds_left": None if left is None else round(left, 1),
+        "worker": ":".join(job.worker.split(":")[:2]), "reason": without_paths(job.reason),
+        "place": status.place, "seconds_left": None if left is None else round(left, 1),
         "params": shown_params(job.params), "result": json.loads(job.result) | {"url": url} if job.result else None,
     })  # fmt: skip

@@ -6,6 +6,7 @@ ask and those that work share this table alone: each may be killed at any moment
 
 from __future__ import annotations
 
+import heapq
 import json
 import sqlite3
 import time
@@ -35,7 +36,7 @@ class Job:
         version: grows with each change of any job; no two jobs share one.
         params: of a clip: ClipParams as JSON; the picture is a path or a sample.
         sweep: of a sweep or a tune: its definition in YAML.
-        settings: device, format and prefix for the clips, as JSON; "": those of the worker.
+        settings: device, parallel, format and prefix for the clips, as JSON; "": those of the worker.
         force: make the clip even where it was made before.
         work: of a clip: how much there is to compute, pixels x frames x steps.
         expected: seconds for the whole, as predicted; None: not known.
@@ -108,7 +109,7 @@ class Jobs:
         """
         self.database = database
         self.settings = "" if settings is None else json.dumps(
-            {"device": settings.device, "format": settings.output.format, "prefix": settings.output.prefix}
+            {"device": settings.device, "parallel": settings.parallel, "format": settings.output.format, "prefix": settings.output.prefix}
         )  # fmt: skip
         self.owner = asker_name()
 
@@ -298,14 +299,20 @@ def work_of(params: ClipParams) -> float:
     return float(params.height * params.width * params.num_frames * (params.num_inference_steps + FIXED_STEPS))
 
 
-def forecast(active: Sequence[Job], rate: float | None, now: float) -> dict[str, float | None]:
-    """Seconds until each of the active jobs, in their order, is done; None where nothing is known yet."""
+def forecast(active: Sequence[Job], rate: float | None, now: float, workers: int = 1) -> dict[str, float | None]:
+    """Seconds until each of the active jobs, in their order, is done; None where nothing is known yet.
+
+    Args:
+        workers: how many jobs are made at once: the next one begins where the first of them ends.
+    """
     found: dict[str, float | None] = {}
-    before: float | None = 0.0
+    free, known = [0.0] * workers, True
     for job in active:
         left = _alone(job, rate, now)
-        before = None if before is None or left is None else before + left
-        found[job.id] = before
+        known = known and left is not None
+        found[job.id] = free[0] + left if known and left is not None else None
+        if (end := found[job.id]) is not None:
+            heapq.heapreplace(free, end)
     return found
 
 

@@ -17,6 +17,13 @@ def own_name(pid: int | None = None) -> str:
     return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time()}"
 
 
+def pid_of(process_name: str) -> int | None:
+    """The number of a process of this host; None of another one."""
+    host, _, rest = process_name.partition(":")
+    number = rest.partition(":")[0]
+    return int(number) if host == socket.gethostname() and number.isdigit() else None
+
+
 def asker_name() -> str:
     """Who asks for a job: this process. Where the worker of another makes it, "@" and that one follow: of a page, the server."""
     maker = os.environ.get(MAKER, "")

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from i2v_lab.clip.levers import LEVERS
 from i2v_lab.clip.record import COLUMNS, SQL_TYPES
 
 
@@ -110,7 +111,7 @@ QUERY = (
 def timings(
     connection: sqlite3.Connection, model_name: str, device_name: str, limit: int, like: Mapping[str, Any] | None = None
 ) -> list[Sequence[Any]]:
-    """The newest done runs of a model on a device: (resolution, frames, steps, guidance, scheduler, guidance_interval, cache, seconds, file
+    """The newest done runs of a model on a device: (resolution, frames, steps, guidance, scheduler, each of LEVERS, seconds, file
     bytes, seconds of encode, denoise, decode and write).
 
     Seconds are without the stage "load"; those of a stage are None where they are not known.
@@ -119,9 +120,10 @@ def timings(
         like: only runs as fast as these for one shape: `dtype` that was used, `model` as in ClipParams or its `fingerprint`,
             `offload`: the tier, where it was one that offloads, else 0.
     """
+    levers = ", ".join(f"coalesce({name}, '')" for name in LEVERS)
     query = (
-        "SELECT resolution, num_frames, num_inference_steps, guidance_scale, scheduler, "
-        "coalesce(guidance_interval, ''), coalesce(cache, ''), seconds_total - coalesce(seconds_load, 0), "
+        f"SELECT resolution, num_frames, num_inference_steps, guidance_scale, scheduler, {levers}, "  # noqa: S608 - names of fields
+        "seconds_total - coalesce(seconds_load, 0), "
         "file_bytes, seconds_encode, seconds_denoise, seconds_decode, seconds_write "
         "FROM runs WHERE status = 'done' AND model_name = :model_name AND device_name = :device_name "
         "AND seconds_total IS NOT NULL AND coalesce(retimed_from, '') = '' "

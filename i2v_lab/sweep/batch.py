@@ -1,4 +1,4 @@
-"""A batch: a table of clips, made one after another. A row that is wrong or fails is recorded, and the next rows are made."""
+"""A batch: a table of clips, made one after another or on a cluster. A row that is wrong or fails is recorded, and the next rows are made."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from i2v_lab.clip.params import ClipParams, from_mapping
 from i2v_lab.clip.progress import Progress
-from i2v_lab.clip.record import RunRecord, new_id
-from i2v_lab.errors import InputError, ParamsError, Stop
-from i2v_lab.run import run_clip
+from i2v_lab.clip.record import RunRecord
+from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
+from i2v_lab.run.task import Task
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep.loop import run_cells
+from i2v_lab.sweep.definition import Cell
+from i2v_lab.sweep.look import Looks
+from i2v_lab.sweep.loop import makers, run_cells
 from i2v_lab.sweep.status import CellProgress, SweepStatus
 from i2v_lab.sweep.stop import SweepStop
 from i2v_lab.textfile import plain_text, read_text
@@ -124,32 +127,34 @@ def run_batch(
         The record of each row, when it is made, and whether its clip was made before.
     """
     watch = CellProgress(progress or Progress(), stop or SweepStop())
-    watch.begin(SweepStatus("", len(rows), len(rows)), [1.0] * len(rows), None)
-    id = ""
-
-    def clip(number: int) -> RunRecord:
-        nonlocal id
-        row, id = rows[number - 1], new_id()
-        try:
-            if isinstance(row, str):
-                raise ParamsError(row)
-            params = from_mapping({**row, "model": row.get("model") or settings.model})
-        except ParamsError as error:
-            now = datetime.now(UTC)
-            record = RunRecord(id=id, status="failed", reason=str(error), created=now, finished=now)
-            store.save(record)
-            log.info("run %s: failed: %s", record.id, record.reason)
-            return record
-        record = run_clip(params, None, store, progress=watch, settings=settings, force=force, tier=tier, id=id)
-        if record.status == "failed":
-            store.save(record)  # a row that was refused has a run too
-        return record
-
+    watch.begin(SweepStatus("", len(rows), len(rows)), dict.fromkeys(range(1, len(rows) + 1), 1.0), None)
     reason = "over"
     try:
-        for _, record in run_cells(dict.fromkeys(range(1, len(rows) + 1), ""), clip, watch):
-            yield record, record.id != id
+        with makers(store, settings, watch) as (maker, places):
+            looks = Looks(store, settings, places)
+            tasks = [replace(_task(number, row, looks), force=force, tier=tier) for number, row in enumerate(rows, 1)]
+            for task, record in run_cells(maker, tasks, watch):
+                if record.status == "failed":
+                    log.info("run %s: failed: %s", record.id, record.reason)
+                    store.save(record)  # a row that was refused has a run too
+                yield record, record.id != task.id
     except Stop as error:
         reason = str(error)
     finally:
         watch.over(reason)
+
+
+def _task(number: int, row: Mapping[str, Any] | str, looks: Looks) -> Task:
+    try:
+        if isinstance(row, str):
+            raise ParamsError(row)
+        params = from_mapping({**row, "model": row.get("model") or looks.settings.model})
+    except ParamsError as error:
+        return Task(number, None, reason=str(error))
+    if not looks.kinds:
+        return Task(number, params)
+    key = ""
+    with suppress(I2VLabError):  # the run says why
+        params = looks.at(None).resolved(Cell(number, params, {})).params
+        key = looks.best(params).key(params)
+    return Task(number, params, key=key, fits=looks.fitting(params))

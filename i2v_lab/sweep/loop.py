@@ -1,4 +1,4 @@
-"""run_sweep: makes the clips of a sweep one after another by run_clip. Finished clips are used, and failures do not end it."""
+"""run_sweep: has the clips of a sweep made, here or on a cluster. Finished clips are used, and failures do not end it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,13 +18,14 @@ from filelock import FileLock
 
 from i2v_lab import portable
 from i2v_lab.clip.progress import Progress
-from i2v_lab.clip.publish import disk_full, free_bytes, is_full, partial_file, writing
+from i2v_lab.clip.publish import is_full, partial_file, writing
 from i2v_lab.clip.record import RunRecord
+from i2v_lab.cluster import Place, open_pool
 from i2v_lab.devices.turns import lock_folder, turn
 from i2v_lab.errors import Stop, StoreError, SweepError, WriteError
 from i2v_lab.metrics.fill import fill_in, missing
 from i2v_lab.rights import make_file, make_folder
-from i2v_lab.run import run_clip
+from i2v_lab.run.task import Here, Maker, Task, anywhere
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 from i2v_lab.store.sweeps import Member
@@ -91,40 +93,25 @@ def retry_states(retry: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(state for word in words if word for state in RETRY[word]))
 
 
-def run_cells(
-    cells: Mapping[int, str], make: Callable[[int], RunRecord], progress: CellProgress
-) -> Iterator[tuple[int, RunRecord]]:
-    """The one loop over the cells of a sweep or the rows of a batch.
-
-    Args:
-        cells: {number: label}, in the order in which they run.
-        make: makes the clip of a cell, and returns its record whatever happened.
+def run_cells(maker: Maker, tasks: Sequence[Task], watch: CellProgress) -> Iterator[tuple[Task, RunRecord]]:
+    """The one loop over the cells of a sweep or the rows of a batch, made here or on a cluster.
 
     Yields:
-        The number of each cell that was run, and its record.
+        Each task that has ended, and its record.
 
     Raises:
-        Stop: a stop was asked for. The record of a clip that was cut short is yielded before.
+        Stop: a stop was asked for. The records of clips that were cut short are yielded before.
     """
-    for number, label in cells.items():
-        progress.cell(number, label)
-        record = make(number)
-        progress.ended(record.status == "done")
-        yield number, record
-        if record.status == "stopped":
-            raise Stop(record.reason)
+    with closing(maker.make(tasks, watch)) as made:
+        for task, record in made:
+            watch.ended(task.number, record.status == "done")
+            yield task, record
 
 
 def run_sweep(
-    sweep: Sweep,
-    store: Store | None = None,
-    *,
-    settings: Settings | None = None,
-    progress: Progress | None = None,
-    stop: SweepStop | None = None,
-    retry: str | Sequence[str] = (),
-    on_cell: Callable[[Cell, RunRecord], None] | None = None,
-) -> SweepResult:
+    sweep: Sweep, store: Store | None = None, *, settings: Settings | None = None, progress: Progress | None = None,
+    stop: SweepStop | None = None, retry: str | Sequence[str] = (), on_cell: Callable[[Cell, RunRecord], None] | None = None,
+) -> SweepResult:  # fmt: skip
     """Make the clips of a sweep that are not there yet, in the order of its cells.
 
     A clip that was made before, by any sweep, is used. A cell that failed before is left alone unless `retry` says
@@ -147,42 +134,61 @@ def run_sweep(
     store = store or Store(settings.output.directory)
     states = retry_states(retry)
     sweep = sweep.with_defaults(settings.model)
-    planned, folder = _begin(sweep, store, settings)
     watch = CellProgress(progress or Progress(), stop or SweepStop())
-    watch.stop.watch(folder)
-    watch.begin(*_outlook(planned, folder, states))
-    run = _SweepRun(sweep, folder, store, settings, watch, on_cell)
-    stopped = ""
-    try:
-        if todo := planned.to_run(states):
-            # Where nothing is left to run there is no turn to wait for.
-            with turn(planned.devices, f"the sweep {sweep.name}", watch.waiting) as waited:
-                if waited:  # the other sweep may have made some of it
-                    planned = plan_sweep(sweep, store, settings, sweep_id=folder.name)
-                    todo = planned.to_run(states)
-                    watch.begin(*_outlook(planned, folder, states))
+    with makers(store, settings, watch, wanted=RETRY["none"] != states) as (maker, places):
+        planned, folder = _begin(sweep, store, settings, places)
+        watch.stop.watch(folder)
+        watch.begin(*_outlook(planned, folder, states))
+        run = _SweepRun(sweep, folder, store, maker, watch, on_cell)
+        stopped = ""
+        try:
+            if todo := planned.to_run(states):
+                # Where nothing is to run there is no turn to wait for; on a GPU of a cluster its worker has it.
+                devices = [device for device in planned.devices if not places or device == "cpu"]
+                with turn(tuple(devices), f"the sweep {sweep.name}", watch.waiting) as waited:
+                    if waited:  # the other sweep may have made some of it
+                        planned = plan_sweep(sweep, store, settings, sweep_id=folder.name, places=places)
+                        todo = planned.to_run(states)
+                        watch.begin(*_outlook(planned, folder, states))
+                    run.use(planned)
+                    run.make(planned, todo)
+            else:
                 run.use(planned)
-                run.make(todo)
-        else:
-            run.use(planned)
-        run.fill_in_metrics(planned)
-    except Stop as reason:
-        stopped = str(reason)
-    finally:
-        run.write_table()
-        watch.over(stopped or "over")
+            run.fill_in_metrics(planned)
+        except Stop as reason:
+            stopped = str(reason)
+        finally:
+            run.write_table()
+            watch.over(stopped or "over")
     counts = store.cell_counts(folder.name)
     return SweepResult(folder.name, folder, tuple(sweep.axis_names), counts, watch.status.ran, stopped, store)
 
 
-def _begin(sweep: Sweep, store: Store, settings: Settings) -> tuple[SweepPlan, Path]:
+@contextmanager
+def makers(store: Store, settings: Settings, watch: CellProgress, wanted: bool = True) -> Iterator[tuple[Maker, list[Place]]]:
+    """Who makes the clips by the settings: this process, or the workers of a cluster; and the places of those.
+
+    Args:
+        wanted: whether anything may have to be made; otherwise no cluster is worth its start.
+
+    Raises:
+        InputError: there is no such cluster. Stop: one was asked for while its workers began.
+    """
+    if not settings.cluster.address or not wanted:
+        yield Here(store, settings), []
+        return
+    with open_pool(store, settings, watch.waiting) as pool:
+        yield pool, pool.places
+
+
+def _begin(sweep: Sweep, store: Store, settings: Settings, places: Sequence[Place]) -> tuple[SweepPlan, Path]:
     """The plan and the folder of a sweep: its newest folder where that has this very definition, otherwise a new one.
 
     The folder is results/sweeps/<name>-<time>. It holds sweep.yaml, and its cells are in the store.
     """
     definition = sweep.definition()
     newest = store.find_sweeps(sweep.name)[:1]
-    planned = plan_sweep(sweep, store, settings, sweep_id=newest[0].id if newest else "")
+    planned = plan_sweep(sweep, store, settings, sweep_id=newest[0].id if newest else "", places=places)
     place = hashlib.sha256(os.fsencode(store.directory)).hexdigest()[:16]
     # A sweep that is started twice at once has one folder.
     with FileLock(lock_folder() / f"begin-{place}.lock"), writing(store.directory / FOLDER):
@@ -213,13 +219,13 @@ def _new_folder(parent: Path, name: str) -> Path:
     raise StoreError(f"{parent}: too many sweeps called {name} in one second")
 
 
-def _outlook(planned: SweepPlan, folder: Path, states: Sequence[str]) -> tuple[SweepStatus, list[float], float | None]:
+def _outlook(planned: SweepPlan, folder: Path, states: Sequence[str]) -> tuple[SweepStatus, dict[int, float], float | None]:
     todo = planned.to_run(states)
     counts = planned.counts
     failed = sum(counts.get(state, 0) for state in RETRY["failed"])
     failed -= len(todo) if states else 0  # they are run again
     status = SweepStatus(folder.name, len(planned.cells), len(todo), done=counts.get("done", 0), failed=failed)
-    return status, [work(item.cell.params) for item in todo], planned.expected(states)[0]
+    return status, {item.cell.number: work(item.cell.params) for item in todo}, planned.expected(states)[0]
 
 
 @dataclass
@@ -229,7 +235,7 @@ class _SweepRun:
     sweep: Sweep
     folder: Path
     store: Store
-    settings: Settings
+    maker: Maker
     watch: CellProgress
     on_cell: Callable[[Cell, RunRecord], None] | None
     next_write: float = 0.0  # of the table
@@ -242,25 +248,22 @@ class _SweepRun:
         self.store.set_cell_runs(self.folder.name, {item.cell.number: item.run or None for item in planned.cells})
         self.write_table()
 
-    def make(self, todo: Sequence[Planned]) -> None:
+    def make(self, planned: SweepPlan, todo: Sequence[Planned]) -> None:
         """Make the clips. Raises Stop where the sweep ended early."""
         cells = {item.cell.number: item.cell for item in todo}
-        sizes = {item.cell.number: item.file_bytes or 0.0 for item in todo}
-
-        def clip(number: int) -> RunRecord:
-            params, needed = cells[number].params, sizes[number] + SPARE_BYTES
-            if free_bytes(self.store.directory) < needed:
-                raise Stop(disk_full(self.store.directory, needed))
-            return run_clip(params, None, self.store, progress=self.watch, settings=self.settings, sweep=self.sweep.name)
-
-        for number, record in run_cells({number: cell.label for number, cell in cells.items()}, clip, self.watch):
+        for task, record in run_cells(self.maker, [self._task(item, planned) for item in todo], self.watch):
             if record.status == "failed" and is_full(record.reason):
                 raise Stop(record.reason)  # the cell counts as not run: it is made when the sweep goes on
-            self.store.set_cell_runs(self.folder.name, {number: record.id}, {number: record.key})
+            self.store.set_cell_runs(self.folder.name, {task.number: record.id}, {task.number: record.key})
             if time.monotonic() >= self.next_write:
                 self.write_table()
             if self.on_cell:
-                self.on_cell(cells[number], record)
+                self.on_cell(cells[task.number], record)
+
+    def _task(self, item: Planned, planned: SweepPlan) -> Task:
+        params = item.cell.params
+        return Task(item.cell.number, params, item.cell.label, sweep=self.sweep.name, key=item.key, bytes=(item.file_bytes or 0.0) + SPARE_BYTES,
+                    fits=planned.looks.fitting(params) if planned.looks else anywhere)  # fmt: skip
 
     def fill_in_metrics(self, planned: SweepPlan) -> None:
         """Measure the clips that were made before and not measured: their run was stopped, or the CPU was busy."""

@@ -50,7 +50,8 @@ def references(table: pd.DataFrame, axes: Sequence[str], reference: Mapping[str,
         said = ", ".join(f"{name} {value}" for name, value in reference.items())
         raise InputError(f"reference: no cell has {said}; add these values to the axes, so that the clips to compare with are made")
     groups: dict[tuple[str, ...], int] = {}
-    for n in sorted((n for n in wanted if _has_clip(rows[n])), key=lambda n: int(rows[n]["num_inference_steps"])):
+    possible = [n for n in wanted if _has_clip(rows[n]) and not _same(rows[n]["num_inference_steps"], None)]
+    for n in sorted(possible, key=lambda n: int(rows[n]["num_inference_steps"])):
         groups[tuple(str(rows[n][axis]) for axis in others)] = n  # the most steps come last
     return [groups.get(tuple(str(row[axis]) for axis in others)) if along else None for row in rows]
 

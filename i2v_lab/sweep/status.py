@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from i2v_lab.clip.progress import Preview, Progress
+from i2v_lab.cluster.place import WorkerState
 from i2v_lab.errors import Stop
 from i2v_lab.sweep.stop import SweepStop
 
@@ -26,6 +27,7 @@ class SweepStatus:
         seconds_left: expected until the end; None where nothing is known yet.
         note: what it waits for, or how it ended.
         over: whether the run has ended.
+        workers: of a cluster, what each is doing; then `cell` is the one that was begun last.
     """
 
     sweep: str
@@ -42,6 +44,7 @@ class SweepStatus:
     seconds_left: float | None = None
     note: str = ""
     over: bool = False
+    workers: tuple[WorkerState, ...] = ()
 
 
 class SweepProgress(Progress):
@@ -63,32 +66,36 @@ class CellProgress(Progress):
     def __init__(self, listener: Progress, stop: SweepStop) -> None:
         self.listener, self.stop = listener, stop
         self.screen = listener if isinstance(listener, SweepProgress) else SweepProgress()
-        self.begin(SweepStatus("", 0, 0), [], None)
+        self.begin(SweepStatus("", 0, 0), {}, None)
 
-    def begin(self, status: SweepStatus, work: Sequence[float], expected: float | None) -> None:
+    def begin(self, status: SweepStatus, work: Mapping[int, float], expected: float | None) -> None:
         """Set what the run begins with (again, after a wait for its turn).
 
         Args:
-            work: of each cell that this run makes, in no unit.
+            work: {number: of each cell that this run makes, in no unit}.
             expected: seconds for all of them; None: not known.
         """
         self.status, self.work, self.expected = status, work, expected
-        self._total, self._ran = sum(work), 0.0  # of the work
+        self._total, self._ran = sum(work.values()), 0.0  # of the work
         self._began = time.monotonic()
 
     def cell(self, number: int, label: str) -> None:
         """A cell begins. Raises Stop where one was asked for."""
-        if self.status.ran == 0:
+        if not self.status.cell:
             self._began = time.monotonic()
         self._set(cell=number, label=label, stage="", step=0, steps=None, note="")
         self.stop.check(between_cells=True)
         self.screen.cell(self.status)
         self._tell()
 
-    def ended(self, ok: bool) -> None:
-        """The cell has ended, with a clip or without."""
+    def workers(self, states: tuple[WorkerState, ...]) -> None:
+        """What each worker of a cluster is doing. Raises Stop where one was asked for."""
+        self._tell(workers=states)
+
+    def ended(self, number: int, ok: bool) -> None:
+        """A cell has ended, with a clip or without."""
         status = self.status
-        self._ran += self.work[status.ran]
+        self._ran += self.work[number]
         self._set(ran=status.ran + 1, done=status.done + ok, failed=status.failed + (not ok), stage="", step=0)
 
     def waiting(self, line: str) -> None:
@@ -100,7 +107,7 @@ class CellProgress(Progress):
 
     def over(self, note: str) -> None:
         """The run has ended."""
-        self._set(over=True, note=note, stage="", seconds_left=0.0, label="")
+        self._set(over=True, note=note, stage="", seconds_left=0.0, label="", workers=())
         self.stop.forget()
         with suppress(Stop):
             self.screen.updated(self.status)
@@ -130,8 +137,9 @@ class CellProgress(Progress):
         took = time.monotonic() - self._began
         status = self.status
         if not self._ran:
-            return None if self.expected is None else max(0.0, self.expected - took)
-        share = 0.0
-        if status.stage == "denoise" and status.steps and status.ran < len(self.work):
-            share = self.work[status.ran] * status.step / status.steps
+            return None if self.expected is None else max(0.0, self.expected / max(len(status.workers), 1) - took)
+        share = sum(
+            self.work.get(one.cell, 0.0) * one.step / one.steps
+            for one in status.workers or (status,) if one.stage == "denoise" and one.steps
+        )  # fmt: skip
         return took * (self._total - self._ran - share) / (self._ran + share)

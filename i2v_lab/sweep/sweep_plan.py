@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import math
 import random
-import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from i2v_lab import models
-from i2v_lab.clip.key import clip_key
 from i2v_lab.clip.levers import steps_of
-from i2v_lab.clip.params import ClipParams, resolution_size
-from i2v_lab.clip.picture import open_picture
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.publish import free_bytes
-from i2v_lab.cost import Forecast, Forecaster
-from i2v_lab.cost.timing import Span, alike, row_of, span
-from i2v_lab.devices.hardware import machine
+from i2v_lab.cluster.place import Place
+from i2v_lab.cost.timing import Span, span
 from i2v_lab.errors import I2VLabError
-from i2v_lab.models.base import VideoModel
 from i2v_lab.models.stock.families import FAMILIES as STOCK
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 from i2v_lab.sweep.definition import Cell, Sweep
+from i2v_lab.sweep.look import Look, Looks
 
 if TYPE_CHECKING:
     import pandas as pd
 
-T = TypeVar("T")
 State = Literal["done", "to do", "cannot run", "failed", "out_of_memory", "stopped"]
-LOADS = ("model", "dtype")  # a change of these loads a model
+LOADS = ("model", "dtype", "quantization")  # a change of these loads a model
 TWO_PASSES = ("heun", "kdpm2", "kdpm2-a")  # schedulers that run the network twice per step
 REUSED = 0.3  # of the work of a pass, about, that a step takes which reuses what a cache kept
 
@@ -52,6 +47,7 @@ class Planned:
         file_bytes: expected size of the clip; None likewise.
         peak_gib: the most memory that it will take, GiB; None where that cannot be predicted.
         tier: the tier of the memory ladder on which it fits; None where it fits on none, or that cannot be predicted.
+        device_name: of a cluster, the smallest device that can hold it; "" without one.
     """
 
     cell: Cell
@@ -63,6 +59,7 @@ class Planned:
     file_bytes: float | None = None
     peak_gib: float | None = None
     tier: int | None = None
+    device_name: str = ""
 
     @property
     def seconds(self) -> float | None:
@@ -78,12 +75,14 @@ class SweepPlan:
         cells: a Planned for each cell, in order.
         devices: where the cells to do will run ("cpu", "cuda:0").
         free_bytes: on the disk of the output folder.
+        looks: by which it was made.
     """
 
     sweep: Sweep
     cells: tuple[Planned, ...]
     devices: tuple[str, ...] = ()
     free_bytes: float = math.inf
+    looks: Looks | None = field(default=None, compare=False)
 
     def to_run(self, retry: Sequence[str] = ()) -> list[Planned]:
         """The cells that a run of the sweep tries, in their turn: those to do, and those that cannot run, to record the reason.
@@ -94,6 +93,11 @@ class SweepPlan:
         wanted = tuple(retry) or ("to do", "cannot run")
         turn = turns(self.sweep)
         return sorted((planned for planned in self.cells if planned.state in wanted), key=lambda one: turn[one.cell.number])
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The names of the devices of a cluster, each once; none without one."""
+        return self.looks.kinds if self.looks else ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -121,7 +125,8 @@ class SweepPlan:
         rows = [
             {"cell": planned.cell.number, **{name: planned.cell.labels[name] for name in names}, "state": planned.state,
              "reason": planned.reason, "expected s": planned.seconds, "GiB": planned.peak_gib, "tier": planned.tier or None,
-             "expected MB": None if planned.file_bytes is None else planned.file_bytes / 1e6}
+             "expected MB": None if planned.file_bytes is None else planned.file_bytes / 1e6,
+             **({"device": planned.device_name} if len(self.kinds) > 1 else {})}
             for planned in self.cells
         ]  # fmt: skip
         return pd.DataFrame(rows)
@@ -130,6 +135,8 @@ class SweepPlan:
         """The plan in one line: `24 cells: 20 to do, 4 done; 2 to 4 min and 12 MB for the 20 to run`."""
         states = ", ".join(f"{count} {state}" for state, count in self.counts.items())
         number = f"{len(self.cells)} cell{'s' if len(self.cells) != 1 else ''}"
+        if len(self.kinds) > 1:  # seconds, and on some also pixels, are those of the device
+            states += f"; on {len(self.kinds)} kinds of device ({', '.join(self.kinds)}), so do not compare seconds between cells"
         if not self.to_run(retry):
             return f"{number}: {states}; nothing to run"
         _, size = self.expected(retry)
@@ -168,7 +175,9 @@ class SweepPlan:
         return f"<p>{html.escape(self.summary())}</p>{shown}"
 
 
-def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | None = None, *, sweep_id: str = "") -> SweepPlan:
+def plan_sweep(
+    sweep: Sweep, store: Store | None = None, settings: Settings | None = None, *, sweep_id: str = "", places: Sequence[Place] = ()
+) -> SweepPlan:
     """The plan of a sweep. No cell is run, and nothing is written.
 
     A cell that fits on no tier into the memory that is free now cannot run; the plan says why.
@@ -177,28 +186,26 @@ def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | No
         store: where finished clips are searched; None: the output folder of the settings.
         settings: default model, device; None reads config.yaml and the environment.
         sweep_id: the earlier run of this sweep whose failures count; "": the newest of this name.
+        places: of the workers of a cluster, for which it is planned. Where the settings name a cluster and none are given, a cell
+            that has its clip in this sweep is done: its key is that of a device that is not here.
     """
     settings = settings or load_settings()
     store = store or Store(settings.output.directory)
     sweep = sweep.with_defaults(settings.model)
-    look = _Look(store, settings)
-    cells, keys, faults = sweep.cells(), {}, {}
-    for place, cell in enumerate(cells):
-        try:
-            cells[place] = look.resolved(cell)
-            keys[cell.number] = look.key(cells[place].params)
-        except I2VLabError as error:
-            faults[cell.number] = str(error)
+    looks = Looks(store, settings, places)
+    cells, keys, faults = _resolved(sweep.cells(), looks)
     ending = f".{settings.output.format}"
     made = store.find_all_done(keys.values(), ending)
     done = {(key, run.params.fps): run.id for key, found in made.items() for run in found if run.params}
-    known = [sweep_id] if sweep_id else [found.id for found in store.find_sweeps(sweep.name)[:1]]
-    before = store.cell_states(known[0]) if known else {}
-    planned = []
+    known = sweep_id or next((found.id for found in store.find_sweeps(sweep.name)), "")
+    before, planned = store.cell_states(known) if known else {}, []
     for cell in cells:
         key = keys.get(cell.number, "")
         run, status, reason = before.get(params_json(cell.params), ("", "", ""))
-        if (key, cell.params.fps) in done:
+        look = looks.best(cell.params)
+        if status == "done" and settings.cluster.address and not places and _is_there(store, run, look):
+            state, reason = "done", ""
+        elif (key, cell.params.fps) in done:
             state, reason, run = "done", "", done[key, cell.params.fps]
         elif status in ("failed", "out_of_memory", "stopped"):
             state = status
@@ -213,14 +220,37 @@ def plan_sweep(sweep: Sweep, store: Store | None = None, settings: Settings | No
             key = look.key(cell.params, found.tier or 0)  # the key of the clip on that tier, which may be made already
             if again := store.find_done(key, ending, cell.params.fps):
                 state, run = "done", again.id
-        item = Planned(cell, key, cast(State, state), reason, run, file_bytes=look.file_bytes(cell.params))
+        item = Planned(
+            cell, key, cast(State, state), reason, run, file_bytes=look.file_bytes(cell.params), device_name=look.device_name
+        )
         time = found.time if found else None
-        if key and state == "to do":
-            time = Span(0, 0, 0) if key in made else time  # at another fps, the frames are used again
-            made.setdefault(key, [])
+        if key and state == "to do":  # at another fps, the frames are used again
+            time, made[key] = Span(0, 0, 0) if key in made else time, made.get(key, [])
         planned.append(replace(item, time=time, peak_gib=found.peak_gib, tier=found.tier) if found else item)
-    devices = dict.fromkeys(look.where(item.cell.params)[1] for item in planned if item.state != "done")
-    return SweepPlan(sweep, tuple(planned), tuple(devices), free_bytes(store.directory))
+    devices = dict.fromkeys(each for item in planned if item.state != "done" for each in looks.devices(item.cell.params))
+    return SweepPlan(sweep, tuple(planned), tuple(devices), free_bytes(store.directory), looks)
+
+
+def _resolved(asked: list[Cell], looks: Looks) -> tuple[list[Cell], dict[int, str], dict[int, str]]:
+    """The cells with what their families fill in; the key of each, by its number, or what is wrong with it."""
+    cells, keys, faults = list(asked), {}, {}
+    for place, cell in enumerate(asked):
+        try:
+            cells[place] = looks.at(None).resolved(cell)
+            keys[cell.number] = looks.best(cells[place].params).key(cells[place].params)
+        except I2VLabError as error:
+            faults[cell.number] = str(error)
+    return cells, keys, faults
+
+
+def _is_there(store: Store, run: str, look: Look) -> bool:
+    """Whether a run still has its clip, of the picture that is there now."""
+    record = store.get(run)
+    if record is None or not record.params or not record.clip or store.is_gone(record):
+        return False
+    with suppress(I2VLabError):
+        return look.picture(record.params.image) == record.image_sha256
+    return True  # the picture is gone; the clip is not
 
 
 def turns(sweep: Sweep) -> dict[int, Any]:
@@ -268,81 +298,3 @@ def work(params: ClipParams) -> float:
     steps = steps_of(params, params.num_inference_steps)
     passes = sum((2 if step.guided else 1) * (REUSED if step.reused else 1) for step in steps)
     return float(params.height * params.width * params.num_frames * (passes * (2 if params.scheduler in TWO_PASSES else 1) + 2))
-
-
-class _Look:
-    """Looks at each picture, model and shape once, for all cells that share them."""
-
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self.store, self.settings = store, settings
-        self.forecaster = Forecaster(device=settings.device, store=store)
-        self.known: dict[Any, Any] = {}
-
-    def _once(self, key: Any, find: Callable[[], T]) -> T:
-        """What was found for the key, or the error that came, raised again."""
-        if key not in self.known:
-            try:
-                self.known[key] = find()
-            except I2VLabError as error:
-                self.known[key] = error
-        if isinstance(found := self.known[key], I2VLabError):
-            raise found
-        return cast(T, found)
-
-    def key(self, params: ClipParams, tier: int = 0) -> str:
-        """The key of the clip on a tier of the memory ladder; "" where it is known only with the model.
-
-        Raises:
-            I2VLabError: the cell cannot run; why.
-        """
-        sha256 = self._once(("picture", params.image), lambda: open_picture(params.image).sha256)  # its pixels are not kept
-        kind = self.family(params)
-        kind.check(params)
-        identity, known = self.identity(params), models.by_content(params, fetch=False)
-        return clip_key(known, sha256, identity, kind.pixel_changes(tier, params)) if identity and known else ""
-
-    def family(self, params: ClipParams) -> type[VideoModel]:
-        """The family of a cell."""
-        return self._once(("family", params.model), lambda: models.find(params.model)[0])
-
-    def resolved(self, cell: Cell) -> Cell:
-        """The cell with nothing of its clip left open."""
-        image = cell.params.image
-        seen = models.resolve(
-            cell.params, lambda: self._once(("shape", image), lambda: open_picture(image)), self.family(cell.params)
-        )
-        return replace(cell, params=seen)
-
-    def identity(self, params: ClipParams) -> models.Identity | None:
-        model, dtype = params.model, params.dtype
-        return self._once(("model", model, dtype), lambda: models.open(model, self.settings.device, dtype).identity_here)
-
-    def where(self, params: ClipParams) -> tuple[str, str]:
-        """(model family, device) of a cell; the device of the settings where the model is not known."""
-        with suppress(I2VLabError):
-            if found := self.identity(params):
-                return found.name, found.device
-        device = self.settings.device
-        return "", ("cuda:0" if machine()["vram_gib"] else "cpu") if device == "auto" else device
-
-    def forecast(self, params: ClipParams) -> Forecast | None:
-        """None where nothing can be predicted; the search for the model says why."""
-        shape = (params.model, params.dtype, params.image, *alike(row_of(params)))
-        with suppress(I2VLabError):
-            return self._once(("forecast", *shape), lambda: self.forecaster.plan(params))
-        return None
-
-    def file_bytes(self, params: ClipParams) -> float | None:
-        """The size of the clip, by the bytes a pixel of earlier runs of this size and length, or of all; None without a run."""
-        found = self._once(("bytes", where := self.where(params)), lambda: self._measured(*where))
-        rates = found.get((params.resolution, params.num_frames)) or [rate for same in found.values() for rate in same]
-        return statistics.median(rates) * params.height * params.width * params.num_frames if rates else None
-
-    def _measured(self, name: str, device: str) -> dict[tuple[str, int], list[float]]:
-        """{(resolution, frames): bytes a pixel} of the runs of a model on a device."""
-        found: dict[tuple[str, int], list[float]] = {}
-        rows = self.store.timings(name, str(machine(device)["device_name"])) if name else []
-        for resolution, frames, *_, size, _, _, _, _ in rows:
-            height, width = resolution_size(resolution)
-            found.setdefault((resolution, frames), []).append((size or 0) / (height * width * frames))
-        return found

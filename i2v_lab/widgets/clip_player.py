@@ -67,7 +67,8 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
         pixels = sum(item.info.width * item.info.height for item in found if isinstance(item, Media))
         self.view = view
         self._shown = [_shown(item, pixels > PIXELS_IN_STEP) for item in found]
-        data = player_data(view.table, view.axes, view.grid, found, [*view.notes, *foreign_notes(found), *self._notes()], view.best)
+        notes = [*view.notes, *foreign_notes(found), *self._notes()]
+        data = player_data(view.table, view.axes, view.grid, found, notes, view.best, view.reference)
         self._add_opinions(data, view.grid.cells)
         left = POSTERS_LIMIT_BYTES
         for cell in data["cells"]:
@@ -77,8 +78,7 @@ class ClipPlayer(anywidget.AnyWidget):  # type: ignore[misc]
                 if left < 0:
                     cell["poster"] = ""
         lines = [line for note in data["notes"] for line in (note if isinstance(note, list) else [note])]
-        notes = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
-        self._table = notes + poster_table(view.grid, data)
+        self._table = "".join(f"<p>{html.escape(line)}</p>" for line in lines) + poster_table(view.grid, data)
         data |= {"height": height_of(view.grid, data), "plain": view.plain}
         return data | ({"notes": []} if view.plain else {})
 

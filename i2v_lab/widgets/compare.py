@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from i2v_lab.errors import InputError
@@ -25,6 +25,7 @@ def compare(
     best: str = "",
     best_is: BestIs | None = None,
     opinions: Opinions | None = None,
+    reference: Mapping[str, Any] | None = None,
     fps: float = 8,
 ) -> ClipPlayer:
     """Clips side by side, playing in step, labelled with what differs among them.
@@ -44,6 +45,8 @@ def compare(
         best: a column of numbers, or a metric without its metric_: the clip with the best value is marked.
         best_is: which value is the best: lowest or highest; by default as the metric says, and for a cost the lowest.
         fps: of frames that are given as arrays.
+        reference: {axis: value} of the clips that a button shows the others against, such as {"num_inference_steps": 50}; by default,
+            where a lever differs, those without one and with the most steps.
         opinions: i2v_lab.store.opinions.Opinions(store): each clip can be given stars and a note, which are stored there.
 
     Returns:
@@ -52,7 +55,7 @@ def compare(
     Raises:
         InputError: no table of runs and no files; an axis or `best` is not a column; widgets are not installed.
     """
-    view = clip_view(runs, axes=axes, rows=rows, columns=columns, best=best, best_is=best_is, fps=fps)
+    view = clip_view(runs, axes=axes, rows=rows, columns=columns, best=best, best_is=best_is, reference=reference, fps=fps)
     try:
         from i2v_lab.widgets.clip_player import ClipPlayer
     except ImportError as error:

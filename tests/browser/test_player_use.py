@@ -155,6 +155,34 @@ def test_two_clips_are_offered_for_a_wipe_and_the_left_one_is_left_of_the_bar(pa
     assert page.locator(".i2v-pair-box.difference").count() == 1
 
 
+def test_one_click_or_one_key_shows_a_clip_against_its_reference(open_page, tmp_path):
+    cells = [{"guidance_interval": interval, "num_frames": 8} for interval in ("0-1", "0.1-0.8")]
+    (tmp_path / "a.html").write_text(clip_grid(make_sweep(tmp_path / "a", cells), ["guidance_interval"]).page(), encoding="utf-8")
+    page, _ = open_page(locale="zh-CN")
+    page.goto((tmp_path / "a.html").as_uri())
+    page.wait_for_function(PLAYS, arg=2)
+    assert page.locator(".i2v-against").count() == 1  # the reference itself has none
+    page.locator("figure").nth(1).hover()
+    page.get_by_role("button", name="与参考片段对比").click()
+    page.wait_for_function("() => document.querySelectorAll('.i2v-pair-view video').length === 2")
+    assert [text.split() for text in page.locator(".i2v-side").all_inner_texts()] == [
+        ["参考", "guidance_interval", "0-1"],
+        ["guidance_interval", "0.1-0.8"],
+    ]
+    stop_at(page, 3)
+    box = page.locator(".i2v-pair-box")
+    settles(page, lambda: [place for place, number in ((0.2, 0), (0.8, 1))
+                           if np.abs(at(pixels(box), place, 0.25) - colour(number)).max() >= 24])  # fmt: skip
+    page.keyboard.press("d")
+    assert page.locator(".i2v-pair-box.difference").count() == 1
+    assert violations(page) == []
+    page.keyboard.press("r")
+    assert page.locator(".i2v-pair-view").count() == 0
+    page.locator("figure").nth(1).focus()
+    page.keyboard.press("r")
+    assert page.locator(".i2v-pair-box.difference").count() == 1  # as it was looked at last
+
+
 def test_it_speaks_the_language_of_the_page_and_is_as_dark_as_it(open_page, grids):
     page, said = open_page(locale="zh-CN", color_scheme="dark")
     page.goto((grids / "grid.html").as_uri())
@@ -181,7 +209,11 @@ def test_it_speaks_the_language_of_the_page_and_is_as_dark_as_it(open_page, grid
     reason = frame.locator(".i2v-failed b")
     reason.wait_for()  # in the browser's language, which Chromium may give the frame's own process late: not asked here
     assert frame.locator(".i2v-language, .i2v-theme").count() == 0
-    for language, theme, text in (("en", "light", "out of memory"), ("zh", "dark", "显存或内存不足"), ("en", "light", "out of memory")):
+    for language, theme, text in (
+        ("en", "light", "out of memory"),
+        ("zh", "dark", "显存或内存不足"),
+        ("en", "light", "out of memory"),
+    ):
         page.evaluate(
             "(i2v) => document.querySelector('iframe').contentWindow.postMessage({i2v}, '*')",
             {"language": language, "theme": theme},

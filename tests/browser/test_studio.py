@@ -123,7 +123,7 @@ def test_a_killed_kernel_and_worker_leave_a_record(lab, place, page):
     studio.enter("num_frames", "64")
     studio.generate()
     studio.wait_for_step(1)
-    kernel, worker = map(int, run("import os; print(os.getpid(), studio._runner.worker.pid)").split())
+    kernel, worker = map(int, run("import os; print(os.getpid(), studio._runner.posts[0].process.pid)").split())
     os.kill(worker, signal.SIGKILL)
     os.kill(kernel, signal.SIGKILL)
     dialog = page.locator(".jp-Dialog")

@@ -2,7 +2,7 @@
 
 A model is built from configs under torch's FakeTensorMode and followed by a Tracker. Each part (text tower, vision tower,
 VAE encoder, UNet, VAE decoder) is run by itself and its result kept on disk, so what two clips share is run once. Stages
-are then put together as `I2VGenXL._generate` puts them together: what it still refers to counts.
+are then put together as `I2VGenXL.make` puts them together: what it still refers to counts.
 
 The tensors are fake CPU tensors, whatever the device: a torch without CUDA has no others. Shapes, types and lifetimes are
 those of any device; workspaces of its kernels (cuDNN, oneDNN) are not seen.
@@ -22,19 +22,23 @@ from typing import Any, NamedTuple
 
 import torch
 
-from i2v_lab.clip.levers import Cache, Step, cache_of, steps_of
+from i2v_lab.clip.levers import Cache, Step, cache_of, kept_as, steps_of
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ModelError
 from i2v_lab.models import levers
+from i2v_lab.models import quantize as quantized
 from i2v_lab.models.base import StageCost, VideoModel
-from i2v_lab.models.checkpoint import DTYPES, one_line, quiet_libraries, read_json
+from i2v_lab.models.checkpoint import one_line, quiet_libraries, read_json
+from i2v_lab.models.device import DTYPES
 from i2v_lab.models.i2vgen_xl import networks
 from i2v_lab.models.i2vgen_xl.networks import CELL, CLIP_TOKENS, Conditions, Networks, prompts
 from i2v_lab.models.levers import Clock, caching
 from i2v_lab.models.memory import tiers, tracker
 from i2v_lab.models.memory.cost_cache import kept
 from i2v_lab.models.memory.tracker import Tracker
-from i2v_lab.models.sampling import calls_of
+from i2v_lab.models.openvino import library as openvino
+from i2v_lab.models.quantize import quantize
+from i2v_lab.models.sampling import calls_of, import_networks
 
 Configs = Mapping[str, Mapping[str, Any]]
 CONFIGS: Configs = json.loads(Path(__file__).with_name("configs.json").read_text("utf-8"))
@@ -49,7 +53,7 @@ def cost(
     params: ClipParams, *, checkpoint: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
 ) -> tuple[StageCost, ...]:
     """See `VideoModel.cost`. Some 2 s for a new shape, milliseconds for one whose parts are on disk."""
-    return _stages(params, _Runner(find_configs(checkpoint, loaded), dtype), tier, device)
+    return _stages(params, _Runner(find_configs(checkpoint, loaded), dtype, kept_as(params)), tier, device)
 
 
 def find_configs(checkpoint: str, loaded: VideoModel | None = None) -> Configs:
@@ -73,7 +77,7 @@ def _plain(config: Any) -> dict[str, Any]:
 
 def make_network(part: str, config: Mapping[str, Any]) -> torch.nn.Module:
     """One of the four networks from its config, in torch's default dtype; weights as its class draws them."""
-    import diffusers
+    diffusers = import_networks()
     import transformers
 
     # The dtype of the file is not that of the run, and transformers would take it for parts of the network.
@@ -106,7 +110,7 @@ class _Fake:
 
 
 @functools.lru_cache(maxsize=2)
-def _fake(configs: str, dtype: str) -> _Fake:
+def _fake(configs: str, dtype: str, quantization: str) -> _Fake:
     """Build it; half a second for the full size.
 
     Args:
@@ -122,6 +126,7 @@ def _fake(configs: str, dtype: str) -> _Fake:
             made: dict[str, Any] = {
                 part: make_network(part, config).eval().requires_grad_(False) for part, config in json.loads(configs).items()
             }
+            quantize(made["unet"], quantization)
     except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         raise ModelError(
             f"expected configs of an I2VGen-XL, got such as no network can be built of ({one_line(error)}); fetch it again"
@@ -148,7 +153,7 @@ class PartCost(NamedTuple):
 @functools.cache
 def _code() -> str:
     """A hash of the code that is run, and the versions of the libraries that it runs through."""
-    files = (*(str(module.__file__) for module in (networks, levers, tiers, tracker)), __file__)
+    files = (*(str(module.__file__) for module in (networks, levers, quantized, tiers, tracker)), __file__)
     versions = [importlib.metadata.version(package).encode() for package in ("torch", "diffusers", "transformers")]
     return hashlib.sha256(b"".join([*(Path(file).read_bytes() for file in files), *versions])).hexdigest()
 
@@ -156,8 +161,9 @@ def _code() -> str:
 class _Runner:
     """Runs the parts of one model on fake tensors, or reads from disk what they gave before."""
 
-    def __init__(self, configs: Configs, dtype: str) -> None:
+    def __init__(self, configs: Configs, dtype: str, quantization: str) -> None:
         self.configs, self.dtype = json.dumps(configs, sort_keys=True, default=str), dtype
+        self.network = self.configs, dtype, quantization
         self.tokens = min(CLIP_TOKENS, int(configs["text_encoder"].get("max_position_embeddings", CLIP_TOKENS)))
 
     def part(self, name: str, tier: int, *shape: int | str) -> PartCost:
@@ -171,7 +177,7 @@ class _Runner:
         }.get(name, 0)
 
         def run() -> dict[str, int]:
-            fake = _fake(self.configs, self.dtype)
+            fake = _fake(*self.network)
             work: Callable[..., torch.Tensor] = getattr(self, f"_{name}")
             try:
                 fake.model.use_tier(code)
@@ -181,16 +187,16 @@ class _Runner:
                 raise ModelError(f"expected a network that can be run, got one whose {name} fails ({one_line(error)})") from None
             return PartCost(tracked.peak, out, tracked.flops)._asdict()
 
-        return PartCost(**kept([_code(), self.configs, self.dtype, name, code, shape], run))
+        return PartCost(**kept([_code(), *self.network, name, code, shape], run))
 
     def weights(self, tier: int, stage: str, device: str) -> int:
         """The most bytes of weights that are on the device in a stage."""
         kind = device.partition(":")[0]
 
         def run() -> dict[str, int]:
-            return {"weights": tiers.resident(_fake(self.configs, self.dtype).model, stage, tier, kind)}
+            return {"weights": tiers.resident(_fake(*self.network).model, stage, tier, kind)}
 
-        return kept([_code(), self.configs, self.dtype, "weights", tier, stage, kind], run)["weights"]
+        return kept([_code(), *self.network, "weights", tier, stage, kind], run)["weights"]
 
     # The parts: each makes its arguments, as fake as the model, and returns what goes on to the next.
 
@@ -259,7 +265,7 @@ def _stages(params: ClipParams, runner: _Runner, tier: int, device: str) -> tupl
     denoise = networks_peak + noise * _REMEMBERED.get(params.scheduler, 2)
     # Decoding holds one frame at work, and those that are done; see `decode`. As bytes of uint8 all frames are `clip`.
     clip = 3 * height * width * frames
-    decode = vae.peak + (0 if device.startswith("cuda") else clip)
+    decode = vae.peak + (clip if device == "cpu" else 0)
     if tier == 0:  # all frames in float32 from the beginning; at the end they and two copies in uint8
         decode = 4 * clip + max(vae.peak, 2 * clip)
     found = {
@@ -267,4 +273,6 @@ def _stages(params: ClipParams, runner: _Runner, tier: int, device: str) -> tupl
         "denoise": (denoise, networks_flops),
         "decode": (conditions + 2 * noise + decode, vae.flops * frames),
     }
-    return tuple(StageCost(name, runner.weights(tier, name, device), *taken) for name, taken in found.items())
+    # With model offload a stage has the weights of its own network alone.
+    more = openvino.resident(params, *(runner.weights(3, stage, "cuda") for stage in ("denoise", "decode")))
+    return tuple(StageCost(name, runner.weights(tier, name, device) + more, *taken) for name, taken in found.items())

@@ -8,18 +8,21 @@ from typing import Any, ClassVar
 
 import torch
 
+from i2v_lab.clip.levers import BACKENDS
 from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import Message
 from i2v_lab.models.base import Own, StageCost, VideoModel, check_common, made_within_memory
-from i2v_lab.models.checkpoint import Layout, choose_device, choose_dtype, open_checkpoint
+from i2v_lab.models.checkpoint import Layout, open_checkpoint
+from i2v_lab.models.device import choose_device, choose_dtype
 from i2v_lab.models.i2vgen_xl.cost import cost
 from i2v_lab.models.i2vgen_xl.networks import CELL, CLIP_TOKENS, Networks, prompts
 from i2v_lab.models.i2vgen_xl.parts import estimate_tokens, load_components
 from i2v_lab.models.memory.ladder import fitting
 from i2v_lab.models.memory.tiers import TIERS, pixel_changes, release, tiers_on
+from i2v_lab.models.prepare import prepared
 from i2v_lab.models.sampling import make_scheduler, set_steps
 
 LAYOUT = Layout(
@@ -43,30 +46,41 @@ class I2VGenXL(Networks, Own):
     licence: ClassVar[str] = "MIT (ali-vilab/i2vgen-xl)"
     size_gb: ClassVar[float] = 4.6
     native_size: ClassVar[tuple[int, int]] = (704, 1280)
-    reads: ClassVar[frozenset[str]] = Own.reads | {"cache"}
+    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "backend": BACKENDS,
+        "quantization": ("int8", "fp8"),
+        "compile": ("regional",),
+    }
+    reads: ClassVar[frozenset[str]] = Own.reads | {"cache", *levers}
     caches: ClassVar[tuple[str, ...]] = ("deep", "pab", "taylor")
+    shares: ClassVar[str] = "guidance"
     size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"resolution": "512p", "num_frames": 8, "num_inference_steps": 30},
+        "fast": {
+            "resolution": "512p", "num_frames": 16, "num_inference_steps": 50, "guidance_interval": "0-0.45", "cache": "deep:3",
+            "backend": "openvino", "quantization": "int8",
+        },
         "standard": {"resolution": "512p", "num_frames": 16, "num_inference_steps": 50},
         "high": {"resolution": "768p", "num_frames": 24, "num_inference_steps": 80},
         "extreme": {"resolution": "1024p", "num_frames": 32, "num_inference_steps": 100},
-    }
+    }  # fmt: skip
 
     @classmethod
     def load(
         cls, folder_or_hub_id: str | Path, *, device: str | None = None, dtype: str = "auto", progress: Progress | None = None,
-        tier: int = 0,
+        tier: int = 0, quantization: str = "none",
     ) -> I2VGenXL:  # fmt: skip
         """Load a checkpoint, a component at a time.
 
         Args:
             folder_or_hub_id: a local folder in diffusers layout, or a hub id: `ali-vilab/i2vgen-xl`. What is in the
                 hub's cache is used without network; otherwise it is fetched (4.6 GB), with a progress bar.
-            device: "cpu", "cuda", "cuda:1"; None: CUDA if there is one, else the CPU.
-            dtype: "float32", "float16", "bfloat16"; "auto": float16 on CUDA, otherwise float32.
+            device: "cpu", "cuda", "cuda:1", "xpu", "mps"; None: the first GPU, else the CPU.
+            dtype: "float32", "float16", "bfloat16"; "auto": float16 on a GPU, otherwise float32.
             progress: receives the stage "load" and a step for each of its four components with weights.
             tier: the tier of the memory ladder to begin on; those that offload need no room for all weights on the GPU.
+            quantization: int8 or fp8: how the UNet keeps its weights (models/quantize.py).
 
         Raises:
             ModelError: not found, unreachable, incomplete, damaged, not an I2VGen-XL, or no such device.
@@ -80,13 +94,19 @@ class I2VGenXL(Networks, Own):
 
         def load() -> I2VGenXL:
             place = torch.device("cpu") if TIERS[tier].number >= 3 else where
-            parts = load_components(checkpoint, place, number, progress)
+            parts = load_components(checkpoint, place, number, progress, quantization)
             model = cls(**parts, fingerprint=checkpoint.fingerprint(), device=where)
+            model.quantization = quantization
             model.use_tier(tier)
             return model
 
         where_to = f"{folder_or_hub_id} does not fit into the memory of {where} as {str(number).removeprefix('torch.')}"
         return fitting(load, lambda said: f"{where_to}: {said}; close other programs, or use float16 on a device with 8 GB or more")
+
+    @property
+    def components(self) -> Mapping[str, torch.nn.Module]:
+        """{component: network}."""
+        return {name: getattr(self, name) for name in LAYOUT.weights}
 
     @classmethod
     def check(cls, params: ClipParams) -> None:
@@ -142,10 +162,16 @@ class I2VGenXL(Networks, Own):
         adds, step by step.
         """
         self.check(params)
-        return made_within_memory(self, params, lambda: self._generate(image, params, progress))
+
+        def work() -> Frames:
+            with prepared(self, params, progress):
+                return self.make(image, params, progress)
+
+        return made_within_memory(self, params, work)
 
     @torch.no_grad()  # and not inference_mode: weights that are moved under it could not be moved again outside
-    def _generate(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+    def make(self, image: Picture, params: ClipParams, progress: Progress) -> Frames:
+        """Frames, by the networks as they are now."""
         scheduler = make_scheduler(params.scheduler, self.scheduler_config)
         set_steps(scheduler, params.num_inference_steps)  # an impossible number of steps is an error before any work
         generator = torch.Generator().manual_seed(params.seed)

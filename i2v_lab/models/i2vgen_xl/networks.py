@@ -48,9 +48,10 @@ class Conditions:
     latents: torch.Tensor  # (B, 4, F, h, w)
     fps: torch.Tensor  # (B,), int64
 
-    def of_prompt(self) -> Conditions:
-        """Those of the prompt alone, for a pass without guidance."""
-        return Conditions(self.text[-1:], self.picture[-1:], self.latents[-1:], self.fps[-1:])
+    def only(self, number: int) -> Conditions:
+        """Those of one pass: -1 is the prompt's."""
+        one = slice(number, number + 1 or None)
+        return Conditions(self.text[one], self.picture[one], self.latents[one], self.fps[one])
 
 
 class Networks:
@@ -59,7 +60,7 @@ class Networks:
     Attributes:
         tokenizer, text_encoder, feature_extractor, image_encoder, unet, vae: the components.
         scheduler_config: the noise schedule that the checkpoint was trained with, as diffusers keeps it.
-        tier: the tier of the memory ladder that it runs on.
+        tier: the tier of the memory ladder that it runs on. quantization: how the UNet keeps its weights.
     """
 
     def __init__(
@@ -78,7 +79,8 @@ class Networks:
         self.torch_dtype: torch.dtype = unet.dtype
         self.device = str(self.torch_device)
         self.dtype = str(self.torch_dtype).removeprefix("torch.")
-        self.tier = 0
+        self.tier, self.quantization = 0, "none"
+        self.loras: str | None = None
         self.offloaders: dict[str, Any] = {}  # of accelerate, by network; for models/tiers.py
         self._settled = True  # on `tier`, whole
 
@@ -191,7 +193,7 @@ class Networks:
     ) -> torch.Tensor:
         """Noise (F, 4, h, w), float32, to latents of the same shape. BadFrames unless they are finite."""
 
-        clock, alone = Clock(steps_of(params, len(scheduler.timesteps))), conditions.of_prompt()
+        clock, alone = Clock(steps_of(params, len(scheduler.timesteps))), conditions.only(-1)
 
         def predict(latents: torch.Tensor, timestep: torch.Tensor, with_negative: bool) -> torch.Tensor:
             predicted = self.predict(conditions if with_negative else alone, latents, timestep)

@@ -10,10 +10,15 @@ import torch
 from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import ModelError
 from i2v_lab.models.checkpoint import Checkpoint, load_component, one_line, quiet_libraries, read_json
+from i2v_lab.models.quantize import quantize
+from i2v_lab.models.sampling import import_networks
 
 
-def load_components(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, progress: Progress) -> dict[str, Any]:
+def load_components(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, progress: Progress, quantization: str = "none"
+) -> dict[str, Any]:
     """The arguments of I2VGenXL that a checkpoint holds, with the weights on a device; `progress` receives a step for each network."""
+    import_networks()
     from diffusers import AutoencoderKL, I2VGenXLUNet
     from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 
@@ -24,7 +29,9 @@ def load_components(checkpoint: Checkpoint, device: torch.device, dtype: torch.d
         ("vae", AutoencoderKL, "torch_dtype"),
         ("unet", I2VGenXLUNet, "torch_dtype"),
     ):
-        parts[part] = load_component(cls, checkpoint, part, **{keyword: dtype}).to(device)
+        network = load_component(cls, checkpoint, part, **{keyword: dtype})
+        quantize(network, quantization if part == "unet" else "none")
+        parts[part] = network.to(device)
         progress.step()
     return parts | _small_components(checkpoint, parts["text_encoder"])
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 from i2v_lab.errors import ModelError
-from i2v_lab.portable import replace
+from i2v_lab.portable import cache_folder, replace
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +53,8 @@ def forget() -> None:
     _memory.clear()
 
 
-def folder() -> Path | None:
-    """Where results are kept: $XDG_CACHE_HOME/i2v_lab/costs, or that below ~/.cache; None for a user without a home."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    with suppress(RuntimeError):  # a user without a home
-        return (given if given.is_absolute() else Path.home() / ".cache") / "i2v_lab" / "costs"
-    return None
-
-
 def _read(name: str) -> Mapping[str, int] | None:
-    place = folder()
+    place = cache_folder("costs")
     with suppress(OSError, ValueError, AttributeError):  # not there, or damaged: it is run again
         if place:
             found = json.loads((place / f"{name}.json").read_text("utf-8"))
@@ -74,7 +64,7 @@ def _read(name: str) -> Mapping[str, int] | None:
 
 
 def _write(name: str, found: Mapping[str, int]) -> Mapping[str, int]:
-    if place := folder():
+    if place := cache_folder("costs"):
         part = place / f".{name[:16]}-{secrets.token_hex(4)}.part"
         try:
             place.mkdir(parents=True, exist_ok=True)

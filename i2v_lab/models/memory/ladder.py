@@ -11,8 +11,11 @@ from i2v_lab.errors import OutOfMemory
 
 T = TypeVar("T")
 
-# What RuntimeErrors of torch's CPU allocator, of C++, of CUDA, cuBLAS and cuDNN say when memory is short.
-_WORDS = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "status_alloc_failed")
+# What RuntimeErrors of torch's CPU allocator, of C++, of CUDA, cuBLAS, cuDNN, XPU and MPS say when memory is short.
+_WORDS = (
+    "can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "alloc_failed", "allocation_failed",
+    "out_of_device_memory", "out_of_host_memory", "out_of_resources",
+)  # fmt: skip
 
 
 def climb(
@@ -78,8 +81,13 @@ def free() -> None:
     """Give back what nothing refers to: to torch, and of the device's memory to the driver."""
     gc.collect()
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    if torch is None:
+        return
+    for module in (torch.cuda, torch.xpu):
+        if module.is_available() and module.is_initialized():
+            module.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -16,7 +16,9 @@ It is written against the hooks of diffusers and accelerate, and was run with a 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -169,7 +171,6 @@ def offload(model: Any, number: int, device: torch.device) -> None:
         device: where the layers run. A CPU runs the same hooks, and saves nothing.
     """
     import accelerate
-    import torch
 
     if number == 6:
         for name in NETWORKS:
@@ -181,14 +182,34 @@ def offload(model: Any, number: int, device: torch.device) -> None:
         if name == "unet" and number >= 4:
             from diffusers.hooks import apply_group_offloading
 
-            # No stream: prefetching would keep a second block on the device, and needs pinned memory.
-            apply_group_offloading(
-                model.unet, onload_device=device, offload_device=torch.device("cpu"), offload_type="block_level",
-                num_blocks_per_group=1,
-            )  # fmt: skip
+            apply_group_offloading(model.unet, onload_device=device, **group_options())
         else:
             _, before = accelerate.cpu_offload_with_hook(getattr(model, name), device, before)
             model.offloaders[name] = before
+
+
+_streams: ContextVar[bool] = ContextVar("streams", default=False)
+
+
+def group_options() -> dict[str, Any]:
+    """What group offloading is called with: one block at a time, and no stream, outside `with_streams`.
+
+    Prefetching by a stream keeps a second block on the device, and a pinned copy of all weights in the machine's memory.
+    """
+    import torch
+
+    options: dict[str, Any] = {"offload_device": torch.device("cpu"), "offload_type": "block_level", "num_blocks_per_group": 1}
+    return options | ({"use_stream": True} if _streams.get() else {})
+
+
+@contextmanager
+def with_streams() -> Iterator[None]:
+    """Inside, models that are put on a tier of group offloading fetch the next block by a stream while one works. Needs a GPU."""
+    token = _streams.set(True)
+    try:
+        yield
+    finally:
+        _streams.reset(token)
 
 
 def release(model: Any, *names: str) -> None:

@@ -15,15 +15,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from i2v_lab.clip.levers import Step, cache_of, steps_of
+from i2v_lab.clip.levers import Step, cache_of, kept_as, steps_of
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ModelError
+from i2v_lab.models import gguf_file
 from i2v_lab.models.base import StageCost, VideoModel
 from i2v_lab.models.memory.cost_cache import kept
+from i2v_lab.models.openvino import library as openvino
 from i2v_lab.models.sampling import calls_of
 from i2v_lab.models.stock.cost_process import ask
 from i2v_lab.models.stock.cost_spec import Spec, find_spec
 from i2v_lab.models.stock.families import Family
+from i2v_lab.models.stock.schedulers import make_scheduler, switch_of
 
 STAGES = ("encode", "denoise", "decode")
 STEPS = 3  # as many as a scheduler remembers
@@ -43,15 +46,21 @@ CODE = (
 
 
 def cost(
-    family: Family, params: ClipParams, *, checkpoint: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
-) -> tuple[StageCost, ...]:
-    """See `VideoModel.cost`. Some seconds for a new shape, milliseconds for one that is on disk."""
+    family: Family, params: ClipParams, *, checkpoint: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None,
+    file: Path | None = None,
+) -> tuple[StageCost, ...]:  # fmt: skip
+    """See `VideoModel.cost`. Some seconds for a new shape, milliseconds for one that is on disk.
+
+    Args: file: that has the weights of the first network that denoises; None: the checkpoint has them.
+    """
+    blocks = gguf_file.quantized(file) if file and file.suffix == gguf_file.SUFFIX else []
     spec = find_spec(family, checkpoint, loaded)
 
     def found(params: ClipParams, cache: str = "") -> Mapping[str, int]:
         shift = params.flow_shift and family.presets["standard"]["flow_shift"]  # as in _call
         request = {
-            "spec": spec, "dtype": dtype, "scheduler": family.scheduler_classes[params.scheduler], "shift": shift, "cache": cache,
+            "spec": spec, "dtype": dtype, "quantization": kept_as(params), "gguf": blocks, "cache": cache,
+            "scheduler": family.scheduler_classes[params.scheduler], "shift": shift,
             "call": _call(family, spec, params, tier), "size": [params.height, params.width],
             "tiling": tier == TILED and not family.decode_chunk,
         }  # fmt: skip
@@ -67,22 +76,24 @@ def cost(
         stage: StageCost(stage, plain[f"{stage}.weights.{moves}"], plain[f"{stage}.activations.{moves}"], plain[f"{stage}.flops"])
         for stage in STAGES
     }
-    if not device.startswith("cuda"):
+    if device == "cpu":
         frames = FRAME_COPIES * params.num_frames * params.height * params.width * 3
         costs["decode"] = replace(costs["decode"], activations=max(costs["decode"].activations, frames))
-    activations, flops = _denoising(family, params, found, moves)
+    steps = steps_of(params, calls_of(params), switch=_switch(family, spec, params))
+    activations, flops = _denoising(family, params, Counter(steps), found, moves)
     costs["denoise"] = replace(costs["denoise"], activations=activations, flops=flops)
-    return tuple(costs.values())
+    more = openvino.resident(
+        params, plain["denoise.weights.3"], 0
+    )  # with model offload it has the weights of its own network alone
+    return tuple(replace(stage, weights=stage.weights + more) for stage in costs.values())
 
 
-def _denoising(family: Family, params: ClipParams, found: Callable[..., Mapping[str, int]], moves: int) -> tuple[int, int]:
+def _denoising(
+    family: Family, params: ClipParams, counts: Counter[Step], found: Callable[..., Mapping[str, int]], moves: int
+) -> tuple[int, int]:
     """(bytes of activations at the highest point, FLOPs) of all steps, with the levers of a clip."""
     activations = flops = 0
-    cache, counts = cache_of(params), Counter(steps_of(params, calls_of(params)))
-    if len(family.denoisers) > 1 and (reusing := next((step for step in counts if step.reused), None)):
-        counts.update(
-            {reusing: -1, Step(reusing.guided, reused=False): 1}
-        )  # where the second expert takes over, it has kept nothing
+    cache = cache_of(params)
     for step, count in counts.items():
         alone = family.interval and not step.guided
         part = params.replace(guidance_scale=1.0, guidance_interval=None) if alone else params
@@ -93,9 +104,25 @@ def _denoising(family: Family, params: ClipParams, found: Callable[..., Mapping[
             continue
         else:
             taken = found(part, cache.kind)
-            flops += count * taken["denoise.reused.flops"]
+            again = cache.kind == "faster" and step.attends
+            flops += count * taken["denoise.second.flops" if again else "denoise.reused.flops"]
         activations = max(activations, taken[f"denoise.activations.{moves}"])
+    if cache and cache.kind == "mag":  # which of its steps reuse is not known here; what it keeps is
+        activations = max(activations, found(params, cache.kind)[f"denoise.activations.{moves}"])
     return activations, flops
+
+
+def _switch(family: Family, spec: Spec, params: ClipParams) -> int | None:
+    """The step at which the second of two networks takes over."""
+    boundary = spec["options"].get("boundary_ratio")
+    if len(family.denoisers) < 2 or boundary is None or cache_of(params) is None:
+        return None
+    import diffusers
+
+    about = spec["parts"]["scheduler"]
+    own = getattr(diffusers, about["class"][1]).from_config(about["config"])
+    scheduler = make_scheduler(family.scheduler_classes[params.scheduler], own, params.flow_shift)
+    return switch_of(scheduler, params.num_inference_steps, boundary)
 
 
 def _call(family: Family, spec: Spec, params: ClipParams, tier: int) -> dict[str, Any]:
@@ -120,6 +147,13 @@ def _code() -> str:
     """A hash of the code that is run, and the versions of the libraries that it runs through."""
     here = Path(__file__).parent
     memory = here.parent / "memory"
-    files = (*(here / name for name in CODE), here.parent / "levers.py", memory / "tiers.py", memory / "tracker.py")
+    files = (
+        *(here / name for name in CODE),
+        here.parent / "levers.py",
+        here.parent / "quantize.py",
+        here.parent / "gguf_file.py",
+        memory / "tiers.py",
+        memory / "tracker.py",
+    )
     versions = [importlib.metadata.version(package).encode() for package in ("torch", "diffusers", "transformers")]
     return hashlib.sha256(b"".join([*(path.read_bytes() for path in files), *versions])).hexdigest()

@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 
-from i2v_lab.models.checkpoint import DTYPES, quiet_libraries
-from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models import gguf_file
+from i2v_lab.models.checkpoint import quiet_libraries
+from i2v_lab.models.device import DTYPES
+from i2v_lab.models.quantize import quantize
+from i2v_lab.models.sampling import import_networks, numpy_quiet
 from i2v_lab.models.stock.cost_fake import outside
 from i2v_lab.models.stock.load import find_class
 from i2v_lab.models.stock.watch import networks
@@ -23,16 +26,17 @@ from i2v_lab.models.stock.watch import networks
 MARKS = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "\n\n")
 
 
-def build(spec: Mapping[str, Any], dtype: str) -> Any:
+def build(spec: Mapping[str, Any], dtype: str, quantization: str = "none", gguf: gguf_file.Quantized = ()) -> Any:
     """The pipeline.
 
     Args:
-        spec: see cost_spec.py. dtype: of the networks, but for those in spec["float32"].
+        spec: see cost_spec.py. dtype: of the networks, but for those in spec["float32"]. quantization: of those that denoise. gguf: what is quantized
+            of the first of them.
 
     Raises:
         ModelError, TypeError, ValueError, KeyError, ...: the configs make no pipeline.
     """
-    import diffusers
+    diffusers = import_networks()
     from transformers.initialization import no_init_weights
 
     parts = {}
@@ -50,7 +54,10 @@ def build(spec: Mapping[str, Any], dtype: str) -> Any:
             **{name: value for name, value in spec["options"].items() if name in known},
         )
     pipe.set_progress_bar_config(disable=True)
-    for network in networks(pipe).values():
+    if gguf:
+        gguf_file.pretend(getattr(pipe, spec["denoisers"][0]), gguf)
+    for name, network in networks(pipe).items():
+        quantize(network, quantization if name in spec["denoisers"] else "none")
         _replace_to(network)
     for module in spec["needs"]:  # what only cleans prompts need not be installed
         if importlib.util.find_spec(module) is None:

@@ -27,7 +27,7 @@ _over = False  # this process ends: a thread that still asks starts no other one
 
 
 def ask(request: Mapping[str, Any]) -> dict[str, int]:
-    """What `rehearse` finds (see cost_run.py) for {"spec", "dtype", "scheduler", "shift", "call", "size", "tiling", "cache"}.
+    """What `rehearse` finds (see cost_run.py) for {"spec", "dtype", "quantization", "gguf", "scheduler", "shift", "call", "size", "tiling", "cache"}.
 
     Raises:
         ModelError: in one line, why it cannot be predicted.
@@ -128,7 +128,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
     try:
         with pretend():
-            pipe = _built(json.dumps(request["spec"]), request["dtype"])
+            pipe = _built(json.dumps(request["spec"]), request["dtype"], request["quantization"], json.dumps(request["gguf"]))
             with outside():
                 pipe.scheduler = make_scheduler(request["scheduler"], pipe.scheduler, request["shift"])
             return rehearse(
@@ -148,10 +148,10 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=1)
-def _built(spec: str, dtype: str) -> Any:
+def _built(spec: str, dtype: str, quantization: str, gguf: str) -> Any:
     from i2v_lab.models.stock.cost_build import build
 
-    return build(json.loads(spec), dtype)
+    return build(json.loads(spec), dtype, quantization, json.loads(gguf))
 
 
 if __name__ == "__main__":

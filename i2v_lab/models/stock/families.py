@@ -10,8 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from i2v_lab.clip.levers import BACKENDS
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.models.frame_rule import FrameRule
+
+OF_ALL = {"quantization": ("int8", "fp8"), "compile": ("regional",)}
+ATTENDING = {"attention": ("flash", "sage", "xformers")}  # where the transformer goes through diffusers' dispatcher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +42,11 @@ class Family:
         tiers: of the memory ladder, in the order they are tried: 0, 3 (model offload), 4 (group offload), 5 (tiling).
         decode_chunk: an argument that says how many frames are decoded at once, and its value on tier 5. It changes pixels, as tiling does.
         threads: whether the number of threads of the CPU changes pixels.
+        shares: as VideoModel: "tokens" where diffusers has context parallelism for its network.
         needs: modules that its pipeline needs, of the extra `families`.
         lora: whether the pipeline loads LoRAs.
         caches: the kinds of cache that its networks work with; see models/levers.py.
+        levers: as VideoModel.
         interval: whether it reads guidance at each step, so that `guidance_interval` can turn it off for some.
     """
 
@@ -71,9 +77,11 @@ class Family:
     tiers: tuple[int, ...] = (0, 3, 4, 5)
     decode_chunk: tuple[str, int] | None = None
     threads: bool = False
+    shares: str = ""
     needs: tuple[str, ...] = ()
     lora: bool = True
-    caches: tuple[str, ...] = ("pab", "taylor", "first-block")
+    caches: tuple[str, ...] = ("pab", "taylor", "first-block", "mag")
+    levers: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: OF_ALL | ATTENDING)
     interval: bool = False
 
     def asked_frames(self, frames: int) -> int:
@@ -85,7 +93,7 @@ class Family:
         """The fields of ClipParams that it reads."""
         flow = {"flow_shift"} if "flow_shift" in self.presets["standard"] else set()
         more = {"lora": self.lora, "cache": bool(self.caches), "guidance_interval": self.interval}
-        return frozenset({*self.takes, *flow, *(name for name, reads in more.items() if reads)})
+        return frozenset({*self.takes, *flow, *self.levers, *(name for name, reads in more.items() if reads)})
 
     def arguments(self, params: ClipParams, tier: int) -> dict[str, Any]:
         """What the pipeline is called with on a tier, without the picture and what is no value: generator, output, callback."""
@@ -102,9 +110,10 @@ def _takes(*names: str, **renamed: str) -> dict[str, str]:
 
 
 def _presets(standard: Mapping[str, Any], **others: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The four presets; the others differ from the standard one by what is given. They are ours, the standard one is the card's."""
-    order = {"quick": others.get("quick", {}), "standard": {}, "high": others.get("high", {}), "extreme": others.get("extreme", {})}
-    return {name: {**standard, **fields} for name, fields in order.items() if name == "standard" or fields}
+    """The presets; the others differ from the standard one by what is given. The standard one is the card's, `few_steps` that of the
+    authors of its LoRA (docs/levers.md has the sources), the others are ours."""
+    names = {name: name.replace("_", "-") for name in ("quick", "few_steps", "fast", "standard", "high", "extreme")}
+    return {names[name]: {**standard, **others.get(name, {})} for name in names if name == "standard" or others.get(name)}
 
 
 FLOW = {
@@ -120,16 +129,19 @@ WAN_NEGATIVE = (
 LTX_NEGATIVE = "worst quality, inconsistent motion, blurry, jittery, distorted"
 
 WAN: dict[str, Any] = {
+    "levers": OF_ALL | ATTENDING | {"backend": BACKENDS},
     "pipeline": "WanImageToVideoPipeline", "indexed": ("WanPipeline",), "licence": "Apache-2.0",
     "condition": "free for any use that is legal, commercial too", "scheduler_classes": FLOW, "passes": {"max_sequence_length": 512},
-    "needs": ("ftfy",), "interval": True, "float32": ("vae", "image_encoder"),
+    "needs": ("ftfy",), "shares": "tokens", "interval": True, "float32": ("vae", "image_encoder"),
     "native_fps": 16, "size_multiple": 16, "frame_rule": FrameRule(4, 1, 5, 81),
     "sizes": {"480p": (480, 832), "720p": (720, 1280)},
 }  # fmt: skip
 LTX: dict[str, Any] = {
+    "levers": OF_ALL | ATTENDING | {"backend": BACKENDS},
     "pipeline": "LTXConditionPipeline", "indexed": ("LTXPipeline", "LTXImageToVideoPipeline"), "native_size": (512, 768), "native_fps": 25,
     "size_multiple": 32, "frame_rule": FrameRule(8, 1, 9, 257), "scheduler_classes": {"euler": FLOW["euler"]}, "channels": -1,
     "sizes": {"480p": (480, 704), "512p": (512, 768), "704p": (704, 1216), "720p": (704, 1280)},
+    "shares": "tokens",
     "takes": _takes(
         *TEXT, "decode_timestep", "decode_noise_scale", "image_cond_noise_scale", condition_fps="frame_rate"
     ),
@@ -139,6 +151,7 @@ LTX: dict[str, Any] = {
 }  # fmt: skip
 COG: dict[str, Any] = {
     "pipeline": "CogVideoXImageToVideoPipeline", "takes": _takes(*TEXT), "channels": 2, "size_multiple": 16,
+    "caches": ("pab", "taylor", "first-block", "mag", "faster"), "levers": OF_ALL,
     "scheduler_classes": {
         "ddim": "CogVideoXDDIMScheduler", "dpm++-2m": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler",
         "euler": "EulerDiscreteScheduler", "heun": "HeunDiscreteScheduler",
@@ -146,6 +159,7 @@ COG: dict[str, Any] = {
     "condition": "free for research; commercial use asks for a registration with its authors, and stays below 1 million visits a month",
 }  # fmt: skip
 SVD: dict[str, Any] = {
+    "levers": OF_ALL | {"backend": BACKENDS},
     "pipeline": "StableVideoDiffusionPipeline", "native_size": (576, 1024), "native_fps": 7, "size_multiple": 64,
     "sizes": {"576p": (576, 1024)}, "cuda_dtype": "float16", "scheduler_classes": {"euler": "EulerDiscreteScheduler"},
     "denoisers": ("unet",), "channels": 2,
@@ -165,7 +179,7 @@ HUNYUAN: dict[str, Any] = {
 }  # fmt: skip
 LTX_2: dict[str, Any] = {
     "pipeline": "LTX2ImageToVideoPipeline", "indexed": ("LTX2Pipeline",), "native_size": (512, 768), "native_fps": 24,
-    "size_multiple": 32, "frame_rule": FrameRule(8, 1, 9, 257), "scheduler_classes": {"euler": FLOW["euler"]}, "channels": -1,
+    "size_multiple": 32, "frame_rule": FrameRule(8, 1, 9, 257), "scheduler_classes": {"euler": FLOW["euler"]}, "channels": -1, "shares": "tokens",
     "sizes": {"480p": (480, 704), "512p": (512, 768), "704p": (704, 1216), "720p": (704, 1280)}, "caches": (),
     "takes": _takes(*TEXT, condition_fps="frame_rate"),
     # As the pipeline runs LTX-2.0: without the guidance of later versions, which takes two more passes a step. The picture is not
@@ -177,6 +191,21 @@ LTX_2: dict[str, Any] = {
     },
     "licence": "LTX-2 Community License",
     "condition": "free below 10 million US dollars of yearly revenue",
+}  # fmt: skip
+
+
+# LoRAs that were distilled to few steps without guidance, by the hub id and name of their files, with the settings they were made for.
+LIGHTNING = "lightx2v/Wan2.2-Lightning/Wan2.2-I2V-A14B-4steps-lora-rank64-Seko-V1"
+FEW_WAN: dict[str, Any] = {"num_inference_steps": 4, "guidance_scale": 1.0, "flow_shift": 5.0, "scheduler": "euler"}
+FEW_A14B = {
+    **FEW_WAN,
+    "guidance_scale_2": 1.0,
+    "lora": f"high={LIGHTNING}/high_noise_model.safetensors,low={LIGHTNING}/low_noise_model.safetensors",
+}
+FEW_21 = {**FEW_WAN, "lora": "lightx2v/Wan2.1-Distill-Loras/wan2.1_i2v_lora_rank64_lightx2v_4step.safetensors"}
+FEW_5B = {**FEW_WAN, "lora": "Kijai/WanVideo_comfy/LoRAs/Wan22-Turbo/Wan22_TI2V_5B_Turbo_lora_rank_64_fp16.safetensors"}
+FEW_LTX_13B = {
+    "num_inference_steps": 8, "guidance_scale": 1.0, "lora": "Lightricks/LTX-Video/ltxv-13b-0.9.7-distilled-lora128.safetensors",
 }  # fmt: skip
 
 
@@ -217,7 +246,7 @@ def _hunyuan_15(name: str, area: int, size: tuple[int, int], **more: Any) -> Fam
             "prompt": "prompt", "negative_prompt": "negative_prompt", "num_frames": "num_frames",
             "num_inference_steps": "num_inference_steps", "guidance_scale": "guider.guidance_scale",
         },
-        "presets": _presets(standard, quick={"num_frames": 49, "num_inference_steps": 25}), **more,
+        "presets": _presets(standard, quick={"num_frames": 49, "num_inference_steps": 25}, fast={"cache": "taylor:2"}), **more,
     })  # fmt: skip
 
 
@@ -226,65 +255,68 @@ def _svd(name: str, frames: int, hub: str, **more: Any) -> Family:
         "resolution": "auto", "num_frames": frames, "fps": 7, "condition_fps": 7, "num_inference_steps": 25, "guidance_scale": 3.0,
         "min_guidance_scale": 1.0, "motion_bucket_id": 127, "noise_aug_strength": 0.02, "scheduler": "euler",
     }  # fmt: skip
-    presets = _presets(standard, quick={"num_inference_steps": 12}, high={"num_inference_steps": 40})
+    presets = _presets(standard, quick={"num_inference_steps": 12}, fast={"cache": "deep:3"}, high={"num_inference_steps": 40})
     return Family(**{**SVD, "name": name, "hub": hub, "frame_rule": FrameRule(1, 0, 2, frames), "presets": presets, **more})
 
 
-def _wan(name: str, hub: str, standard: Mapping[str, Any], **more: Any) -> Family:
+def _wan(name: str, hub: str, standard: Mapping[str, Any], few_steps: Mapping[str, Any], **more: Any) -> Family:
     common = {"resolution": "auto", "num_frames": 81, "fps": 16, "scheduler": "unipc", "negative_prompt": WAN_NEGATIVE, **standard}
     quick = {"resolution": "480p", "num_frames": 33, "num_inference_steps": 20}
-    given = {"takes": _takes(*TEXT), "presets": _presets(common, quick=quick, high={"resolution": "720p"}), **more}
+    fast = {"guidance_interval": "0-0.6", "cache": "taylor:2"}
+    presets = _presets(common, quick=quick, few_steps=few_steps, fast=fast, high={"resolution": "720p"})
+    given = {"takes": _takes(*TEXT), "presets": presets, **more}
     return Family(**{**WAN, "name": name, "hub": hub, **given})
 
 
-def _ltx(name: str, hub: str, steps: int, **more: Any) -> Family:
+def _ltx(name: str, hub: str, steps: int, few_steps: Mapping[str, Any], **more: Any) -> Family:
     standard = {
         "resolution": "auto", "num_frames": 97, "fps": 25, "condition_fps": 25, "num_inference_steps": steps, "guidance_scale": 3.0,
         "scheduler": "euler", "negative_prompt": LTX_NEGATIVE, "decode_timestep": 0.05, "decode_noise_scale": 0.025,
         "image_cond_noise_scale": 0.15,
     }  # fmt: skip
     presets = _presets(
-        standard, quick={"num_frames": 49, "num_inference_steps": 20}, high={"resolution": "704p", "num_frames": 161}
-    )
+        standard, quick={"num_frames": 49, "num_inference_steps": 20}, few_steps=few_steps, fast={"cache": "taylor:2"},
+        high={"resolution": "704p", "num_frames": 161},
+    )  # fmt: skip
     return Family(**{**LTX, "name": name, "hub": hub, "presets": presets, **more})
 
 
 def _cog(name: str, hub: str, standard: Mapping[str, Any], quick: Mapping[str, Any], **more: Any) -> Family:
     common = {"resolution": "auto", "num_inference_steps": 50, "guidance_scale": 6.0, "scheduler": "ddim", **standard}
-    return Family(**{**COG, "name": name, "hub": hub, "presets": _presets(common, quick=quick), **more})
+    return Family(**{**COG, "name": name, "hub": hub, "presets": _presets(common, quick=quick, fast={"cache": "faster:5"}), **more})
 
 
 _ALL = (
     _wan(
         "wan2.2-ti2v-5b", "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
-        {"num_frames": 121, "fps": 24, "num_inference_steps": 50, "guidance_scale": 5.0, "flow_shift": 5.0},
+        {"num_frames": 121, "fps": 24, "num_inference_steps": 50, "guidance_scale": 5.0, "flow_shift": 5.0}, FEW_5B,
         about="Wan 2.2, 5 billion parameters: 5 seconds at 24 frames a second on one consumer card with offloading.", size_gb=34.0,
         signs={"expand_timesteps": True, "transformer.in_channels": 48}, native_size=(704, 1280), native_fps=24, size_multiple=32,
         sizes={"480p": (480, 832), "704p": (704, 1280), "720p": (704, 1280)}, frame_rule=FrameRule(4, 1, 5, 121),
     ),
     _wan(
         "wan2.2-i2v-a14b", "Wan-AI/Wan2.2-I2V-A14B-Diffusers",
-        {"num_inference_steps": 40, "guidance_scale": 3.5, "guidance_scale_2": 3.5, "flow_shift": 5.0},
+        {"num_inference_steps": 40, "guidance_scale": 3.5, "guidance_scale_2": 3.5, "flow_shift": 5.0}, FEW_A14B,
         about="Wan 2.2, two experts of 14 billion parameters: one for high noise, one for low.", size_gb=126.0,
         signs={"transformer_2": True}, native_size=(720, 1280), takes=_takes(*TEXT, "guidance_scale_2"),
         denoisers=("transformer", "transformer_2"),
     ),
     _wan(
         "wan2.1-i2v-480p", "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
-        {"num_inference_steps": 50, "guidance_scale": 5.0, "flow_shift": 3.0},
+        {"num_inference_steps": 50, "guidance_scale": 5.0, "flow_shift": 3.0}, FEW_21,
         about="Wan 2.1, 14 billion parameters, trained for 480p.", size_gb=90.0, signs={"image_encoder": True}, native_size=(480, 832),
     ),
     _wan(
         "wan2.1-i2v-720p", "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers",
-        {"num_inference_steps": 50, "guidance_scale": 5.0, "flow_shift": 5.0},
+        {"num_inference_steps": 50, "guidance_scale": 5.0, "flow_shift": 5.0}, FEW_21,
         about="Wan 2.1, 14 billion parameters, trained for 720p.", size_gb=90.0, signs={"image_encoder": True}, native_size=(720, 1280),
     ),
     _ltx(
-        "ltx-video", "Lightricks/LTX-Video-0.9.5", 40, size_gb=25.0,
+        "ltx-video", "Lightricks/LTX-Video-0.9.5", 40, {}, size_gb=25.0,
         about="LTX-Video 0.9.5, 2 billion parameters: the fastest of all here.",
     ),
     _ltx(
-        "ltx-video-13b", "Lightricks/LTX-Video-0.9.7-dev", 30, size_gb=46.0, signs={"transformer.num_layers": 48},
+        "ltx-video-13b", "Lightricks/LTX-Video-0.9.7-dev", 30, FEW_LTX_13B, size_gb=46.0, signs={"transformer.num_layers": 48},
         about="LTX-Video 0.9.7, 13 billion parameters.",
     ),
     _cog(
@@ -298,7 +330,7 @@ _ALL = (
         signs={"transformer.patch_size_t": 2},
         native_size=(768, 1360), native_fps=16, sizes={"480p": (480, 720), "768p": (768, 1360)}, frame_rule=FrameRule(16, 1, 17, 161),
     ),
-    Family(**HUNYUAN, name="hunyuanvideo-i2v", hub="hunyuanvideo-community/HunyuanVideo-I2V", size_gb=43.0,
+    Family(**{**HUNYUAN, "caches": ("pab", "taylor", "mag")}, name="hunyuanvideo-i2v", hub="hunyuanvideo-community/HunyuanVideo-I2V", size_gb=43.0,
         about="HunyuanVideo, 13 billion parameters: 5 seconds; guidance is an input of the network, true_cfg_scale a second pass.",
         pipeline="HunyuanVideoImageToVideoPipeline", signs={"transformer.image_condition_type": "token_replace"},
         native_size=(720, 1280), size_multiple=16, sizes={"540p": (544, 960), "720p": (720, 1280)}, frame_rule=FrameRule(4, 1, 5, 129),
@@ -306,7 +338,7 @@ _ALL = (
         passes={"max_sequence_length": 256}, presets=_presets(
             {"resolution": "auto", "num_frames": 129, "fps": 24, "num_inference_steps": 50, "guidance_scale": 6.0, "true_cfg_scale": 1.0,
              "flow_shift": 7.0, "scheduler": "euler"},
-            quick={"resolution": "540p", "num_frames": 61, "num_inference_steps": 30},
+            quick={"resolution": "540p", "num_frames": 61, "num_inference_steps": 30}, fast={"cache": "taylor:2"},
         ),
     ),
     Family(**{**HUNYUAN, "caches": ()}, name="framepack", hub="", size_gb=42.0,

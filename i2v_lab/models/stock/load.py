@@ -12,23 +12,26 @@ import torch
 from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import ModelError
 from i2v_lab.models.checkpoint import Checkpoint, components, load_component, one_line, quiet_libraries, read_json
-from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.quantize import quantize
+from i2v_lab.models.sampling import import_networks, numpy_quiet
 from i2v_lab.models.stock.families import Family
 
 LIBRARIES = ("diffusers", "transformers")
 
 
-def load_pipeline(checkpoint: Checkpoint, family: Family, dtype: torch.dtype, device: torch.device, progress: Progress) -> Any:
+def load_pipeline(
+    checkpoint: Checkpoint, family: Family, dtype: torch.dtype, device: torch.device, progress: Progress, quantization: str = "none"
+) -> Any:
     """The family's pipeline with the components of a checkpoint.
 
     Args:
         device: where the weights go. progress: receives a step for each component with weights.
+        quantization: of the networks that denoise; see models/quantize.py.
 
     Raises:
         ModelError: a component that is missing, damaged or of an unknown class.
     """
-    import diffusers
-
+    diffusers = import_networks()
     if absent := [module for module in family.needs if importlib.util.find_spec(module) is None]:
         raise ModelError(f"{family.name} needs {', '.join(absent)}: pip install 'i2v_lab[families]'")
     place = checkpoint.folder / "model_index.json"
@@ -39,7 +42,9 @@ def load_pipeline(checkpoint: Checkpoint, family: Family, dtype: torch.dtype, de
     for name, (library, class_name) in components(index).items():
         if name in checkpoint.variants:
             number = torch.float32 if name in family.float32 else dtype
-            parts[name] = load_component(find_class(place, library, class_name), checkpoint, name, dtype=number).to(device)
+            network = load_component(find_class(place, library, class_name), checkpoint, name, dtype=number)
+            quantize(network, quantization if name in family.denoisers else "none")
+            parts[name] = network.to(device)
             progress.step()
         else:
             parts[name] = _small(checkpoint, name, library, class_name)

@@ -129,7 +129,7 @@ def _download(hub_id: str, name: str | None) -> Path:
     except Exception as error:  # noqa: BLE001 - the hub's client changes its HTTP library, and so its errors, now and then
         raise ModelError(
             f"lora: {hub_id}: neither a file here, nor in the hub's cache, and the hub does not give it ({type(error).__name__}: "
-            f"{one_line(error, 150)}); check the name, or fetch it with: hf download {hub_id}"
+            f"{one_line(error, 150)}); check the name, or fetch it with: hf download {hub_id}{f' {name}' if name else ''}"
         ) from None
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
     raise ModelError(f"lora: {hub_id} holds {len(names)} safetensors files; name one as {hub_id}/FILE: {shown or 'there is none'}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from i2v_lab.models.memory.tiers import group_options
 from i2v_lab.models.stock.watch import networks
 
 
@@ -40,9 +41,7 @@ def _offload_blocks(pipe: Any, device: torch.device) -> None:
             apply_group_offloading(
                 network,
                 onload_device=device,
-                offload_device=torch.device("cpu"),
-                offload_type="block_level",
-                num_blocks_per_group=1,
+                **group_options(),
                 block_modules=inner_lists(network) or None,
             )
 

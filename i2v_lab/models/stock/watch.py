@@ -131,7 +131,8 @@ def preview(latents: torch.Tensor, channels: int) -> npt.NDArray[np.uint8]:
     cells = latents[0].float().movedim(channels - 1, -1)  # (F, h, w, C)
     points = cells.reshape(-1, cells.shape[-1])
     points = points - points.mean(0)
-    directions = torch.linalg.eigh(points.T @ points)[1][:, -3:].flip(1)  # (C, 3), the largest first
+    # On the CPU: the matrix is small, MPS has no such function, and on CUDA it would load a library with a workspace of its own.
+    directions = torch.linalg.eigh((points.T @ points).cpu())[1][:, -3:].flip(1).to(points)  # (C, 3), the largest first
     signs = directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
     colours = points @ (directions * signs)
     low, high = colours.aminmax()

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from i2v_lab.report.player.grid import Grid, GridCell, Label, arrange, in_words
 from i2v_lab.report.player.media import LIMIT_BYTES, PROXY_SIDE, Media, collect
 from i2v_lab.report.player.scripts import add_scripts
 from i2v_lab.report.words import phrase
+from i2v_lab.sweep.prices import references
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +93,7 @@ def clip_grid(
     limit_bytes: int = LIMIT_BYTES,
     best: str = "",
     best_is: BestIs | None = None,
+    reference: Mapping[str, Any] | None = None,
 ) -> ClipGrid:
     """The clips of a sweep in a labelled grid, playing in step, with every file inside.
 
@@ -104,14 +106,15 @@ def clip_grid(
         limit_bytes: of clips and posters in the page.
         best: a column of numbers, or a metric without its metric_; the clip with the best value is marked.
         best_is: whether its lowest or highest value is the best; by default that of the metric, and the lowest cost.
+        reference: {axis: value} of the clips to compare with; by default those without a lever and with the most steps.
 
     Raises:
-        InputError: an axis is not one of the table's columns, or `best` is no column of numbers.
+        InputError: an axis is not one of the table's columns, `best` is no column of numbers, or no clip is such a reference.
     """
     grid = arrange(table, axes, rows=rows, columns=columns)
     marked = check_best(table, best, best_is)
     media, notes = collect(grid.cells, limit_bytes)
-    data = player_data(table, axes, grid, media, notes, marked)
+    data = player_data(table, axes, grid, media, notes, marked, reference)
     for cell, found in zip(data["cells"], media, strict=True):
         if isinstance(found, Media) and found.data is not None:
             cell |= {"mime": found.mime, "base64": base64.b64encode(found.data).decode()}
@@ -126,12 +129,14 @@ def player_data(
     media: Sequence[Media | str],
     notes: Sequence[Any],
     best: dict[str, str] | None = None,
+    reference: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What player.js mounts, without the bytes of the clips. `media` are those of the grid's cells, in order."""
     numbers = number_columns(table)
     cells = [_cell_data(cell, found) for cell, found in zip(grid.cells, media, strict=True)]
+    against = reference_cells(grid.cells, axes, reference or {})
     for number, cell in enumerate(cells):
-        cell |= {"number": number, "values": numbers_of(grid.cells[number].run, numbers)}
+        cell |= {"number": number, "values": numbers_of(grid.cells[number].run, numbers), "reference": against[number]}
     remarks = [*grid.notes, *notes]
     if len({cell["frames"] / cell["fps"] for cell in cells if "fps" in cell}) > 1:
         remarks.append(said("lengths"))
@@ -146,6 +151,17 @@ def player_data(
         "best": best,
         "cells": cells,
     }
+
+
+def reference_cells(cells: Sequence[GridCell], axes: Sequence[str], reference: Mapping[str, Any]) -> list[int | None]:
+    """The number of the cell that each is compared with, as in the prices of a sweep; None where there is none, or it is the cell itself."""
+    import pandas as pd
+
+    known = set[str]().union(*(cell.run for cell in cells))
+    if not known.issuperset((*axes, *reference, "status", "clip", "num_inference_steps")):  # files that carry no params
+        return [None] * len(cells)
+    found = references(pd.DataFrame([cell.run for cell in cells]), axes, reference)
+    return [None if other == number else other for number, other in enumerate(found)]
 
 
 def height_of(grid: Grid, data: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@
 // axes: [{ name, values: [text] }] (what differs, in order), fields: [name] (numbers to sort by),
 // best: { column, is: lowest | highest } or null, plain (no tools), cells: [cell] }; label = [[axis, value], ...];
 // cell = { number, row, column, label, status, reason, width, height (px), frames, fps, mime, values: { field: number },
-// base64 | src | lazy (the clip; none of them where there is none), poster (an address), said (a text over the picture), kind (of a
+// base64 | src | lazy (the clip; none of them where there is none), reference (the number of the cell that it is compared with, or null), poster (an address), said (a text over the picture), kind (of a
 // file that is shown as a copy), code: [number of a line] (its script; the lines themselves are in data.lines) }.
 // A kernel adds functions: load(key) => Promise<Blob> for lazy cells; rate and note, see player_opinions.js.
 
@@ -156,7 +156,7 @@ class Player extends Pairing {
     const figure = make("figure", "i2v-cell", picture, caption);
     if (this.data.note && cell.named) figure.append(...noteField(cell, this.data.note));
     if (cell.code && !this.data.plain) picture.append(codeButton(cell, this));
-    if (playable(cell) && !this.data.plain && this.data.cells.length > 1) picture.append(this.chooseButton(cell));
+    if (playable(cell) && !this.data.plain && this.data.cells.length > 1) picture.append(this.chooseButton(cell), ...this.againstButton(cell));
     figure.tabIndex = 0;
     titled(picture, "enlarge");
     figure.addEventListener("click", (event) => {
@@ -248,10 +248,13 @@ class Player extends Pairing {
       Home: () => this.seek(0),
       End: () => this.seek(this.frames - 1),
       Escape: () => this.escape(),
+      r: () => this.against(target),
+      d: () => this.pair?.turn(this.pair.mode === "wipe" ? "difference" : "wipe"),
       Enter: () => target.classList?.contains("i2v-cell") && !target.classList.contains("bare") && target.click(),
     };
     if (!Object.hasOwn(acts, event.key)) return;
-    const own = ownKeys(target, this.scrub).includes(event.key);
+    const typed = event.key.length === 1 && event.key !== " " && target.matches?.("textarea, select, input[type=search], input[type=text]");
+    const own = typed || ownKeys(target, this.scrub).includes(event.key);
     if (own && event.key !== "Escape") return;
     if (target.tagName === "TEXTAREA") target.blur(); // which saves what was written
     event.preventDefault();
@@ -266,6 +269,13 @@ class Player extends Pairing {
       this.picking = null;
       this.saidChosen();
     }
+  }
+
+  // The key r: the clip that has the focus, or is enlarged, against its reference; again, back to all clips.
+  against(target) {
+    const slot = this.data.plain || target === this.root ? null : this.slots.find(({ node }) => node.contains(this.zoomed || target));
+    if (this.pair) this.closePair();
+    else if (slot) this.openAgainst(slot.cell);
   }
 
   zoom(figure) {

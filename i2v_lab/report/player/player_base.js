@@ -12,6 +12,7 @@ const ICONS = {
   down: "M8 13L3 7h3.8V2h2.4v5H13z",
   choose: "M2 2h12v12H2zM4 4v8h8V4z",
   theme: "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1zM8 3v10A5 5 0 0 1 8 3z",
+  against: "M1 2h14v12H1zM3 4v8h4V4z",
   close: "M3.4 2L8 6.6 12.6 2 14 3.4 9.4 8l4.6 4.6-1.4 1.4L8 9.4 3.4 14 2 12.6 6.6 8 2 3.4z",
 };
 const COLOURS = 6; // of axes: --axis-0 and on, in player.css

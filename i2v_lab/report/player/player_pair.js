@@ -30,12 +30,14 @@ class Pair {
     this.gainLabel = labelled("brightness", this.gain);
     const [left, right] = this.cells.map((cell) => this.player.ownLabel(cell, this.cells));
     const names = [left, right].map((label, index) => make("span", `i2v-side ${["left", "right"][index]}`, ...pairs(label, this.player.axisNames)));
+    const place = this.cells.findIndex((cell, index) => cell.number === this.cells[1 - index].reference);
+    if (place >= 0) names[place].prepend(told(make("b", "i2v-is-reference"), "reference"));
     const close = button("close", "all_clips", () => this.player.closePair());
     return make("div", "i2v-bar i2v-pair-bar", names[0], make("span", "i2v-pair-tools", ...this.modes, this.atLabel, this.gainLabel, close), names[1]);
   }
 
   turn(mode) {
-    this.mode = mode;
+    this.mode = this.player.pairMode = mode;
     this.box.classList.toggle("difference", mode === "difference");
     for (const one of this.modes) one.setAttribute("aria-pressed", String(one.classList.contains(`i2v-${mode}`)));
     this.atLabel.hidden = mode !== "wipe";

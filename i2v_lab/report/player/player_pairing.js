@@ -25,6 +25,17 @@ class Pairing extends Layout {
     return node;
   }
 
+  // One click: the reference left, this clip right, as a wipe or as the difference that was looked at last.
+  againstButton(cell) {
+    const reference = this.data.cells[cell.reference];
+    return reference && playable(reference) ? [button("against", "against", () => this.openAgainst(cell))] : [];
+  }
+
+  openAgainst(cell) {
+    const reference = this.data.cells[cell.reference];
+    if (reference && playable(reference) && playable(cell)) this.openPair(this.pairMode || "wipe", [reference, cell]);
+  }
+
   choose(cell) {
     if (!cell.mark) return;
     if (this.chosen.includes(cell)) this.chosen = this.chosen.filter((one) => one !== cell);
@@ -56,11 +67,11 @@ class Pairing extends Layout {
     return told.length ? told : cell.label;
   }
 
-  openPair(mode) {
+  openPair(mode, cells) {
     this.picking = null;
     this.saidChosen();
     if (this.zoomed) this.shrink();
-    this.pair = new Pair(this, this.leftFirst(this.chosen), mode);
+    this.pair = new Pair(this, cells || this.leftFirst(this.chosen), mode);
     this.grow();
     this.scroll.hidden = true; // the clips behind leave the view, and their files are dropped
     this.root.classList.add("paired");

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class View:
         grid: the place of each clip.
         notes: remarks for the reader.
         best: the column that the best clip is marked by, for player.js.
+        reference: {axis: value} of the clips that the others are compared with; {}: those without a lever and with the most steps.
         plain: without tools and remarks, for a blind comparison.
     """
 
@@ -40,6 +41,7 @@ class View:
     grid: Grid
     notes: tuple[Any, ...] = ()
     best: dict[str, str] | None = None
+    reference: Mapping[str, Any] = field(default_factory=dict)
     plain: bool = False
 
 
@@ -51,6 +53,7 @@ def clip_view(
     columns: str | Sequence[str] | None = None,
     best: str = "",
     best_is: BestIs | None = None,
+    reference: Mapping[str, Any] | None = None,
     fps: float = 8,
 ) -> View:
     """The view of a table of runs or of some files; arguments as for `compare`."""
@@ -72,7 +75,7 @@ def clip_view(
     grid = arrange(table, found, rows=rows, columns=columns)
     if not grid.common:
         grid = replace(grid, common=_common(table, found))
-    return View(table, tuple(found), grid, tuple(notes), marked)
+    return View(table, tuple(found), grid, tuple(notes), marked, reference or {})
 
 
 def _axes(table: pd.DataFrame) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from i2v_lab.devices.gpus import KINDS
 from i2v_lab.errors import ModelError, printable
 from i2v_lab.models.checkpoint import choose_weights, components, read_json
 
@@ -18,6 +19,12 @@ PACKAGES = ("torch", "diffusers", "transformers", "numpy")  # that the frames de
 def word(value: Any, default: str = "") -> str:
     """A value of a record as one plain word, such as a version; `default` where it is none."""
     return str(value) if isinstance(value, str | int) and WORD.fullmatch(str(value)) else default
+
+
+def device_kind(device: str) -> str:
+    """The kind of a device of a record; "cpu" where it is none that is known."""
+    kind = device.partition(":")[0]
+    return kind if kind in KINDS else "cpu"
 
 
 def versions_of(record: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.models.checkpoint import read_json
 from i2v_lab.models.memory.tiers import TILE, changes_pixels
 from i2v_lab.models.sampling import make_scheduler
-from i2v_lab.run.script.facts import call, threads, variant_of
+from i2v_lab.run.script.facts import call, device_kind, threads, variant_of
 
 NETWORKS = {
     "text_encoder": "CLIPTextModel", "image_encoder": "CLIPVisionModelWithProjection", "vae": "AutoencoderKL", "unet": "I2VGenXLUNet",
@@ -21,7 +21,7 @@ FIELDS = ("prompt", "negative_prompt", "num_frames", "num_inference_steps", "gui
 
 def i2vgen_xl_fields(params: ClipParams, record: Mapping[str, Any], folder: Path, dtype: str, tier: int) -> dict[str, str]:
     """What the template i2vgen_xl.py.txt needs beside what every script needs; arguments as for `stock_fields`."""
-    cuda = str(record.get("device")).startswith("cuda")
+    device = device_kind(str(record.get("device")))
     scheduler = make_scheduler(params.scheduler, read_json(folder / "scheduler" / "scheduler_config.json"))
     several = "original_inference_steps" in inspect.signature(scheduler.set_timesteps).parameters
     most = max(params.num_inference_steps, int(scheduler.config.original_inference_steps)) if several else 0
@@ -32,10 +32,10 @@ def i2vgen_xl_fields(params: ClipParams, record: Mapping[str, Any], folder: Path
         "scheduler": call(scheduler),
         "step_options": f", original_inference_steps={most}" if several else "",
         "step_generator": ", generator=generator" if draws else "",
-        "device": '"cuda"' if cuda else '"cpu"',
+        "device": f'"{device}"',
         "dtype": f"torch.{dtype}",
         "networks": "\n".join(_load(name, kind, folder) for name, kind in NETWORKS.items()),
-        "tier": _tier(tier) if cuda else "",
+        "tier": _tier(tier) if device == "cuda" else "",
         "tiling": _tiling(folder) if changes_pixels(tier, params.height, params.width) else "",
         "threads": threads(record, False),
     }

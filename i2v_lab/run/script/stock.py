@@ -9,11 +9,11 @@ from typing import Any
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ModelError
 from i2v_lab.models.checkpoint import one_line, read_json
-from i2v_lab.models.sampling import numpy_quiet
+from i2v_lab.models.sampling import import_diffusers, numpy_quiet
 from i2v_lab.models.stock import lora
 from i2v_lab.models.stock.families import Family
 from i2v_lab.models.stock.schedulers import make_scheduler
-from i2v_lab.run.script.facts import call, index_of, threads, variant_of
+from i2v_lab.run.script.facts import call, device_kind, index_of, threads, variant_of
 
 PROCESSORS = ("feature_extractor", "image_processor")
 OFFLOAD = {
@@ -78,12 +78,10 @@ def _from_file(family: Family, network: str, dtype: str) -> dict[str, str]:
 
 def _scheduler(family: Family, params: ClipParams, folder: Path, class_name: str) -> str:
     """The expression that makes the clip's scheduler; "" where it is the checkpoint's own."""
-    import diffusers
-
     config = read_json(folder / "scheduler" / "scheduler_config.json")
     try:
         with numpy_quiet():
-            own = getattr(diffusers, class_name).from_config(config)
+            own = getattr(import_diffusers(), class_name).from_config(config)
     except (AttributeError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / 'scheduler'}: cannot be read ({one_line(error)}); fetch it again") from None
     made = call(make_scheduler(family.scheduler_classes[params.scheduler], own, params.flow_shift))
@@ -115,7 +113,7 @@ def _loras(family: Family, params: ClipParams) -> list[str]:
 def _device(family: Family, device: str, tier: int) -> list[str]:
     """Where the pipeline runs, with what saves memory: as a remark where pixels stay as they are."""
     if not device.startswith("cuda"):
-        lines = ['pipe.to("cpu")']
+        lines = [f'pipe.to("{device_kind(device)}")']
     else:
         lines = ['pipe.to("cuda")']
         made = " (the clip was made so)" if tier in (3, 5) else ""

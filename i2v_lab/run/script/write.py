@@ -60,6 +60,11 @@ def script_for(params: ClipParams, record: Mapping[str, Any], name: str, *, to_s
     if levers := [name for name in LEVERS if getattr(params, name) not in (None, NEUTRAL[name])]:
         raise ClipError(f"{name}: it was made with {' and '.join(levers)}, which i2v_lab does itself, so there is no script: "
                         "make the clip again with i2v-lab again")  # fmt: skip
+    file = kind.layout.file  # type: ignore[attr-defined]
+    if file and file.suffix == ".gguf":
+        raise ClipError(
+            f"{name}: its network is of a GGUF file, for which there is no script: make the clip again with i2v-lab again"
+        )
     picture = open_picture(params.image)
     params = models.resolve(params, lambda: picture, kind)
     kind.check(params)
@@ -70,7 +75,6 @@ def script_for(params: ClipParams, record: Mapping[str, Any], name: str, *, to_s
     def shown(path: Path) -> str:
         return path.name if to_send else str(path)
 
-    file = kind.layout.file  # type: ignore[attr-defined]
     template, fields = _fields(kind.name, params, record, folder, shown(file.absolute()) if file else "")
     from i2v_lab.run.script.picture import recipe
 

@@ -13,6 +13,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from i2v_lab import models
+from i2v_lab.clip.levers import CHOSEN, NEUTRAL
 from i2v_lab.clip.params import AUTO, OPTIONAL, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.errors import I2VLabError, ParamsError, PictureError
@@ -140,6 +141,8 @@ def _entry(name: str, about: Mapping[str, Any], strings: Strings, *, numeric: bo
     kind, more = widgets.Text, {"continuous_update": False, "placeholder": strings.placeholder(name)}
     if "enum" in about:
         kind, more = widgets.Dropdown, {"options": about["enum"]}
+    elif name in CHOSEN:
+        kind, more = widgets.Dropdown, {"options": [""]}
     elif not numeric and "maxLength" in about and "minLength" not in about:  # sentences
         kind, more = widgets.Textarea, {"placeholder": strings.placeholder(name), "rows": 2}
     elif name in ("model", "resolution"):
@@ -185,6 +188,8 @@ class Controls:
             self.fields["model"].offer(models.LISTED)
             self.fields["resolution"].offer([*kind.sizes, AUTO])
             self.fields["scheduler"].offer(kind.schedulers)
+            for name in CHOSEN:
+                self.fields[name].offer(["", NEUTRAL[name], *kind.levers.get(name, ())])
             rule = kind.frame_rule
             found = sorted({rule.nearest(stop) for stop in stops(rule.least, rule.most, 1)})
             self.fields["num_frames"].slide_over([float(frames) for frames in found])
@@ -244,6 +249,12 @@ def check(values: Mapping[str, Any], look: Callable[[], Picture] | None = None) 
 
 
 def preset_of(params: ClipParams, presets: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The preset whose fields these params have; None where there is none."""
+    """The preset whose fields these params have, and of the fields of the others the defaults; None where there is none."""
     plain = params.plain()
-    return next((name for name, fields in presets.items() if all(plain[key] == value for key, value in fields.items())), None)
+    return next((name for name in presets if all(plain.get(key) == value for key, value in whole(presets, name).items())), None)
+
+
+def whole(presets: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """What a preset says, with what the other presets set and it does not as in the standard one, or without a value."""
+    fields = {key: presets.get("standard", {}).get(key) for preset in presets.values() for key in preset}
+    return {**fields, **presets[name]}

@@ -24,7 +24,7 @@ def forecast_line(params: ClipParams, store: Store, settings: Settings, strings:
     try:
         from i2v_lab.cost import plan  # not before it is needed: it imports torch
 
-        found: Any = plan(params, device=None if settings.device == "auto" else settings.device, store=store)
+        found: Any = plan(params, device=settings.device, store=store, parallel=settings.parallel)
     except ImportError:
         return "", None
     except I2VLabError as error:
@@ -49,19 +49,20 @@ def job_progress(status: JobStatus, strings: Strings) -> str:
 
 
 STAGES = ("load", "encode", "denoise", "decode", "write", "measure")
+RARE = ("calibrate", "convert")  # stages that few clips have
 
 
 def _stages(status: JobStatus, ended: dict[str, float], strings: Strings) -> str:
     job = status.job
     chips = []
-    for name in STAGES:
+    for name in (*STAGES[:1], *(name for name in RARE if name in (job.stage, *ended)), *STAGES[1:]):
         state, count = "", ""
         if name == job.stage:
             state, count = "now", f" {job.step}/{job.steps}" if job.steps else ""
         elif name in ended:
             state, count = "done", f" {duration(ended[name])}"
         chips.append(f'<span class="{state}">{escape(strings.named("stage", name))}<small>{count}</small></span>')
-    bar = '<progress max="1"></progress>' if job.stage in STAGES else '<progress max="1" value="0"></progress>'
+    bar = '<progress max="1"></progress>' if job.stage in (*RARE, *STAGES) else '<progress max="1" value="0"></progress>'
     if job.steps:
         bar = f'<progress max="{job.steps}" value="{job.step}"></progress>'
     return f'<div class="i2vs-stages">{"".join(chips)}</div>{bar}'
@@ -71,11 +72,18 @@ def _sweep(job: Job, known: dict[str, Any], strings: Strings) -> str:
     text = strings("cells_done").format(**known)
     if known["failed"]:
         text += strings("cells_failed").format(**known)
-    if known["cell"] and not known["over"]:
-        steps = f" {known['step']}/{known['steps']}" if known["steps"] else ""
-        text += f" · {known['label']}" + (f" · {strings.named('stage', known['stage'])}{steps}" if known["stage"] else "")
+    workers = [f"{one['host']} {one['device_name']}: {_at(one, strings)}" for one in known.get("workers", ()) if one["cell"]]
+    if known["cell"] and not known["over"] and not workers:
+        text += f" · {_at(known, strings)}"
     if job.stage == "report":
         bar = '<progress max="1"></progress>'
         return f'<div class="i2vs-told">{escape(text)} · {escape(strings("making_report"))}</div>{bar}'
     ended, cells = known["done"] + known["failed"], max(known["cells"], 1)
-    return f'<div class="i2vs-told">{escape(text)}</div><progress max="{cells}" value="{ended}"></progress>'
+    lines = "".join(f"<div>{escape(line)}</div>" for line in workers)
+    return f'<div class="i2vs-told">{escape(text)}{lines}</div><progress max="{cells}" value="{ended}"></progress>'
+
+
+def _at(known: dict[str, Any], strings: Strings) -> str:
+    """Which cell is made, by the sweep or by a worker of it, and how far it is."""
+    steps = f" {known['step']}/{known['steps']}" if known["steps"] else ""
+    return known["label"] + (f" · {strings.named('stage', known['stage'])}{steps}" if known["stage"] else "")

@@ -16,7 +16,7 @@ from i2v_lab.clip.picture import SAMPLES, Picture, open_picture
 from i2v_lab.errors import I2VLabError, PictureError
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.widgets.studio.controls import Controls, preset_of
+from i2v_lab.widgets.studio.controls import Controls, preset_of, whole
 from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.elements import DropZone
 from i2v_lab.widgets.studio.forecast_line import forecast_line
@@ -149,7 +149,8 @@ class ClipForm:
 
     def _use_preset(self, change: Any) -> None:
         if change["new"] and not self._quiet:
-            self.controls.set(models.preset(self.controls["model"].value, change["new"]))
+            presets = models.find(self.controls["model"].value)[0].presets
+            self.controls.set(whole(presets, change["new"]))
 
     def _use_sample(self, change: Any) -> None:
         if change["new"]:

@@ -17,7 +17,7 @@ from i2v_lab.sweep.tune import parse_tune
 from i2v_lab.widgets.studio import clips, elsewhere
 from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.elements import CodePanel, Screen, Strip
-from i2v_lab.widgets.studio.forecast_line import job_progress
+from i2v_lab.widgets.studio.forecast_line import STAGES, job_progress
 from i2v_lab.widgets.studio.html import box, button, close_all, escape, html_line
 from i2v_lab.widgets.studio.step_player import StepPlayer
 from i2v_lab.widgets.studio.strings import Strings
@@ -58,21 +58,33 @@ class QueuePane:
             self.queue.children = [*(self._job_row(status) for status in others), *(self._record_row(one) for one in self._records)]
             for row in before:
                 close_all(row)
+        for row, status in zip(self.queue.children, others, strict=False):
+            row.children[0].value = self._job_text(status)  # a job of another worker goes on
 
     def _about(self, record: RunRecord) -> str:
         return about_clip(record.params, self.strings) if record.params else record.id
 
     def _job_row(self, status: JobStatus) -> Any:
+        return self._row(self._job_text(status), lambda: self._stop_one(status.job))
+
+    def _job_text(self, status: JobStatus) -> str:
+        """HTML: a job in a line: its place, or where the worker is that makes it."""
+        job, at = status.job, ""
         where = self.strings("waits").format(number=status.place) if status.place else self.strings("also")
-        return self._row(where, title(status.job, self.strings), lambda: self._stop_one(status.job))
+        if job.state == "running" and job.stage in STAGES:
+            at = f" · {self.strings.named('stage', job.stage)}" + (f" {job.step}/{job.steps}" if job.steps else "")
+        return f"<small>{escape(where)}</small> {escape(title(job, self.strings))}{escape(at)}"
 
     def _record_row(self, record: RunRecord) -> Any:
-        where = self.strings("elsewhere").format(pid=record.pid)
-        return self._row(where, self._about(record), lambda: elsewhere.stop(record))
+        text = f"<small>{escape(self.strings('elsewhere').format(pid=record.pid))}</small> {escape(self._about(record))}"
+        return self._row(text, lambda: elsewhere.stop(record))
 
-    def _row(self, where: str, what: str, remove: Callable[[], None]) -> Any:
-        text = html_line("i2vs-waiting", value=f"<small>{escape(where)}</small> {escape(what)}")
-        return box([text, button("✕", self.strings("take_out"), "i2vs-small", act=remove)], "i2vs-row", row=True)
+    def _row(self, text: str, remove: Callable[[], None]) -> Any:
+        return box(
+            [html_line("i2vs-waiting", value=text), button("✕", self.strings("take_out"), "i2vs-small", act=remove)],
+            "i2vs-row",
+            row=True,
+        )
 
     def _stop_one(self, job: Job) -> None:
         self._runner.stop(job.id, STOPPED_BY_HAND if job.state == "running" else "removed from the queue")

@@ -130,4 +130,5 @@ class Strings:
         if not plan.fits:
             return self("fits_not").format(**known, advice=self.say(plan.advice()))
         time = self("time_unknown") if plan.time is None else self("about_time").format(time=plan.time)
-        return self("fits").format(**known, time=time, tier=self("on_tier").format(tier=plan.tier) if plan.tier else "")
+        fits = self("fits").format(**known, time=time, tier=self("on_tier").format(tier=plan.tier) if plan.tier else "")
+        return "; ".join([fits, *map(self.say, plan.remarks())])

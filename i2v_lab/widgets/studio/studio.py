@@ -14,6 +14,7 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.picture import open_picture
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.clip.video import read_settings
+from i2v_lab.devices.gpus import default_device
 from i2v_lab.devices.hardware import machine
 from i2v_lab.errors import STOPPED_BY_HAND, I2VLabError, InputError, PictureError
 from i2v_lab.jobs import JobStatus, shared_runner
@@ -139,7 +140,7 @@ class Studio(widgets.VBox):  # type: ignore[misc]
     def _about(self) -> str:
         device = self._settings.device
         if device == "auto":
-            device = "cuda:0" if machine()["vram_gib"] else "cpu"
+            device = default_device()
         place = shown_path(self.store.directory.resolve())
         return self._strings("about").format(device=f"{device} ({machine(device)['device_name']})", folder=place)
 

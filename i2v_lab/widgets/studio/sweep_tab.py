@@ -334,11 +334,12 @@ class SweepTab:
         last = planned.sweep.axis_names[-1:]
         names = list(dict.fromkeys(item.cell.labels[last[0]] for item in planned.cells)) if last else []
         columns = len(names) if len(planned.cells) % max(len(names), 1) == 0 and len(planned.sweep.axis_names) > 1 else 0
-        now = _known(job).get("cell", 0) if job and job.state == "running" else 0
+        known = _known(job) if job and job.state == "running" else {}
+        now = {one["cell"] for one in known.get("workers", ())} or {known.get("cell", 0)}
         items = []
         for item in planned.cells[:GRID_MAX]:
             label = ", ".join(f"{self.strings.label(axis)} {value}" for axis, value in item.cell.labels.items())
-            status = "running" if item.cell.number == now and item.state != "done" else item.state.replace(" ", "_")
+            status = "running" if item.cell.number in now and item.state != "done" else item.state.replace(" ", "_")
             record = self.store.get(item.run) if item.state == "done" else None
             clip = clips.clip_of(record, self.store) if record else None
             items.append({"id": item.run, "status": status, "caption": label, "title": f"{label}\n{item.reason}".strip(),
