@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from i2v_lab.sweep.tune import Outcome, TuneResult
 
 
-@with_settings("output_dir", "device")
+@with_settings("output_dir", "device", "parallel", "cluster", "workers")
 def tune(
     settings: Settings,
     file: Annotated[Path, typer.Argument(help="a tune file: experiments/tunes/prompt.yaml")],
