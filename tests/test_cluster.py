@@ -22,6 +22,7 @@ from i2v_lab.cluster.share import divide
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, SweepProgress, SweepStatus, plan_sweep, run_sweep
+from i2v_lab.sweep.status import CellProgress
 
 
 @pytest.fixture(scope="session")
@@ -101,18 +102,20 @@ from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, run_sweep
 folder = Path(sys.argv[1])
 settings = Settings(output={"directory": folder}, cluster={"address": sys.argv[2], "workers": 2})
-print(run_sweep(cells(5, **LONG), Store(folder), settings=settings).ran)
+print(run_sweep(cells(int(sys.argv[3]), **LONG), Store(folder), settings=settings).ran)
 """
 
 
-def _driver(folder: Path, address: str, **more: str) -> subprocess.Popen[str]:
-    """Five cells, in a process of their own; it says how many it made."""
+def _driver(folder: Path, address: str, count: int = 5, **more: str) -> subprocess.Popen[str]:
+    """So many cells, in a process of their own; it says how many it made."""
     env = {
         **environment(folder.parent),
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]]),
         **more,
     }
-    return subprocess.Popen([sys.executable, "-c", DRIVER, str(folder), address], env=env, text=True, stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(folder), address, str(count)], env=env, text=True, stdout=subprocess.PIPE
+    )
 
 
 @pytest.mark.slow
@@ -199,21 +202,23 @@ def _marked(mark: str) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_cells_that_only_a_large_device_holds_go_there_and_nobody_waits(tmp_path):
+def test_cells_that_only_a_large_device_holds_go_there_and_nobody_waits(tmp_path, monkeypatch):
     small, large = 8, 32
     sweep = Sweep(name="kinds", base={**BASE, "resolution": "512p"}, seeds=list(range(1, 15)), axes={"num_frames": [small, large]},
                   where=f"num_frames < {large} or seed < 3")  # fmt: skip
-    idle: list[SweepStatus] = []
+    idle: list[Any] = []
+    hear = CellProgress.workers
 
-    class Watch(SweepProgress):
-        def updated(self, status: SweepStatus) -> None:
-            free = sum(not one.cell for one in status.workers)
-            if free and status.ran + len(status.workers) - free < status.to_run:
-                idle.append(status)
+    def look(watch: CellProgress, states: Any) -> None:
+        busy = sum(one.cell > 0 for one in states)
+        if watch.status.ran and busy < len(states) and watch.status.ran + busy < watch.status.to_run:
+            idle.append(states)
+        hear(watch, states)
 
+    monkeypatch.setattr(CellProgress, "workers", look)
     with cluster_of({"memory": 2**30}, {"memory": int(0.34 * 2**30)}) as cluster:
         settings = settings_on(cluster, tmp_path / "s")
-        result = run_sweep(sweep, Store(tmp_path / "s"), settings=settings, progress=Watch())
+        result = run_sweep(sweep, Store(tmp_path / "s"), settings=settings)
     runs = result.table()
     assert result.counts == {"done": 16}
     assert not idle
@@ -226,25 +231,29 @@ def test_cells_that_only_a_large_device_holds_go_there_and_nobody_waits(tmp_path
 
 @pytest.mark.slow
 def test_two_sweeps_at_once_have_a_worker_each(cluster, tmp_path):
-    stores, drivers = [], []
-    for name in ("one", "two"):
+    counts, stores, drivers = (40, 8), [], []  # the first has both workers until the second is there
+    for name, count in zip(("one", "two"), counts, strict=True):
         (tmp_path / name / "locks").mkdir(parents=True)
         stores.append(Store(tmp_path / name / "s"))
-        drivers.append(_driver(tmp_path / name / "s", cluster.address, XDG_RUNTIME_DIR=str(tmp_path / name / "locks")))
-        until(lambda: stores[-1].records(status="running"), 120)
-    seen = 0
-    while all(driver.poll() is None for driver in drivers):
-        running = [len(store.records(status="running")) for store in stores]
-        done = [len(store.records(status="done")) for store in stores]
-        if max(done) >= 4:
-            break  # the last clips: then the other has what one cannot use
+        locks = str(tmp_path / name / "locks")  # as on two machines
+        drivers.append(_driver(tmp_path / name / "s", cluster.address, count, XDG_RUNTIME_DIR=locks))
+        until(lambda: stores[-1].records(status="running"), 180)
+
+    def at(status: Any) -> list[int]:
+        return [len(store.records(status=status)) for store in stores]
+
+    before, seen = at("done"), 0
+    while at("done")[1] < counts[1] - 1:
+        running = at("running")
         seen += running == [1, 1]
-        assert running[0] < 2 or not running[1]
+        assert running != [2, 1]
+    after = at("done")
     assert seen
-    for driver, store in zip(drivers, stores, strict=True):
+    assert abs((after[0] - before[0]) - (after[1] - before[1])) <= 2, (before, after)  # each looked at a moment before or after
+    for driver, store, count in zip(drivers, stores, counts, strict=True):
         with driver:
-            assert driver.communicate(timeout=120)[0] == "5\n"
-        assert len(made(store)) == 5
+            assert driver.communicate(timeout=180)[0] == f"{count}\n"
+        assert len(made(store)) == count
 
 
 @pytest.mark.slow

@@ -49,9 +49,9 @@ class Small(torch.nn.Module):
 
     def __init__(self, twist: float = 1.0) -> None:
         super().__init__()
-        self.layer = torch.nn.Linear(8, 4)
         with torch.random.fork_rng():
             torch.manual_seed(0)
+            self.layer = torch.nn.Linear(8, 4)
             torch.nn.init.normal_(self.layer.weight, std=twist)
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor, return_dict: bool = True) -> Any:

@@ -57,9 +57,10 @@ def _models(definition: Any) -> list[Any]:
 
 
 def _show_plan(definition: Any, store: Any, settings: Settings, as_json: bool) -> None:
-    from i2v_lab.sweep.tune.run import outlook
+    from i2v_lab.sweep.tune.planner import Planner
 
-    left, out = outlook(definition, store, settings)
+    listed = all(axis.values for axis in definition.axes)
+    left, out = Planner(definition, store, settings).possible(definition.settings()) if listed else ([], {})
     if as_json:
         tell_json({"tune": definition.name, "settings": left, "left_out": out})
         return
@@ -92,7 +93,7 @@ def _answer(made: TuneReport, as_json: bool) -> int:
         remark(f"{result.tune.name} ended early: {result.stopped}; run it again to go on", "yellow")
     if made.problem:
         remark(f"error: the notebook of {result.tune.name} failed: {made.problem}", "red")
-    return int(bool(made.problem) or not outcome.complete)
+    return int(bool(made.problem) or not (outcome.complete or result.pair))
 
 
 def _plain(one: Any) -> dict[str, Any]:

@@ -33,6 +33,9 @@ STAGE = "calibrate"
 def calibrated(model: Any, params: ClipParams, progress: Progress) -> tuple[float, ...]:
     """The ratio of each step of such clips; the first time it takes a run without the cache, as the stage "calibrate".
 
+    Args:
+        model: a PipelineModel, which itself calls this.
+
     Raises:
         Stop: from a listener; then nothing is kept.
     """

@@ -165,11 +165,9 @@ class Race:
         table = self.table(settings, level, seeds)
         means, widths = table.mean(1), half_width(table, 1 - ALPHA)
         ahead = means[:, None] - means[None]  # of the row over the column
-        beats = (ahead >= 0 if len(self.goals) > 1 else ahead > -np.inf).all(-1) & (ahead > np.maximum(widths, 1e-12)).any(-1)
-        by = {
-            column: int(np.argmax(beats[:, column] * (1 + means[:, 0] - means[:, 0].min())))
-            for column in np.flatnonzero(beats.any(0))
-        }
+        beats = (ahead > np.maximum(widths, 1e-12)).any(-1) & (ahead >= 0).all(-1)
+        lead = 1 + means[:, 0] - means[:, 0].min()
+        by = {int(column): int(np.argmax(beats[:, column] * lead)) for column in np.flatnonzero(beats.any(0))}
         return {settings[column]: f"worse than {settings[row] + 1}" for column, row in by.items()}
 
     def leave(self, settings: Sequence[int], level: int, most: int) -> list[int]:
@@ -186,9 +184,12 @@ class Race:
         return ranked[:most]
 
     def nothing_differs(self) -> bool:
-        """Whether all rounds together, of which each had fresh seeds, could well be chance (Fisher's method)."""
+        """Whether all rounds together, of which each had fresh seeds, could well be chance (Fisher's method).
+
+        Where the first round, the only one with all settings, had one seed, that is not asked: those that are left may be alike.
+        """
         ps = [told.p for told in self.told if not math.isnan(told.p)]
-        return bool(ps) and fisher(ps) > (LIKELY if len(ps) > 1 else LIKELY_ALONE)
+        return not math.isnan(self.told[0].p) and fisher(ps) > (LIKELY if len(ps) > 1 else LIKELY_ALONE)
 
 
 def fronts(means: Numbers) -> list[int]:
