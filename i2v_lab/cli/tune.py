@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @with_settings("output_dir", "device", "parallel", "cluster", "workers")
 def tune(
     settings: Settings,
-    file: Annotated[Path, typer.Argument(help="a tune file: experiments/tune.yaml")],
+    file: Annotated[Path, typer.Argument(help="a tune file: experiments/tunes/prompt.yaml")],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show the settings and the limits that they break; run nothing")
     ] = False,
