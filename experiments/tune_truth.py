@@ -172,7 +172,7 @@ def drive(method: str, cells: Cells, budget: float, repeat: int, levels: int = 2
     return (number_of[tuple(best[0].setting.items())] if best else -1), spent
 
 
-def report(full: np.ndarray, cheap: np.ndarray) -> str:
+def report(full: np.ndarray, cheap: np.ndarray, repeats: range) -> str:
     """The table of docs/tune.md."""
     COST.update({(number, level): flops(number, level) for number in range(len(SETTINGS)) for level in (0, 1)})
     truth = full[:, : len(TRUTH)].mean(1)
@@ -185,7 +185,7 @@ def report(full: np.ndarray, cheap: np.ndarray) -> str:
         "random": [],
         "tpe (Optuna)": [],
     }
-    for repeat in range(REPEATS):
+    for repeat in repeats:
         for name, method in (("halving", "halving"), ("random", "random"), ("tpe (Optuna)", "tpe")):
             levels = 2 if method == "halving" else 1
             rows[name].append(drive(method, Cells(full, cheap, repeat), SHARE * grid, repeat, levels))
@@ -205,11 +205,13 @@ def report(full: np.ndarray, cheap: np.ndarray) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pool", type=Path, default=Path("results/tune_truth"), help="where the clips' figures are kept")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="of each method")
+    parser.add_argument("--first", type=int, default=0, help="the first repeat: others draw other seeds out of the pool")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     full, cheap = make(given.pool)
-    print("\n" + report(full, cheap))
+    print("\n" + report(full, cheap, range(given.first, given.first + given.repeats)))
 
 
 if __name__ == "__main__":

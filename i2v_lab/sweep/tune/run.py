@@ -94,7 +94,7 @@ class TuneResult:
 
         parts = []
         for id, number in self.sweeps.items():
-            made = self.outcome.rounds[number - 1].round if number <= len(self.outcome.rounds) else None
+            made = self.outcome.rounds[number - 1].round if 0 < number <= len(self.outcome.rounds) else None
             if made is None:
                 continue
             table = self.store.runs(sweep=id)
