@@ -43,6 +43,7 @@ BASE: dict[str, Any] = {"image": "sample:coffee", "prompt": "camera panning left
 CHEAP: dict[str, Any] = {"num_frames": 4, "condition_fps": 8}  # half the frames of the same second
 SETTINGS = [dict(zip(SPACE, values, strict=True)) for values in itertools.product(*SPACE.values())]
 TRUTH, POOL = range(1000, 1040), range(40)  # seeds
+FINALISTS = 3  # the default
 GRID_SEEDS = 10  # of the grid whose cost is 1
 RESIDUAL = 4.0
 FIGURE = "prompt_agreement"  # what the race calls it
@@ -132,7 +133,15 @@ def drive(method: str, cells: Cells, budget: float, repeat: int, levels: int = 2
     def price(setting: int, level: int) -> float:
         return COST[number_of[tuple(race.settings[setting].items())], level + 2 - levels] / budget
 
-    race = Race(SETTINGS if method == "halving" else [], [Goal(FIGURE, True)], levels=levels, seed=repeat, seeds=1, price=price)
+    race = Race(
+        SETTINGS if method == "halving" else [],
+        [Goal(FIGURE, True)],
+        levels=levels,
+        seed=repeat,
+        seeds=1,
+        finalists=FINALISTS,
+        price=price,
+    )
     if method == "halving":
         search = methods.halving(race)
     elif method == "random":

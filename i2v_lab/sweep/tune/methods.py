@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from i2v_lab.sweep.tune.space import Setting
 
 Search = Generator[Round, None, list[int]]
-SHRINK = 2.5  # a round leaves about this part of the settings
+SHRINK = 4.0  # a round leaves about this part of the settings
 FIRST_SHARE = 0.55  # of the search, at most, for a second seed in the first round
 FINAL_SHARE = 0.2  # of the budget, for the final
 FINAL_SEEDS = (3, 20)  # of each finalist
@@ -40,7 +40,7 @@ def begin(race: Race, share: float, level: int = 0, seeds: int = 1) -> list[int]
 def halving(race: Race) -> Search:
     """All settings with few seeds at a cheap fidelity, then fewer and fewer with more seeds, the last ones at full quality."""
     left_over = 1 - reserve(race, range(len(race.settings)))
-    alive = begin(race, left_over * 0.6)
+    alive = begin(race, left_over * FIRST_SHARE)
     keep = min(race.finalists, len(alive))
     first = len(alive)
     turns = max(race.levels, math.ceil(math.log(max(first / keep, 1)) / math.log(SHRINK)))
