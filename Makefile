@@ -21,7 +21,7 @@ test-slow: $(READY_TEST)  ## run the long tests, which make test leaves out, on 
 	$(BIN)/python -m pytest --slow --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-gpu: $(READY_TEST)  ## run the tests that need a CUDA device: under five minutes on one large card
-	$(BIN)/python -m pytest --gpu tests/test_gpu.py
+	$(BIN)/python -m pytest --gpu -rs tests/test_gpu.py
 
 lint: $(READY_TEST)  ## ruff, formatting, types
 	$(BIN)/ruff check .

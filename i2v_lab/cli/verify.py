@@ -64,7 +64,7 @@ def _write(place: Path, content: dict[str, Any]) -> None:
 
 def show(report: Report) -> None:
     """The report for people, on standard output."""
-    show_table(("check", "", "what was found"), ((one.name, one.status, one.line) for one in report.results))
+    show_table(("", "check: what was found"), ((one.status, f"{one.name}: {one.line}") for one in report.results))
     if report.predictions:
         tell("")
         show_table(("predicted here", "clip", "tier", "peak GiB", "time"), (

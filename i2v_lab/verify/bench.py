@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from i2v_lab import models
+from i2v_lab.clip.levers import kept_as
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.progress import Listeners, Preview, Progress
 from i2v_lab.clip.record import RunRecord
@@ -107,14 +108,17 @@ class Subject:
             "model": self.asked, "image": "sample:coffee", **own, "seed": SEED, "num_inference_steps": STEPS, **words, **fields
         }))  # fmt: skip
 
-    def model(self, tier: int = 0) -> VideoModel:
-        """The model, made or loaded at the first call, for a tier."""
+    def model(self, tier: int = 0, quantization: str = "") -> VideoModel:
+        """The model, made or loaded at the first call, for a tier; made again for another quantization. "": as it is."""
+        if self._model is not None and quantization not in ("", getattr(self._model, "quantization", "none")):
+            self.drop()
+        quantization = quantization or "none"
         if self._model is None:
             self.bench.drop()  # two rarely fit
             if self.weights == "random":
-                self._model = random_model(self.name, self.bench.device, full=self.bench.full, tier=tier)
+                self._model = random_model(self.name, self.bench.device, full=self.bench.full, tier=tier, quantization=quantization)
             else:
-                self._model = models.open(self.asked, self.bench.device).load(tier=tier)
+                self._model = models.open(self.asked, self.bench.device, quantization=quantization).load(tier=tier)
         return self._model
 
     def drop(self) -> None:
@@ -176,10 +180,11 @@ class Bench:
             track: whether to follow the tensors on a CPU, which takes time.
         """
         params = subject.params(**fields)
-        model = subject.model(tier or 0)
+        model = subject.model(tier or 0, kept_as(params))
         if tier is not None and tier != model.tier:
             model.use_tier(tier)  # before memory is measured: the weights of the tier before are on the device still
-            free()
+        if self.device != "cpu":
+            free()  # what the allocator kept of the clip before would count as what this one needs
         found = Clip(RunRecord(id="none", status="failed"))
         with _watched(model, found, track=track):
             made = make(params, self.folder, model, settings=self.settings, tier=tier,
@@ -214,6 +219,9 @@ class Deadline(Progress):
             raise Stop(OVER)
 
     def step(self, preview: Preview | None = None) -> None:
+        self.pulse()
+
+    def waiting(self, line: str) -> None:
         self.pulse()
 
 

@@ -13,6 +13,7 @@ from i2v_lab.verify.result import NotHere, Result
 
 STEPS = 6  # enough for a cache to reuse something
 INTERVAL = "0.2-0.8"
+SLOW = ("compile", "backend")  # levers that compile or convert a network first
 
 
 def choices(family: type[VideoModel]) -> Iterator[tuple[str, str]]:
@@ -30,6 +31,8 @@ def choices(family: type[VideoModel]) -> Iterator[tuple[str, str]]:
 def lever(bench: Bench, subject: Subject, field: str, value: str, plain: Callable[[], Clip]) -> Result:
     """7. One lever beside the plain clip: works or not, time, memory, how far."""
     name = f"{field}={value} {subject.name}"
+    if not bench.full and field in SLOW:
+        raise NotHere("it compiles or converts for minutes, and networks are small on a CPU")
     first = plain()
     changes: dict[str, Any] = {field: value}
     made = bench.clip(subject, tier=first.record.actual_tier, num_inference_steps=STEPS, **changes)

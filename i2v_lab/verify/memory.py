@@ -73,9 +73,9 @@ def ladder(bench: Bench, subject: Subject) -> Result:
         params = subject.params(**shape)
         if (params.resolution, params.num_frames) not in shapes:
             made = bench.clip(subject, tier=tier, track=True, **shape)
-            if made.record.status == "out_of_memory":
-                break  # larger ones do not fit either
             made.whole()
+            if made.record.actual_tier != tier:
+                break  # it ran out of memory, and larger ones do too
             rows.append(_row(bench, subject, made))
     if not rows or rows[0]["measured_gib"] is None:
         raise NotHere("this device does not say what tensors take")

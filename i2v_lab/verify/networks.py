@@ -22,8 +22,9 @@ from i2v_lab.models.device import DTYPES, choose_device, choose_dtype
 from i2v_lab.models.i2vgen_xl.cost import CONFIGS, make_network
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
 from i2v_lab.models.memory.ladder import fitting
+from i2v_lab.models.quantize import quantize
 from i2v_lab.models.stock import cost_build
-from i2v_lab.models.stock.cost_spec import published
+from i2v_lab.models.stock.cost_spec import published, whole
 from i2v_lab.models.stock.families import FAMILIES as STOCK
 from i2v_lab.models.stock.model import model_class
 from i2v_lab.models.stock.watch import networks
@@ -49,13 +50,16 @@ SCHEDULER = {
 }
 
 
-def random_model(family: str, device: str, *, full: bool, dtype: str = "auto", tier: int = 0) -> VideoModel:
+def random_model(
+    family: str, device: str, *, full: bool, dtype: str = "auto", tier: int = 0, quantization: str = "none"
+) -> VideoModel:
     """A model of a family with random weights; nothing is written or read from disk.
 
     Args:
         family: "i2vgen-xl" or one of the stock families. device: where it works.
         full: of the real size, by the published configs; otherwise small.
         dtype: "auto" is the family's own on a GPU, float32 on a CPU.
+        quantization: of what denoises; see models/quantize.py.
         tier: of the memory ladder to make it for; on those that offload the weights are made in the machine's memory.
 
     Raises:
@@ -68,7 +72,11 @@ def random_model(family: str, device: str, *, full: bool, dtype: str = "auto", t
 
     def build() -> VideoModel:
         with home, torch.no_grad():
-            model = make(family, where, dtype, full)
+            model: Any = make(family, where, dtype, full)
+            denoisers = [getattr(model.pipe, name) for name in model.family.denoisers] if hasattr(model, "pipe") else [model.unet]
+            for network in denoisers:
+                quantize(network, quantization)
+            model.quantization = quantization
         model.use_tier(tier)
         return model
 
@@ -114,8 +122,7 @@ def _stock(family: str, where: torch.device, dtype: str, full: bool) -> VideoMod
         raise ModelError(f"{family}: expected one with a small network ({', '.join(SMALL)}) for a CPU")
     number = choose_dtype(dtype, where, entry.cuda_dtype)
     text = next(name for name, known in DTYPES.items() if known == number)
-    spec = {"pipeline": entry.pipeline, "float32": entry.float32, "needs": entry.needs, **found}
-    pipe = cost_build.build(spec, text)
+    pipe = cost_build.build(whole(entry, **found), text)
     for network in networks(pipe).values():
         network.__dict__.pop("to", None)  # which is for fake tensors
         fill(network)

@@ -91,21 +91,21 @@ def clean(value: Any) -> Any:
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if not isinstance(value, str):
         return value
-    for known, word in _known():
-        value = re.sub(rf"(?<![A-Za-z0-9]){re.escape(known)}(?![A-Za-z0-9])", word, value)
-    return _PATH.sub("<path>", value)
+    places, names = _known()
+    for place in places:
+        value = value.replace(place, "<path>")
+    value = _PATH.sub("<path>", value)
+    for name, word in names:
+        value = re.sub(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", word, value)
+    return value
 
 
-def _known() -> list[tuple[str, str]]:
-    """What must not be in the JSON, the longest first."""
+def _known() -> tuple[list[str], list[tuple[str, str]]]:
+    """What must not be in the JSON: folders, which may have spaces in them; names, and what is in their place. The longest first."""
     places, host, user = [], socket.gethostname(), ""
     with suppress(OSError, RuntimeError):
-        places = [str(Path.home()), str(Path.cwd())]
+        places = [place for place in (str(Path.home()), str(Path.cwd())) if len(place) > 1]
     with suppress(OSError, KeyError, ImportError):
         user = getpass.getuser()
-    names = [(place, "<path>") for place in places if len(place) > 1] + [
-        (host, "<host>"),
-        (host.partition(".")[0], "<host>"),
-        (user, "<user>"),
-    ]
-    return sorted({(known, word) for known, word in names if known}, key=lambda pair: -len(pair[0]))
+    names = {(host, "<host>"), (host.partition(".")[0], "<host>"), (user, "<user>")}
+    return sorted(places, key=len, reverse=True), sorted((pair for pair in names if pair[0]), key=lambda pair: -len(pair[0]))

@@ -42,11 +42,12 @@ def find_spec(family: Family, checkpoint: str, loaded: Any = None) -> Spec:
     elif folder := _here(checkpoint):
         options, parts = _of_folder(folder)
     else:
-        return _whole(family, **published(family.name))
-    return _whole(family, options, parts)
+        return whole(family, **published(family.name))
+    return whole(family, options, parts)
 
 
-def _whole(family: Family, options: Any, parts: Any, arguments: Any = None, source: str = "") -> Spec:
+def whole(family: Family, options: Any, parts: Any, arguments: Any = None, source: str = "") -> Spec:
+    """A spec out of what a family always has, and of these configs."""
     return {
         "pipeline": family.pipeline, "options": options, "parts": parts, "float32": sorted(family.float32),
         "denoisers": list(family.denoisers), "needs": list(family.needs), "arguments": arguments or {},
