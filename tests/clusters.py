@@ -6,11 +6,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from i2v_lab.cluster import WorkerState
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.sweep import Sweep, SweepProgress, SweepStatus
@@ -60,16 +63,28 @@ def settings_on(cluster: Any, folder: Path, **more: Any) -> Settings:
 
 
 class Once(SweepProgress):
-    """Does something once, when a worker makes a cell and is at a stage."""
+    """Strikes once: a worker on the node that is not the head, when it is at a stage."""
 
-    def __init__(self, stage: str, act: Any) -> None:
-        self.stage_wanted, self.act, self.done = stage, act, False
+    def __init__(self, cluster: Any, stage: str, strike: Callable[[WorkerState], None]) -> None:
+        self.cluster, self.stage_wanted, self.strike, self.done = cluster, stage, strike, False
 
     def updated(self, status: SweepStatus) -> None:
         for one in status.workers:
-            if not self.done and one.stage == self.stage_wanted:
+            if not self.done and one.stage == self.stage_wanted and not on_head(self.cluster, one.pid):
                 self.done = True
-                self.act(one)
+                self.strike(one)
+
+
+def on_head(cluster: Any, pid: int) -> bool:
+    """Whether a worker is on the head's node."""
+    return raylet_of(pid).pid in {info.process.pid for info in cluster.head_node.all_processes["raylet"]}
+
+
+def raylet_of(pid: int) -> psutil.Process:
+    """Ray's own process on the node of a worker."""
+    found = psutil.Process(pid).parent()
+    assert found
+    return found
 
 
 def cells(count: int, **base: Any) -> Sweep:

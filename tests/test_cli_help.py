@@ -73,6 +73,8 @@ def test_doctor_finds_what_is_there_and_what_is_not(i2v_lab, inside, tmp_path):
         "record of runs",
         "checkpoints",
         "model families",
+        "OpenVINO",
+        "converted networks",
     } == set(checks)
     assert "libx264" in checks["FFmpeg"]["found"]
     assert "torch " in checks["packages"]["found"]

@@ -18,9 +18,11 @@ from tiny_families import loaded, make_checkpoint, params_for, small_sizes
 from i2v_lab.clip.key import clip_key
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
+from i2v_lab.cost import Forecaster
 from i2v_lab.errors import InputError, ModelError, Stop, UnsupportedParams
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
 from i2v_lab.models.levers import in_place
+from i2v_lab.models.memory.tiers import bytes_of
 from i2v_lab.models.openvino import library, store
 from i2v_lab.models.openvino.convert import Call
 from i2v_lab.models.openvino.export import export_model, opened
@@ -47,9 +49,9 @@ class Small(torch.nn.Module):
 
     def __init__(self, twist: float = 1.0) -> None:
         super().__init__()
-        self.layer = torch.nn.Linear(8, 4)
         with torch.random.fork_rng():
             torch.manual_seed(0)
+            self.layer = torch.nn.Linear(8, 4)
             torch.nn.init.normal_(self.layer.weight, std=twist)
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor, return_dict: bool = True) -> Any:
@@ -166,10 +168,22 @@ def test_a_device_that_is_not_here_and_a_package_that_is_not_installed(
     ):
         model.generate(picture, OPENVINO.replace(backend="openvino-npu"), Progress())
     monkeypatch.setattr(library.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        ModelError, match=r"backend: openvino needs openvino, which is not installed: pip install 'i2v_lab\[intel\]'"
-    ):
-        I2VGenXL.check(OPENVINO)
+    with pytest.raises(ModelError, match=r"openvino, which is not installed: pip install 'i2v_lab\[intel\]'; or use backend torch"):
+        library.check_here(OPENVINO, "cpu")
+    with pytest.raises(UnsupportedParams, match="backend: openvino takes the weights from the CPU, got device cuda:0"):
+        library.check_here(OPENVINO, "cuda:0")
+    library.check_here(BASE, "cuda:0")
+
+
+def test_the_plan_counts_the_converted_weights_and_says_what_it_leaves_out(model: I2VGenXL, folder: Path) -> None:
+    def weights(**change: str) -> int:
+        stages = I2VGenXL.cost(BASE.replace(**change), checkpoint=str(folder), device="cpu", dtype="float32")
+        return {stage.stage: stage.weights for stage in stages}["denoise"]
+
+    unet, vae = bytes_of(model.unet), bytes_of(model.vae)
+    assert weights(backend="openvino") - weights() == 2 * (unet + vae)
+    assert weights(backend="openvino", quantization="int8") - weights() == 2 * (unet // 4 + vae)
+    assert "the networks are converted once a shape" in Forecaster().plan(OPENVINO, model, timed=False).sentence()
 
 
 def test_telemetry_is_never_found() -> None:
@@ -206,7 +220,7 @@ def test_int8_is_near_and_the_same_settings_give_the_same_network(own_cache: Pat
         store.clear()
     assert found[0][0] == found[1][0]
     assert torch.equal(found[0][1], found[1][1])
-    assert 0 < relative(found[0][1], network(*GIVEN)) < 0.05
+    assert 0 < relative(found[0][1], network(*GIVEN)) < 0.2
     with pytest.raises(ModelError, match="quantization: int8 was not calibrated for this shape"):
         kept = Conversions(["small"], int8=True)
         kept.keep_inputs({"unet": [{**samples[0], "sample": np.zeros((1, 9), np.float32)}]})
@@ -231,14 +245,21 @@ def test_another_process_takes_what_was_kept_and_makes_the_same_clip(folder: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["svd", "wan2.2-ti2v-5b", "ltx-video"])
-def test_stock_families_are_computed_too(name: str, picture: Picture, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "quantization"), [("svd", None), ("wan2.2-ti2v-5b", None), ("ltx-video", None), ("ltx-video", "int8")]
+)
+def test_stock_families_are_computed_too(name: str, quantization: str | None, picture: Picture, tmp_path: Path) -> None:
     at = make_checkpoint(name, tmp_path / name)
     model, params = loaded(name, at), params_for(name, at, num_inference_steps=2)
     wanted = model.generate(picture, params, Progress())
     heard = Ears()
-    assert difference(model.generate(picture, params.replace(backend="openvino"), heard), wanted) <= 1
+    made = model.generate(picture, params.replace(backend="openvino", quantization=quantization), heard)
     assert ("convert", None) in heard.events
+    if quantization is None:
+        assert difference(made, wanted) <= 1
+    else:
+        assert ("calibrate", 6) in heard.events
+        assert 0 < np.abs(made.astype(int) - wanted).mean() < 25
     assert np.array_equal(model.generate(picture, params, Progress()), wanted)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -96,7 +96,7 @@ def test_serve_makes_twenty_clips_two_at_a_time_though_it_is_killed_in_between(t
         turn_of_another.close()
         wait_for(lambda: sum(server.job(id)["state"] == "done" for id in ids) >= 4)
         server.kill()
-        server.start()
+        server = Server(folder, "--workers", "2").start()
         ended = [server.ended(id) for id in ids]
         assert [job["state"] for job in ended] == ["done"] * 20
         for number, job in enumerate(ended):
@@ -113,8 +113,8 @@ def test_serve_makes_twenty_clips_two_at_a_time_though_it_is_killed_in_between(t
     for spans in made.values():
         spans.sort()
         assert all(before[1] <= after[0] for before, after in pairwise(spans))  # one at a time each
-    (one, other, *_) = made.values()
-    assert any(first[0] < second[1] and second[0] < first[1] for first in one for second in other)  # and two at once
+    pairs = [(first, second) for one, other in combinations(made.values(), 2) for first in one for second in other]
+    assert any(first[0] < second[1] and second[0] < first[1] for first, second in pairs)  # and two at once
     wait_for(lambda: server.workers() == [])
 
 

@@ -53,7 +53,6 @@ def sweep(
 
     Ctrl-C stops after this cell, twice after this step, three times at once.
     """
-    from i2v_lab.cluster import open_pool
     from i2v_lab.report.notebook import execute
     from i2v_lab.store import Store
     from i2v_lab.sweep import Sweep, SweepStop, load_sweep, with_options
@@ -76,11 +75,7 @@ def sweep(
         warn_of_device(settings.device, (cell.params.model for cell in item.cells()))
     store = Store(settings.output.directory)
     if dry_run:
-        with ExitStack() as opened:
-            opened.enter_context(answers_alone(settings))
-            places = opened.enter_context(open_pool(store, settings)).places if settings.cluster.address else []
-            for item in sweeps:
-                _show_plan(item, store, settings, retry, as_json, places)
+        _show_plans(sweeps, store, settings, retry, as_json)
         return
     start_log(settings.log.directory)
     stop = SweepStop()
@@ -90,6 +85,17 @@ def sweep(
     if not reports:
         remark("stopped before a clip was begun; run it again to go on", "yellow")
     raise typer.Exit(130 if stop.after else max(codes, default=0))
+
+
+def _show_plans(sweeps: Sequence[Sweep], store: Store, settings: Settings, retry: str, as_json: bool) -> None:
+    """The plan of each sweep; on a cluster for its workers, which are asked."""
+    from i2v_lab.cluster import open_pool
+
+    with ExitStack() as opened:
+        opened.enter_context(answers_alone(settings))
+        places = opened.enter_context(open_pool(store, settings)).places if settings.cluster.address else []
+        for item in sweeps:
+            _show_plan(item, store, settings, retry, as_json, places)
 
 
 def _show_plan(item: Sweep, store: Store, settings: Settings, retry: str, as_json: bool, places: Sequence[Place]) -> None:

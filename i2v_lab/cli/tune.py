@@ -11,7 +11,7 @@ import typer
 from i2v_lab.cli.interrupt import stops
 from i2v_lab.cli.options import AsJson, warn_of_device, with_settings
 from i2v_lab.cli.sweep import sweep_screen
-from i2v_lab.cli.terminal import remark, show_table, tell, tell_json
+from i2v_lab.cli.terminal import answers_alone, remark, show_table, tell, tell_json
 from i2v_lab.log import start_log
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from i2v_lab.sweep.tune import Outcome, TuneResult
 
 
-@with_settings("output_dir", "device")
+@with_settings("output_dir", "device", "parallel", "cluster", "workers")
 def tune(
     settings: Settings,
-    file: Annotated[Path, typer.Argument(help="a tune file: experiments/tune.yaml")],
+    file: Annotated[Path, typer.Argument(help="a tune file: experiments/tunes/prompt.yaml")],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show the settings and the limits that they break; run nothing")
     ] = False,
@@ -47,7 +47,7 @@ def tune(
         _show_plan(definition, store, settings, as_json)
         return
     start_log(settings.log.directory)
-    with sweep_screen() as screen, stops(stop.ask):
+    with answers_alone(settings), sweep_screen() as screen, stops(stop.ask):
         made = execute(definition, store, settings, progress=screen, stop=stop, make=not no_clips, report=not no_report)
     raise typer.Exit(130 if stop.after else _answer(made, as_json))
 
@@ -57,9 +57,10 @@ def _models(definition: Any) -> list[Any]:
 
 
 def _show_plan(definition: Any, store: Any, settings: Settings, as_json: bool) -> None:
-    from i2v_lab.sweep.tune.run import outlook
+    from i2v_lab.sweep.tune.planner import Planner
 
-    left, out = outlook(definition, store, settings)
+    listed = all(axis.values for axis in definition.axes)
+    left, out = Planner(definition, store, settings).possible(definition.settings()) if listed else ([], {})
     if as_json:
         tell_json({"tune": definition.name, "settings": left, "left_out": out})
         return
@@ -92,7 +93,7 @@ def _answer(made: TuneReport, as_json: bool) -> int:
         remark(f"{result.tune.name} ended early: {result.stopped}; run it again to go on", "yellow")
     if made.problem:
         remark(f"error: the notebook of {result.tune.name} failed: {made.problem}", "red")
-    return int(bool(made.problem) or not outcome.complete)
+    return int(bool(made.problem) or not (outcome.complete or result.pair))
 
 
 def _plain(one: Any) -> dict[str, Any]:

@@ -284,7 +284,7 @@ class Staff:
                                  ) from None  # fmt: skip
             return
         self._failed.clear()
-        if other := _other_versions(about["versions"]):
+        if other := other_versions(about["versions"]):
             raise InputError(f"cluster: expected the same versions on all machines, got on {about['host']} {other}")
         if about["device"] == "cpu":
             node = about["node"]
@@ -292,7 +292,7 @@ class Staff:
         seat.place = Place(**about, identify=lambda model, dtype: _identify(seat, model, dtype))
 
 
-def _other_versions(there: dict[str, str]) -> str:
+def other_versions(there: dict[str, str]) -> str:
     """What differs from here, by name."""
     here = versions()
     names = [name for name in dict.fromkeys([*here, *there]) if here.get(name) != there.get(name)]

@@ -35,8 +35,9 @@ from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job, Jobs, JobState, result_of
 from i2v_lab.store.processes import own_name
-from i2v_lab.sweep import SweepProgress, SweepResult, SweepStatus, run_sweep
+from i2v_lab.sweep import SweepProgress, SweepStatus, run_sweep
 from i2v_lab.sweep.file import parse_sweep
+from i2v_lab.sweep.tune import parse_tune, run_tune
 
 log = logging.getLogger(__name__)
 NOTE_SECONDS = 0.2  # between two notes of where a job is
@@ -263,8 +264,9 @@ class Worker:
         """Make one job. Whatever happens, it ends."""
         log.info("job %s begins", job.id)
         try:
+            making = {"sweep": self._sweep, "tune": self._tune}.get(job.kind, self._clip)
             with lent(("cpu",)) if self.shared_turn else nullcontext():
-                state, reason, result = self._sweep(job) if job.kind == "sweep" else self._clip(job)
+                state, reason, result = making(job)
         except Stop as stop:  # while another process had the device: there is no run to record
             state, reason, result = "stopped", str(stop), ""
         except I2VLabError as error:
@@ -302,18 +304,38 @@ class Worker:
         stopped, problem = made.stopped, ""
         if not stopped or progress.job.stop_after == "cell":
             try:
-                problem = self._report(made, settings, progress)
+                words = ["sweep", str(made.folder / "sweep.yaml"), "--retry", "none"]
+                problem = self._report(words, settings, progress)
             except Stop as stop:
                 stopped = str(stop)
         result = json.dumps({"sweep": made.id, "counts": made.counts, "ran": made.ran, "problem": problem})
         return "stopped" if stopped else "done", stopped, result
 
-    def _report(self, made: SweepResult, settings: Settings, progress: SweepJobProgress) -> str:
-        """Make the report of a sweep, by the command that makes it: a process of its own, which ends when it should stop.
+    def _tune(self, job: Job) -> tuple[JobState, str, str]:
+        self.progress = progress = SweepJobProgress(self.jobs, job, self._heard)
+        settings = self._settings(job)
+        made = run_tune(parse_tune(job.sweep), self.store, settings=settings, progress=progress)
+        outcome, problem, stopped = made.outcome, "", "" if made.outcome.complete else made.stopped
+        if not stopped:
+            try:
+                problem = self._report(["tune", str(made.folder / "tune.yaml"), "--no-clips"], settings, progress)
+            except Stop as stop:
+                stopped = str(stop)
+        result = {
+            "tune": made.folder.name,
+            "pair": made.pair,
+            "complete": outcome.complete,
+            "problem": problem,
+            "winner": made.winner,
+        }
+        return "stopped" if stopped else "done", stopped, json.dumps(result)
+
+    def _report(self, words: list[str], settings: Settings, progress: SweepJobProgress) -> str:
+        """Make a report, by the command that makes it: a process of its own, which ends when it should stop.
 
         Returns what failed of it; "" where nothing did.
         """
-        command = [sys.executable, "-P", "-m", "i2v_lab", "sweep", str(made.folder / "sweep.yaml"), "--retry", "none", "--json",
+        command = [sys.executable, "-P", "-m", "i2v_lab", *words, "--json",
                    "--output-dir", str(self.store.directory), "--device", settings.device, "--parallel", str(settings.parallel)]  # fmt: skip
         command += ["--cluster", settings.cluster.address] if settings.cluster.address else []
         with tempfile.TemporaryFile() as said:
@@ -332,7 +354,7 @@ class Worker:
                 return ""
             said.seek(0)
             text = said.read().decode(errors="replace")
-        log.error("no report of %s: %s", made.folder, text)
+        log.error("no report of %s: %s", words[1], text)
         return f"the report could not be made: {(text.strip().splitlines() or ['no answer'])[-1]}"
 
 

@@ -17,15 +17,9 @@ from i2v_lab.models.levers import in_place
 from i2v_lab.models.memory.ladder import one_line
 
 DENOISERS = ("unet", "transformer", "transformer_2")
-# What UNets and CogVideoX repeat; diffusers names such blocks for the other families (`_repeated_blocks`).
-BLOCKS = (
-    "BasicTransformerBlock",
-    "TemporalBasicTransformerBlock",
-    "ResnetBlock2D",
-    "TemporalResnetBlock",
-    "TemporalConvLayer",
-    "CogVideoXBlock",
-)
+# What UNets and CogVideoX repeat: blocks of attention; diffusers names such blocks for the other families (`_repeated_blocks`).
+BLOCKS = ("BasicTransformerBlock", "TemporalBasicTransformerBlock", "CogVideoXBlock")
+VARIANTS = 64  # of a class of blocks, by shapes and options, that are compiled: of a UNet there are more than torch's own 8
 
 
 @contextmanager
@@ -39,6 +33,7 @@ def compiled(networks: Mapping[str, torch.nn.Module], device: str) -> Iterator[N
     """
     _check_compiler(device)
     with ExitStack() as stack:
+        stack.enter_context(importlib.import_module("torch._dynamo").config.patch(recompile_limit=VARIANTS))
         for name in DENOISERS:
             network: Any = networks.get(name)
             kinds = (*BLOCKS, *(getattr(network, "_repeated_blocks", None) or ()))

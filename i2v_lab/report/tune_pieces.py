@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def _finalists(result: TuneResult) -> str:
         state = "tune.is_winner" if one is outcome.winner else "tune.is_worse" if one.told else "tune.is_alike"
         span = "" if math.isnan(one.low) else f"{number(one.low)} – {number(one.high)}"
         rows.append([
-            said(lambda say, one=one: setting_words(one, say)), Said(number(one.mean), number(one.mean)), Said(span, span),
+            said(partial(setting_words, one)), Said(number(one.mean), number(one.mean)), Said(span, span),
             Said(*[number(one.behind)] * 2), Said(one.broken, one.broken) if one.broken else phrase(state),
         ])  # fmt: skip
     return _table(head, rows, phrase("tune.finalists"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from i2v_lab.cost.timing import duration
 from i2v_lab.report.numbers import number
 from i2v_lab.report.words import Said, Words, said
 from i2v_lab.sweep.tune import Outcome, TuneResult
-from i2v_lab.sweep.tune.outcome import Finalist
+from i2v_lab.sweep.tune.outcome import Finalist, Ranking
 
 
 def sentences(result: TuneResult) -> list[Said]:
@@ -16,7 +17,7 @@ def sentences(result: TuneResult) -> list[Said]:
     writers = [lambda say: _winner(result, say), lambda say: _sure(result, say), lambda say: _cost(result.outcome, say),
                lambda say: _left_out(result.outcome, say)]  # fmt: skip
     lines = [said(write) for write in writers]
-    lines += [said(lambda say, ranking=ranking: _ranking(ranking, say)) for ranking in result.outcome.rankings]
+    lines += [said(partial(_ranking, ranking)) for ranking in result.outcome.rankings]
     return [line for line in lines if line.en]
 
 
@@ -75,7 +76,8 @@ def _left_out(outcome: Outcome, say: Words) -> str:
     return say("tune.left_out", count=len(outcome.left_out)) if outcome.left_out else ""
 
 
-def _ranking(ranking: object, say: Words) -> str:
+def _ranking(ranking: Ranking, say: Words) -> str:
     values = {name: number(getattr(ranking, name)) for name in ("correlation", "low", "high")}
-    level, settings = getattr(ranking, "level", 0) + 1, getattr(ranking, "settings", 0)
-    return say("tune.unlike" if getattr(ranking, "unlike", False) else "tune.alike_ranks", level=level, settings=settings, **values)
+    return say(
+        "tune.unlike" if ranking.unlike else "tune.alike_ranks", level=ranking.level + 1, settings=ranking.settings, **values
+    )

@@ -17,6 +17,11 @@ from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 
 
+def anywhere(place: Any) -> bool:
+    """A clip that fits on any place of a cluster."""
+    return True
+
+
 @dataclass(frozen=True)
 class Task:
     """A clip that is asked for: a cell of a sweep, a row of a batch, a job.
@@ -40,7 +45,7 @@ class Task:
     tier: int | None = None
     key: str = ""
     bytes: float = 0.0
-    fits: Callable[[Any], bool] = field(default=lambda place: True, compare=False, repr=False)
+    fits: Callable[[Any], bool] = field(default=anywhere, compare=False, repr=False)
 
 
 class Watch(Protocol):

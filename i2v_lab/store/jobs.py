@@ -21,7 +21,7 @@ from i2v_lab.store.database import Database
 from i2v_lab.store.processes import asker_name, may_take
 
 JobState = Literal["waiting", "running", "done", "failed", "out_of_memory", "stopped"]
-JobKind = Literal["clip", "sweep"]
+JobKind = Literal["clip", "sweep", "tune"]
 StopAfter = Literal["step", "cell"]
 RATED_JOBS = 20  # the newest done jobs, from which the time of the next is predicted
 FIXED_STEPS = 5  # what encoding, decoding and writing cost, in denoising steps; roughly
@@ -35,7 +35,7 @@ class Job:
         id: of the job; a clip's run has the same.
         version: grows with each change of any job; no two jobs share one.
         params: of a clip: ClipParams as JSON; the picture is a path or a sample.
-        sweep: of a sweep: its definition in YAML.
+        sweep: of a sweep or a tune: its definition in YAML.
         settings: device, parallel, format and prefix for the clips, as JSON; "": those of the worker.
         force: make the clip even where it was made before.
         work: of a clip: how much there is to compute, pixels x frames x steps.
@@ -48,7 +48,7 @@ class Job:
         watched: until when somebody looks at previews.
         worker: the process that makes it; see `processes.own_name`.
         result: as JSON, once it is done. Of a clip: run, clip, seconds, peak_gib, file_bytes, frames_sha256, made_before.
-            Of a sweep: sweep, counts, ran.
+            Of a sweep: sweep, counts, ran. Of a tune: tune (its folder), pair (runs to vote on next), complete.
     """
 
     number: int
@@ -130,6 +130,10 @@ class Jobs:
     def add_sweep(self, sweep: SweepLike, *, expected: float | None = None) -> Job:
         """Put a sweep at the end of the queue."""
         return self._add(None, kind="sweep", sweep=sweep.to_yaml(), expected=expected)
+
+    def add_tune(self, tune: SweepLike) -> Job:
+        """Put a search for the best setting at the end of the queue."""
+        return self._add(None, kind="tune", sweep=tune.to_yaml())
 
     def _add(self, limit: int | None, **columns: Any) -> Job:
         columns |= {"id": new_id(), "state": "waiting", "created": time.time(), "owner": self.owner, "settings": self.settings}
@@ -314,12 +318,12 @@ def forecast(active: Sequence[Job], rate: float | None, now: float, workers: int
 
 def _alone(job: Job, rate: float | None, now: float) -> float | None:
     """Seconds that a job still takes once it runs."""
-    if job.kind == "sweep" and job.status:
+    if job.kind != "clip" and job.status:
         left: float | None = json.loads(job.status)["seconds_left"]
         return left
     if job.state == "running" and job.stage == "denoise" and job.steps and job.step and job.stage_started:
         return (now - job.stage_started) / job.step * (job.steps - job.step)
-    whole = job.expected if job.expected is not None or rate is None or job.kind == "sweep" else rate * job.work
+    whole = job.expected if job.expected is not None or rate is None or job.kind != "clip" else rate * job.work
     if whole is None:
         return None
     return max(0.0, whole - (now - job.started)) if job.started else whole

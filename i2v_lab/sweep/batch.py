@@ -157,4 +157,4 @@ def _task(number: int, row: Mapping[str, Any] | str, looks: Looks) -> Task:
     with suppress(I2VLabError):  # the run says why
         params = looks.at(None).resolved(Cell(number, params, {})).params
         key = looks.best(params).key(params)
-    return Task(number, params, key=key, fits=lambda place: looks.fits(params, place))
+    return Task(number, params, key=key, fits=looks.fitting(params))

@@ -63,6 +63,11 @@ class Look:
         changes = {**kind.pixel_changes(tier, params), **key_change(self.settings.parallel)}
         return clip_key(known, sha256, identity, changes) if identity and known else ""
 
+    @property
+    def device_name(self) -> str:
+        """Of the place; "" of this machine."""
+        return self.place.device_name if self.place else ""
+
     def picture(self, image: str) -> str:
         """The sha256 of a picture; its pixels are not kept."""
         return self._once(("picture", image), lambda: open_picture(image).sha256)
@@ -148,9 +153,16 @@ class Looks:
         looks = [self.at(place) for place in self._places]
         return next((look for look in looks if look.fits(params)), looks[-1])
 
-    def fits(self, params: ClipParams, place: Place) -> bool:
-        """Whether a place holds a clip; one that no place holds is refused by any."""
-        return self.at(place).fits(params) or not self.best(params).fits(params)
+    def fitting(self, params: ClipParams) -> Callable[[Place], bool]:
+        """Whether a place holds a clip; one that no place holds is refused by any. A kind of place is looked at once."""
+        known: dict[Any, bool] = {}
+
+        def fits(place: Place) -> bool:
+            if (kind := place.kind) not in known:
+                known[kind] = self.at(place).fits(params) or not self.best(params).fits(params)
+            return known[kind]
+
+        return fits
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from i2v_lab.devices.turns import lock_folder, turn
 from i2v_lab.errors import Stop, StoreError, SweepError, WriteError
 from i2v_lab.metrics.fill import fill_in, missing
 from i2v_lab.rights import make_file, make_folder
-from i2v_lab.run.task import Here, Maker, Task
+from i2v_lab.run.task import Here, Maker, Task, anywhere
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 from i2v_lab.store.sweeps import Member
@@ -109,15 +109,9 @@ def run_cells(maker: Maker, tasks: Sequence[Task], watch: CellProgress) -> Itera
 
 
 def run_sweep(
-    sweep: Sweep,
-    store: Store | None = None,
-    *,
-    settings: Settings | None = None,
-    progress: Progress | None = None,
-    stop: SweepStop | None = None,
-    retry: str | Sequence[str] = (),
-    on_cell: Callable[[Cell, RunRecord], None] | None = None,
-) -> SweepResult:
+    sweep: Sweep, store: Store | None = None, *, settings: Settings | None = None, progress: Progress | None = None,
+    stop: SweepStop | None = None, retry: str | Sequence[str] = (), on_cell: Callable[[Cell, RunRecord], None] | None = None,
+) -> SweepResult:  # fmt: skip
     """Make the clips of a sweep that are not there yet, in the order of its cells.
 
     A clip that was made before, by any sweep, is used. A cell that failed before is left alone unless `retry` says
@@ -141,8 +135,7 @@ def run_sweep(
     states = retry_states(retry)
     sweep = sweep.with_defaults(settings.model)
     watch = CellProgress(progress or Progress(), stop or SweepStop())
-    # A sweep of which nothing is to run needs no cluster.
-    with makers(store, settings, watch, RETRY["none"] != states) as (maker, places):
+    with makers(store, settings, watch, wanted=RETRY["none"] != states) as (maker, places):
         planned, folder = _begin(sweep, store, settings, places)
         watch.stop.watch(folder)
         watch.begin(*_outlook(planned, folder, states))
@@ -150,7 +143,7 @@ def run_sweep(
         stopped = ""
         try:
             if todo := planned.to_run(states):
-                # Where nothing is left to run there is no turn to wait for. On a GPU of a cluster its worker has it.
+                # Where nothing is to run there is no turn to wait for; on a GPU of a cluster its worker has it.
                 devices = [device for device in planned.devices if not places or device == "cpu"]
                 with turn(tuple(devices), f"the sweep {sweep.name}", watch.waiting) as waited:
                     if waited:  # the other sweep may have made some of it
@@ -176,7 +169,7 @@ def makers(store: Store, settings: Settings, watch: CellProgress, wanted: bool =
     """Who makes the clips by the settings: this process, or the workers of a cluster; and the places of those.
 
     Args:
-        wanted: whether a cluster is worth its start.
+        wanted: whether anything may have to be made; otherwise no cluster is worth its start.
 
     Raises:
         InputError: there is no such cluster. Stop: one was asked for while its workers began.
@@ -268,9 +261,9 @@ class _SweepRun:
                 self.on_cell(cells[task.number], record)
 
     def _task(self, item: Planned, planned: SweepPlan) -> Task:
-        params, looks = item.cell.params, planned.looks
+        params = item.cell.params
         return Task(item.cell.number, params, item.cell.label, sweep=self.sweep.name, key=item.key, bytes=(item.file_bytes or 0.0) + SPARE_BYTES,
-                    fits=lambda place: looks is None or looks.fits(params, place))  # fmt: skip
+                    fits=planned.looks.fitting(params) if planned.looks else anywhere)  # fmt: skip
 
     def fill_in_metrics(self, planned: SweepPlan) -> None:
         """Measure the clips that were made before and not measured: their run was stopped, or the CPU was busy."""

@@ -193,25 +193,17 @@ def plan_sweep(
     store = store or Store(settings.output.directory)
     sweep = sweep.with_defaults(settings.model)
     looks = Looks(store, settings, places)
-    trusted = bool(settings.cluster.address) and not places
-    cells, keys, faults = sweep.cells(), {}, {}
-    for place, cell in enumerate(cells):
-        try:
-            cells[place] = looks.at(None).resolved(cell)
-            keys[cell.number] = looks.best(cells[place].params).key(cells[place].params)
-        except I2VLabError as error:
-            faults[cell.number] = str(error)
+    cells, keys, faults = _resolved(sweep.cells(), looks)
     ending = f".{settings.output.format}"
     made = store.find_all_done(keys.values(), ending)
     done = {(key, run.params.fps): run.id for key, found in made.items() for run in found if run.params}
-    known = [sweep_id] if sweep_id else [found.id for found in store.find_sweeps(sweep.name)[:1]]
-    before = store.cell_states(known[0]) if known else {}
-    planned = []
+    known = sweep_id or next((found.id for found in store.find_sweeps(sweep.name)), "")
+    before, planned = store.cell_states(known) if known else {}, []
     for cell in cells:
         key = keys.get(cell.number, "")
         run, status, reason = before.get(params_json(cell.params), ("", "", ""))
         look = looks.best(cell.params)
-        if trusted and status == "done" and _is_there(store, run, look):
+        if status == "done" and settings.cluster.address and not places and _is_there(store, run, look):
             state, reason = "done", ""
         elif (key, cell.params.fps) in done:
             state, reason, run = "done", "", done[key, cell.params.fps]
@@ -228,15 +220,27 @@ def plan_sweep(
             key = look.key(cell.params, found.tier or 0)  # the key of the clip on that tier, which may be made already
             if again := store.find_done(key, ending, cell.params.fps):
                 state, run = "done", again.id
-        item = Planned(cell, key, cast(State, state), reason, run, file_bytes=look.file_bytes(cell.params),
-                       device_name=look.place.device_name if look.place else "")  # fmt: skip
+        item = Planned(
+            cell, key, cast(State, state), reason, run, file_bytes=look.file_bytes(cell.params), device_name=look.device_name
+        )
         time = found.time if found else None
-        if key and state == "to do":
-            time = Span(0, 0, 0) if key in made else time  # at another fps, the frames are used again
-            made.setdefault(key, [])
+        if key and state == "to do":  # at another fps, the frames are used again
+            time, made[key] = Span(0, 0, 0) if key in made else time, made.get(key, [])
         planned.append(replace(item, time=time, peak_gib=found.peak_gib, tier=found.tier) if found else item)
     devices = dict.fromkeys(each for item in planned if item.state != "done" for each in looks.devices(item.cell.params))
     return SweepPlan(sweep, tuple(planned), tuple(devices), free_bytes(store.directory), looks)
+
+
+def _resolved(asked: list[Cell], looks: Looks) -> tuple[list[Cell], dict[int, str], dict[int, str]]:
+    """The cells with what their families fill in; the key of each, by its number, or what is wrong with it."""
+    cells, keys, faults = list(asked), {}, {}
+    for place, cell in enumerate(asked):
+        try:
+            cells[place] = looks.at(None).resolved(cell)
+            keys[cell.number] = looks.best(cells[place].params).key(cells[place].params)
+        except I2VLabError as error:
+            faults[cell.number] = str(error)
+    return cells, keys, faults
 
 
 def _is_there(store: Store, run: str, look: Look) -> bool:

@@ -6,6 +6,7 @@ import html
 import itertools
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import ipywidgets
@@ -39,13 +40,21 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
         player: what shows them.
     """
 
-    def __init__(self, runs: pd.DataFrame, opinions: Opinions, *, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        runs: pd.DataFrame,
+        opinions: Opinions,
+        *,
+        seed: int | None = None,
+        pick: Callable[[], tuple[str, str] | None] | None = None,
+    ) -> None:
         """Ask about the finished runs of a table.
 
         Args:
             runs: such as runs() gives.
             opinions: keeps the votes.
             seed: of the random order; by default another each time.
+            pick: the ids of the pair that is shown next, left and right; None where none is. By default one with the fewest votes.
 
         Raises:
             InputError: the table has no column id or clip.
@@ -57,6 +66,7 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
         self._random = random.Random(seed)  # noqa: S311  an order, no secret
         self._voted = Counter(frozenset(pair) for pair in zip(*(opinions.votes()[side] for side in ("left", "right")), strict=True))
         self.pair: tuple[int, int] | None = None
+        self._pick = pick
         self.player = ClipPlayer(_view(self.runs, ()))
         chosen = load_settings().language
         language = system_language() if chosen == "auto" else chosen
@@ -101,9 +111,17 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
         return dict(zip(map(str, self.runs["id"]), words, strict=True))
 
     def _next(self) -> None:
-        """Show one of the pairs with the fewest votes."""
+        """Show the pair that is picked, or one of those with the fewest votes."""
         before = self.pair
         ids = [str(id) for id in self.runs["id"]]
+        if self._pick:
+            picked = self._pick()
+            self.pair = (ids.index(picked[0]), ids.index(picked[1])) if picked and set(picked) <= set(ids) else None
+            for button in self._buttons.values():
+                button.disabled = self.pair is None
+            self._message.value = "" if self.pair else _both("blind_over")
+            self.player.show(_view(self.runs, self.pair or ()))
+            return
         pairs = [pair for pair in itertools.combinations(range(len(ids)), 2) if before is None or set(pair) != set(before)]
         pairs = pairs or ([before] if before else [])
         if not pairs:

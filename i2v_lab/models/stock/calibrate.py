@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Mapping
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from i2v_lab.clip.levers import steps_of
 from i2v_lab.clip.params import ClipParams
@@ -23,9 +23,6 @@ from i2v_lab.models.memory.cost_cache import kept
 from i2v_lab.models.sampling import calls_of
 from i2v_lab.models.stock import lora
 
-if TYPE_CHECKING:
-    from i2v_lab.models.stock.model import PipelineModel
-
 # The clip that is measured: a picture of the package, and words that move something in it.
 MEASURED = {"image": "sample:coffee", "prompt": "steam rises from the cup, the camera moves slowly", "seed": 0}
 GUIDANCE = ("guidance_scale", "guidance_scale_2", "true_cfg_scale")
@@ -33,8 +30,11 @@ UNIT = 10_000  # ratios are kept in so many parts: finer ones differ between mac
 STAGE = "calibrate"
 
 
-def calibrated(model: PipelineModel, params: ClipParams, progress: Progress) -> tuple[float, ...]:
+def calibrated(model: Any, params: ClipParams, progress: Progress) -> tuple[float, ...]:
     """The ratio of each step of such clips; the first time it takes a run without the cache, as the stage "calibrate".
+
+    Args:
+        model: a PipelineModel, which itself calls this.
 
     Raises:
         Stop: from a listener; then nothing is kept.
@@ -51,14 +51,14 @@ def measured_clip(params: ClipParams, standard: Mapping[str, Any]) -> ClipParams
     return params.replace(**MEASURED, **more, cache=None, guidance_interval=None)
 
 
-def _key(model: PipelineModel, plain: ClipParams) -> list[Any]:
+def _key(model: Any, plain: ClipParams) -> list[Any]:
     by_content = lora.by_content(plain)
     versions = [importlib.metadata.version(package) for package in ("torch", "diffusers")]
     fields = {name: value for name, value in (by_content or plain).plain().items() if name not in ("fps", "model", "dtype")}
     return ["mag", model.name, model.fingerprint, model.dtype, model.device.partition(":")[0], versions, fields]
 
 
-def _measure(model: PipelineModel, plain: ClipParams, progress: Progress) -> dict[str, int]:
+def _measure(model: Any, plain: ClipParams, progress: Progress) -> dict[str, int]:
     steps = steps_of(plain, calls_of(plain))
     found: dict[int, list[float]] = {}
 

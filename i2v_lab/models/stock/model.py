@@ -99,10 +99,6 @@ class PipelineModel(VideoModel):
         check_common(cls, params)
         lora.check(cls.family, params.lora)
         elsewhere = params.backend in BACKENDS
-        if elsewhere and params.quantization == "int8":
-            raise UnsupportedParams(
-                f"quantization: with backend {params.backend} {cls.name} computes in float32 alone, got int8; nearest: none"
-            )
         if cls.layout.file and cls.layout.file.suffix == gguf_file.SUFFIX and (elsewhere or kept_as(params) != "none"):
             field, value = ("backend", params.backend) if elsewhere else ("quantization", params.quantization)
             raise UnsupportedParams(f"{field}: {cls.layout.file.name} is quantized already, got {value}; leave it out")

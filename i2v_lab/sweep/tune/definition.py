@@ -26,7 +26,7 @@ from i2v_lab.textfile import parse_yaml, read_text
 
 Method = Literal["halving", "tpe", "nsga2", "grid", "random"]
 CHEAP = ("num_inference_steps", "num_frames", "resolution")  # what a cheap fidelity may lower by itself
-EXPECTED = "a tune file such as experiments/tune.yaml"
+EXPECTED = "a tune file such as experiments/tunes/prompt.yaml"
 
 
 class Budget(BaseModel):

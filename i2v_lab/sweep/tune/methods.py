@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from i2v_lab.sweep.tune.space import Setting
 
 Search = Generator[Round, None, list[int]]
-SHRINK = 2.5  # a round leaves about this part of the settings
+SHRINK = 4.0  # a round leaves about this part of the settings
+FIRST_SHARE = 0.55  # of the search, at most, for a second seed in the first round
 FINAL_SHARE = 0.2  # of the budget, for the final
 FINAL_SEEDS = (3, 20)  # of each finalist
 ROUND_SEEDS = 20  # at most, of a round
@@ -39,7 +40,7 @@ def begin(race: Race, share: float, level: int = 0, seeds: int = 1) -> list[int]
 def halving(race: Race) -> Search:
     """All settings with few seeds at a cheap fidelity, then fewer and fewer with more seeds, the last ones at full quality."""
     left_over = 1 - reserve(race, range(len(race.settings)))
-    alive = begin(race, left_over * 0.6)
+    alive = begin(race, left_over * FIRST_SHARE)
     keep = min(race.finalists, len(alive))
     first = len(alive)
     turns = max(race.levels, math.ceil(math.log(max(first / keep, 1)) / math.log(SHRINK)))
@@ -52,10 +53,11 @@ def halving(race: Race) -> Search:
             seeds = 1 if race.affords(alive, level, left_over - race.spent) else 0
         if not seeds:
             break
+        if turn == 0 and seeds == 1 and race.affords(alive, level, left_over * FIRST_SHARE) > 1:
+            seeds = 2  # with one nothing can be tested
         yield Round(tuple(alive), race.fresh(min(seeds, ROUND_SEEDS)), level)
         alive = race.leave(alive, level, max(keep, math.ceil(first * (keep / first) ** ((turn + 1) / turns))))
-        tested = sum(not math.isnan(told.p) for told in race.told)
-        if (tested > 1 or turn == turns - 1) and race.nothing_differs():
+        if (turn > 0 or turns == 1) and race.nothing_differs():
             race.noise = True
             return []
         if len(alive) <= 1:

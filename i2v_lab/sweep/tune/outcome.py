@@ -118,10 +118,10 @@ def finalists(race: Race, chosen: Sequence[int]) -> tuple[tuple[Finalist, ...], 
     for place in places:
         values = table[place, :, 0]
         low, high = interval(values, spread) if seeds else (math.nan, math.nan)
-        ends = sorted((sign * low, sign * high)) if not math.isnan(low) else [math.nan, math.nan]
+        low, high = (low, high) if sign > 0 else (-high, -low)
         behind = float((best - values).mean())
         found.append(Finalist(
-            chosen[place], race.settings[chosen[place]], sign * float(values.mean()), *ends, behind, behind - widths, behind + widths,
+            chosen[place], race.settings[chosen[place]], sign * float(values.mean()), low, high, behind, behind - widths, behind + widths,
             told=place != places[0] and behind > widths, broken=broken.get(chosen[place], ""),
         ))  # fmt: skip
     return tuple(found), seeds

@@ -17,6 +17,7 @@ ALPHA = 0.05
 LIKELY, LIKELY_ALONE = 0.1, 0.2  # chances above which a search ends because settings do not differ: of several rounds, of one
 DRAWS = 500  # of the shuffles that ask whether settings differ at all
 ROUNDING = 1e-9
+SMOOTH_ABOVE, NEIGHBOUR = 12, 0.3  # settings above which neighbours count, and how much (experiments/tune_truth.py)
 
 Figures = Mapping[str, float]
 """{figure: value} of one clip, NaN where it has none; and `seconds`."""
@@ -137,13 +138,33 @@ class Race:
         return np.asarray(((table - means.min(0)) / np.where(span > 0, span, 1)).mean(-1))
 
     def order(self, settings: Sequence[int], level: int) -> list[int]:
-        """The settings, the best first: of several goals, those that no other beats come first."""
+        """The settings, the best first: of several goals, those that no other beats come first.
+
+        Of many settings with few seeds, the means of a setting's neighbours count too.
+        """
         seeds = self.seeds_of(settings, level)
         if not seeds:
             return list(settings)
         table = self.table(settings, level, seeds)
         rank, score = fronts(table.mean(1)), self.score(table).mean(1)
+        if len(settings) > SMOOTH_ABOVE:
+            near = np.array([[self.nearness(one, other) for other in settings] for one in settings])
+            score = near @ score / near.sum(1)
         return [settings[place] for place in sorted(range(len(settings)), key=lambda place: (rank[place], -score[place], place))]
+
+    def nearness(self, one: int, other: int) -> float:
+        """How much the mean of a setting says of another: 1 of itself, NEIGHBOUR where one field differs by one value, otherwise 0."""
+        here, there = self.settings[one], self.settings[other]
+        apart = [field for field in here if here[field] != there.get(field)]
+        if here.keys() != there.keys() or len(apart) > 1:
+            return 0.0
+        if not apart:
+            return 1.0
+        ends = here[apart[0]], there[apart[0]]
+        if not all(isinstance(end, (int, float)) for end in ends):
+            return NEIGHBOUR
+        values = sorted({setting[apart[0]] for setting in self.settings if apart[0] in setting})
+        return NEIGHBOUR if abs(values.index(ends[0]) - values.index(ends[1])) == 1 else 0.0
 
     def broken(self, settings: Sequence[int], level: int) -> dict[int, str]:
         """The settings that break a limit by what was measured, and why. Costs only grow with fidelity; metrics count at full quality."""
@@ -165,11 +186,9 @@ class Race:
         table = self.table(settings, level, seeds)
         means, widths = table.mean(1), half_width(table, 1 - ALPHA)
         ahead = means[:, None] - means[None]  # of the row over the column
-        beats = (ahead >= 0 if len(self.goals) > 1 else ahead > -np.inf).all(-1) & (ahead > np.maximum(widths, 1e-12)).any(-1)
-        by = {
-            column: int(np.argmax(beats[:, column] * (1 + means[:, 0] - means[:, 0].min())))
-            for column in np.flatnonzero(beats.any(0))
-        }
+        beats = (ahead > np.maximum(widths, 1e-12)).any(-1) & (ahead >= 0).all(-1)
+        lead = 1 + means[:, 0] - means[:, 0].min()
+        by = {int(column): int(np.argmax(beats[:, column] * lead)) for column in np.flatnonzero(beats.any(0))}
         return {settings[column]: f"worse than {settings[row] + 1}" for column, row in by.items()}
 
     def leave(self, settings: Sequence[int], level: int, most: int) -> list[int]:
@@ -186,9 +205,13 @@ class Race:
         return ranked[:most]
 
     def nothing_differs(self) -> bool:
-        """Whether all rounds together, of which each had fresh seeds, could well be chance (Fisher's method)."""
+        """Whether all rounds together, of which each had fresh seeds, could well be chance (Fisher's method).
+
+        Only where the first round, which had all settings, had several seeds and showed nothing: those that are left later may be alike.
+        """
         ps = [told.p for told in self.told if not math.isnan(told.p)]
-        return bool(ps) and fisher(ps) > (LIKELY if len(ps) > 1 else LIKELY_ALONE)
+        first = self.told[0].p
+        return not math.isnan(first) and first > ALPHA and fisher(ps) > (LIKELY if len(ps) > 1 else LIKELY_ALONE)
 
 
 def fronts(means: Numbers) -> list[int]:

@@ -19,8 +19,7 @@ import yaml
 
 from i2v_lab.clip.publish import partial_file, writing
 from i2v_lab.clip.record import RunRecord
-from i2v_lab.cost import Forecaster
-from i2v_lab.errors import I2VLabError, Stop, SweepError
+from i2v_lab.errors import Stop, SweepError
 from i2v_lab.portable import replace as publish
 from i2v_lab.rights import make_folder
 from i2v_lab.settings import Settings, load_settings
@@ -32,8 +31,9 @@ from i2v_lab.sweep.stop import SweepStop
 from i2v_lab.sweep.sweep_plan import work
 from i2v_lab.sweep.tune import ballots, methods, outside
 from i2v_lab.sweep.tune.definition import Tune, named
-from i2v_lab.sweep.tune.goal import figures, predicted
+from i2v_lab.sweep.tune.goal import figures
 from i2v_lab.sweep.tune.outcome import Outcome, finalists, rankings
+from i2v_lab.sweep.tune.planner import Planner
 from i2v_lab.sweep.tune.race import Race, Round, Told
 from i2v_lab.sweep.tune.rounds import of_cells, sweeps_of
 from i2v_lab.sweep.tune.space import Setting, drawn
@@ -121,16 +121,6 @@ def folder_of(tune: Tune, store: Store) -> Path:
     return (store.directory / FOLDER / f"{tune.name}-{tune.definition()[:8]}").absolute()
 
 
-def outlook(tune: Tune, store: Store, settings: Settings) -> tuple[list[Setting], dict[str, str]]:
-    """(the settings of a space of lists that can be made, {setting in words: the limit that the planner knows it to break}).
-
-    Raises:
-        SweepError: the tune is wrong, or no setting can meet the limits.
-    """
-    run = _TuneRun(tune.with_defaults(settings.model), store, settings, TuneProgress(), SweepStop(), make=False)
-    return run.possible, run.left_out
-
-
 def run_tune(
     tune: Tune,
     store: Store | None = None,
@@ -164,12 +154,12 @@ class _TuneRun:
         self.tune, self.store, self.settings, self.progress, self.stop, self.make = tune, store, settings, progress, stop, make
         self.began = time.monotonic()
         self.left_out: dict[str, str] = {}
-        self.known: tuple[int, Forecaster] | None = None  # the clips that it knew of
+        self.planner = Planner(tune, store, settings)
         self.work, self.seconds, self.clips = 0.0, 0.0, 0  # of the clips so far
         self.extra = 0.0  # seconds of the clips that this round made
         self.sweeps: dict[str, int] = {}
         listed = all(axis.values for axis in tune.axes)
-        self.possible = self._possible(tune.settings()) if listed else []
+        self.possible, self.left_out = self.planner.possible(tune.settings()) if listed else ([], {})
         searched = self.possible if tune.method in ("halving", "grid") else []
         self.race = Race(searched, tune.goals, tune.bounds, levels=tune.levels() if tune.method == "halving" and not tune.by_votes else 1,
                          seed=tune.seed, finalists=tune.finalists, seeds=tune.seeds, price=self._price)  # fmt: skip
@@ -237,7 +227,9 @@ class _TuneRun:
     def _make(self, made: Round, number: int) -> dict[tuple[int, int], dict[str, float]]:
         """The figures of the clips of a round, {(setting, seed): figures}; clips that are not there are made."""
         known = (
-            {setting: why for setting in made.settings if (why := self._breaks(self.race.settings[setting]))} if number > 1 else {}
+            {setting: why for setting in made.settings if (why := self.planner.breaks(self.race.settings[setting], self.clips))}
+            if number > 1
+            else {}
         )
         self.left_out |= {named(self.race.settings[setting]): why for setting, why in known.items()}
         own = replace(made, settings=tuple(setting for setting in made.settings if setting not in known))
@@ -294,39 +286,10 @@ class _TuneRun:
                 raise SweepError(f"goal: none of the {len(found)} clips of this round has {goal.figure}; "
                                  "`i2v-lab runs` shows which failed, and docs/metrics.md when a metric has no value")  # fmt: skip
 
-    # What the planner knows
-
-    def _breaks(self, setting: Setting) -> str:
-        """Which limit the planner knows a setting to break at full quality; "" for none."""
-        if not self.tune.bounds:
-            return ""
-        try:
-            forecast = self._forecaster.plan(self.tune.params(setting), advise=False)
-        except I2VLabError:
-            return ""
-        for limit in self.tune.bounds:
-            if limit.broken_by(value := predicted(forecast, limit.figure)):
-                return f"{limit}: {value:.3g} is predicted"
-        return ""
-
-    @property
-    def _forecaster(self) -> Forecaster:
-        if self.known is None or self.known[0] != self.clips:  # times are known better after each round
-            self.known = (self.clips, Forecaster(device=self.settings.device, store=self.store))
-        return self.known[1]
-
-    def _possible(self, settings: list[Setting]) -> list[Setting]:
-        """The settings that the planner does not know to break a limit. Raises SweepError where there are none."""
-        broken = {named(setting): why for setting in settings if (why := self._breaks(setting))}
-        self.left_out = broken
-        if len(broken) == len(settings):
-            raise SweepError(
-                f"limits: none of the {len(settings)} settings can meet them; {next(iter(broken))}: {next(iter(broken.values()))}"
-            )
-        return [setting for setting in settings if named(setting) not in broken]
+    # The settings
 
     def _may(self, setting: Setting) -> bool:
-        return self.tune.keeps(setting) and not self._breaks(setting)
+        return self.tune.keeps(setting) and not self.planner.breaks(setting, self.clips)
 
     def _draw(self, luck: Any) -> Setting:
         for _ in range(DRAWS):

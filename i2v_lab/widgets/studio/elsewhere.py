@@ -22,7 +22,7 @@ def made_elsewhere(store: Store, active: Sequence[JobStatus]) -> list[RunRecord]
         StoreError: the record cannot be read.
     """
     jobs = {status.job.id for status in active}
-    sweeps = {json.loads(status.job.status or "{}").get("sweep") for status in active if status.job.kind == "sweep"}
+    sweeps = {json.loads(status.job.status or "{}").get("sweep") for status in active if status.job.kind != "clip"}
     return [record for record in store.records(status="running") if record.id not in jobs and record.sweep not in sweeps - {""}]
 
 

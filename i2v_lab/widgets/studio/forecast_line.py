@@ -40,7 +40,7 @@ def job_progress(status: JobStatus, strings: Strings) -> str:
     """HTML: how far a running job is: its stages, a bar, the time left."""
     job = status.job
     known: dict[str, Any] = json.loads(job.status or "{}")
-    shown = _sweep(job, known, strings) if job.kind == "sweep" and known else _stages(status, known.get("stages", {}), strings)
+    shown = _sweep(job, known, strings) if job.kind != "clip" and known else _stages(status, known.get("stages", {}), strings)
     text = Message(known.get("note", ""), known.get("code", ""), **known.get("values", {}))
     note = f'<span class="i2vs-note">{escape(strings.say(text))}</span>' if text not in ("", "over") else ""
     time = strings("left").format(time=duration(status.seconds_left)) if status.seconds_left else ""

@@ -13,6 +13,7 @@ from i2v_lab.jobs import JobRunner, JobStatus
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job
 from i2v_lab.sweep.file import parse_sweep
+from i2v_lab.sweep.tune import parse_tune
 from i2v_lab.widgets.studio import clips, elsewhere
 from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.elements import CodePanel, Screen, Strip
@@ -97,6 +98,8 @@ class QueuePane:
 
 def title(job: Job, strings: Strings) -> str:
     """A job in a line."""
+    if job.kind == "tune":
+        return strings("tune_called").format(name=parse_tune(job.sweep).name)
     if job.kind == "sweep":
         return strings("sweep_called").format(name=parse_sweep(job.sweep).name)
     return about_clip(ClipParams.model_validate_json(job.params), strings)

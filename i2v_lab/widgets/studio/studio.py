@@ -34,6 +34,7 @@ from i2v_lab.widgets.studio.model_list import KEPT
 from i2v_lab.widgets.studio.results import QueuePane, ResultPane
 from i2v_lab.widgets.studio.strings import Strings, accepted_language, language_of
 from i2v_lab.widgets.studio.sweep_tab import SweepTab
+from i2v_lab.widgets.studio.tune_tab import TuneTab
 from i2v_lab.widgets.studio.uploads import Uploads, is_clip
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         self._below: list[Any] = []  # all but the head
         self._form: ClipForm
         self._sweeps: SweepTab
+        self._tunes: TuneTab
         super().__init__()
         classed(self, "i2vs-studio")
         self._build(first)
@@ -109,14 +111,16 @@ class Studio(widgets.VBox):  # type: ignore[misc]
         """Make all that is below the head, in a language; the entries keep what was entered."""
         with self._lock:
             before = self._below
-            entered = (self._form.controls.entered(), self._sweeps.entered()) if before else None
+            entered = (self._form.controls.entered(), self._sweeps.entered(), self._tunes.entered()) if before else None
             self._strings = strings = Strings(lang)
             self._sweeps = SweepTab(self.store, self._settings, strings, self._runner, self._restore_run, self._keep_form)
+            self._tunes = TuneTab(self.store, self._settings, strings, self._runner, lambda fields: self.set(**fields))
             self._form = ClipForm(self.store, self._settings, strings, self._use, self._generate, self._stop)
             self._queue = QueuePane(self._runner, strings)
             self._results = ResultPane(self.store, strings, self._restore_run)
             self._form.drop.on_msg(self._receive)
-            pages = [(strings("clip_tab"), self._results.widget), (strings("sweep_tab"), self._sweeps.widget)]
+            pages = [(strings("clip_tab"), self._results.widget), (strings("sweep_tab"), self._sweeps.widget),
+                     (strings("tune_tab"), self._tunes.widget)]  # fmt: skip
             self._pages = titled(widgets.Tab, pages, "i2vs-pages")
             with self._head.hold_sync():
                 self._head.language, self._head.words = lang, strings.some("name", "light", "dark")
@@ -127,6 +131,7 @@ class Studio(widgets.VBox):  # type: ignore[misc]
             if entered:
                 self._form.set(entered[0])
                 self._sweeps.enter(entered[1])
+                self._tunes.enter(entered[2])
                 self._shown, self._active = "", set()
                 self._show_jobs()
             for widget in before:
@@ -173,6 +178,7 @@ class Studio(widgets.VBox):  # type: ignore[misc]
     def _use(self, params: ClipParams | None) -> None:
         """The form has changed."""
         self._sweeps.use(params)  # which keeps the form too
+        self._tunes.use(params)
 
     @property
     def params(self) -> ClipParams:
@@ -216,6 +222,7 @@ class Studio(widgets.VBox):  # type: ignore[misc]
             own = any(status.job.owner == self._jobs.owner for status in active)
             self._form.show_busy(running=bool(running) or any(map(can_stop, self._elsewhere)), queued=bool(active), own=own)
             self._sweeps.show(next((status.job for status in [*running, *active] if status.job.kind == "sweep"), None))
+            self._tunes.show(next((status.job for status in [*running, *active] if status.job.kind == "tune"), None))
             if running and running[0].job.kind == "clip":
                 self._results.show_running(running[0].job, self._runner.jobs.preview)
             before, self._active = self._active, {status.job.id for status in active}

@@ -1,0 +1,206 @@
+"""The studio's tune tab: values to search, a goal and a budget; what was found, and blind votes where people decide."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import ipywidgets as widgets
+
+from i2v_lab.clip.params import ClipParams
+from i2v_lab.errors import I2VLabError
+from i2v_lab.jobs import JobRunner
+from i2v_lab.metrics.registry import METRICS
+from i2v_lab.report.tune_sentences import sentences
+from i2v_lab.settings import Settings
+from i2v_lab.store import Store
+from i2v_lab.store.jobs import Job, Jobs
+from i2v_lab.store.opinions import Opinions
+from i2v_lab.sweep.tune import Tune, TuneResult, parse_tune, run_tune
+from i2v_lab.sweep.tune.goal import VOTES
+from i2v_lab.widgets.blind import BlindVotes
+from i2v_lab.widgets.studio import clips
+from i2v_lab.widgets.studio.debounce import Debounced
+from i2v_lab.widgets.studio.elements import PageLink
+from i2v_lab.widgets.studio.html import box, button, close_all, described, escape, html_line
+from i2v_lab.widgets.studio.strings import Strings
+from i2v_lab.widgets.studio.sweep_tab import AxisRow
+
+METHODS = ("halving", "tpe", "nsga2", "grid", "random")
+FIRST = {"guidance_scale": "3, 6, 9, 14", "scheduler": "ddim, euler-a"}  # the values that the tab begins with
+
+
+class TuneTab:
+    """The tab: values on top, then goal, limits and budget, then what was found."""
+
+    def __init__(
+        self, store: Store, settings: Settings, strings: Strings, runner: JobRunner, use_winner: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        """
+        Args:
+            use_winner: called with the fields of the winner, to be shown in the form.
+        """
+        self.store, self.settings, self.strings, self._runner, self._use_winner = store, settings, strings, runner, use_winner
+        self.base: ClipParams | None = None
+        self._shown = ""  # the job whose result is shown
+        self._winner: Mapping[str, Any] | None = None
+        self._finder: Debounced[Job] = Debounced(self._show_result)
+        ranked = [name for name, metric in METRICS.items() if metric.better is not None]
+        names = [*((name.replace("_", " "), name) for name in ranked), (strings("tune_votes"), VOTES)]
+        self.goal = self._entry(widgets.Dropdown, "tune_goal", options=names, value="prompt_agreement")
+        self.limits = self._entry(widgets.Text, "tune_limits", value="", placeholder="seconds_total <= 60", continuous_update=False)
+        self.budget = self._entry(widgets.BoundedIntText, "tune_budget", value=60, min=2, max=100_000)
+        self.method = self._entry(widgets.Dropdown, "tune_method", options=METHODS)
+        self.axes = box([], "i2vs-axes")
+        self.rows: list[AxisRow] = []
+        self.message, self.fault, self.found = html_line("i2vs-told"), html_line("i2vs-message"), html_line("i2vs-told")
+        self.run = button(strings("tune_run"), strings("tune_run_help"), "i2vs-primary", act=self._begin)
+        self.stop = button(strings("stop_cell"), strings("stop_cell_help"), "i2vs-stop", act=self._stop)
+        self.take = button(strings("tune_take"), strings("tune_take_help"), act=self._take)
+        self.stop.disabled = self.take.disabled = True
+        self.report = PageLink(text=strings("open_report"), help=strings("open_report_help"))
+        self.votes = box([], "i2vs-votes")
+        add = button(
+            strings("add_axis"),
+            strings("add_axis_help"),
+            act=lambda: self.set_axes([*self.entered()["axes"], ("num_inference_steps", "")]),
+        )
+        lead = html_line("i2vs-lead", value=escape(strings("tune_lead")))
+        top = box([self.goal, self.method, self.budget, add], "i2vs-row", row=True)
+        actions = box([self.run, self.stop, self.take], "i2vs-actions", row=True)
+        below = [actions, self.fault, self.message, self.found, self.report, self.votes]
+        self.widget = box([lead, self.axes, top, self.limits, *below], "i2vs-sweep")
+        self.set_axes(FIRST.items())
+        self.show(next(iter(runner.jobs.newest(1, kind="tune")), None))
+
+    def _entry(self, kind: Any, name: str, **options: Any) -> Any:
+        found = described(kind, self.strings(f"{name}_help"), description=self.strings(name), **options)
+        found.observe(lambda _: self._edited(), "value")
+        return found
+
+    # Its entries
+
+    def use(self, params: ClipParams | None) -> None:
+        """The base has changed."""
+        self.base = params
+        self._edited()
+
+    def entered(self) -> dict[str, Any]:
+        """What was entered."""
+        axes = [(row.field.value, row.values.value) for row in self.rows]
+        return {
+            "axes": axes,
+            "goal": self.goal.value,
+            "limits": self.limits.value,
+            "budget": self.budget.value,
+            "method": self.method.value,
+        }
+
+    def enter(self, given: Mapping[str, Any]) -> None:
+        """Show what `entered` gave."""
+        self.set_axes(given["axes"])
+        for name in ("goal", "limits", "budget", "method"):
+            getattr(self, name).value = given[name]
+
+    def set_axes(self, axes: Iterable[tuple[str, str]]) -> None:
+        """Show these fields, (field, values) of each, in place of the others."""
+        before = self.rows
+        self.rows = [AxisRow(field, values, self.strings, self._edited, self._remove) for field, values in axes]
+        self.axes.children = [row.widget for row in self.rows]
+        for row in before:
+            close_all(row.widget)
+        self._edited()
+
+    def _remove(self, row: AxisRow) -> None:
+        self.set_axes([(one.field.value, one.values.value) for one in self.rows if one is not row])
+
+    def tune(self) -> Tune:
+        """What is entered. Raises I2VLabError where something is wrong."""
+        if self.base is None:
+            raise I2VLabError(self.strings("base_wrong"))
+        space = {row.field.value: row.given() for row in self.rows}
+        base = {name: value for name, value in self.base.given().items() if name not in space and name != "seed"}
+        limits = [part.strip() for part in self.limits.value.split(",") if part.strip()]
+        return Tune(name="studio", base=base, space=space, goal=self.goal.value, limits=limits, budget={"clips": self.budget.value},
+                    method=self.method.value, seed=max(self.base.seed, 0))  # fmt: skip
+
+    def _edited(self) -> None:
+        if self.base is None or not self.rows:
+            return
+        with clips.faults_in(self.message, self.strings):
+            tune = self.tune()
+            listed = all(axis.values for axis in tune.axes)
+            count = len(tune.settings()) if listed else 0
+            self.message.value = escape(self.strings("tune_settings").format(count=count, clips=3 * count)) if listed else ""
+
+    # Running it
+
+    def _begin(self) -> None:
+        self.fault.value = ""
+        with clips.faults_in(self.fault, self.strings):
+            self._add(self.tune())
+
+    def _add(self, tune: Tune) -> None:
+        jobs = Jobs(self.store.database, self.settings)
+        if any(job.sweep == tune.to_yaml() for job in jobs.active("tune")):
+            raise I2VLabError(self.strings("queued_already"))
+        jobs.add_tune(tune)
+        self._runner.wake()
+
+    def _stop(self) -> None:
+        for job in self._runner.jobs.active("tune"):
+            self._runner.stop(job.id, self.strings("stop_cell"), "cell")
+
+    def show(self, job: Job | None) -> None:
+        """The tune that runs or waits; or the newest one that ended."""
+        self.stop.disabled = job is None or job.state != "running"
+        newest = job or next(iter(self._runner.jobs.newest(1, kind="tune")), None)
+        if newest and newest.ended and newest.id != self._shown:
+            self._shown = newest.id
+            self._finder.ask(newest)
+
+    def _show_result(self, job: Job, is_last: Callable[[], bool]) -> None:
+        """What a job found: the search goes through the clips that are there, so a thread does it."""
+        known = json.loads(job.result or "{}")
+        problem = job.reason if job.state == "failed" else known.get("problem", "")
+        self.fault.value = clips.error_line(problem, self.strings) if problem else ""
+        page = self.store.directory / "tunes" / str(known.get("tune", "")) / "report.html"
+        self.report.show(page if known.get("tune") and page.is_file() else None)
+        with clips.faults_in(self.fault, self.strings):
+            result = self._look(job)
+            if is_last():
+                self._say(result)
+                self._ask(job, result)
+
+    def _look(self, job: Job) -> TuneResult:
+        return run_tune(parse_tune(job.sweep), self.store, settings=self.settings, make=False)
+
+    def _say(self, result: TuneResult) -> None:
+        self._winner = result.winner if result.outcome.complete else None
+        self.take.disabled = self._winner is None
+        lines = [line.zh if self.strings.lang == "zh" else line.en for line in sentences(result)]
+        self.found.value = "".join(f"<p>{escape(line)}</p>" for line in lines)
+
+    def _ask(self, job: Job, result: TuneResult) -> None:
+        """Ask for votes, while some are needed. The clips that follow from them are made at once."""
+        before = self.votes.children
+        self.votes.children = []
+        if result.pair:
+            known = [result]  # the pair that is shown first is there already
+
+            def pick() -> tuple[str, str] | None:
+                seen = known.pop() if known else self._look(job)
+                self._say(seen)
+                if seen.pair is None:
+                    self._add(parse_tune(job.sweep))  # the next clips, or the report
+                return seen.pair
+
+            head = html_line("i2vs-lead", value=escape(self.strings("tune_ask")))
+            self.votes.children = [head, BlindVotes(result.table(), Opinions(self.store), pick=pick)]
+        for child in before:
+            close_all(child)
+
+    def _take(self) -> None:
+        if self._winner:
+            self._use_winner(self._winner)
