@@ -158,6 +158,7 @@ def check(names: Sequence[str], made: Any, folder: Path) -> None:
         assert (probed.frames, probed.height, probed.width, probed.fps) == (*shape[:3], record.params.fps), name
 
 
+@pytest.mark.slow
 def test_a_script_makes_the_frames_of_its_clip_byte_for_byte(made, tmp_path):
     check(FAST, made, tmp_path)
 

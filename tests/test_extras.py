@@ -63,7 +63,9 @@ def run_without(extra: str, commands: list[tuple[str, ...]], folder: Path) -> li
     return [tuple(ended) for ended in json.loads(done.stdout.splitlines()[-1])]
 
 
-@pytest.mark.parametrize("extra", [name for name in EXTRAS if name != "dev"])
+@pytest.mark.parametrize(
+    "extra", [name if name == "lab" else pytest.param(name, marks=pytest.mark.slow) for name in EXTRAS if name != "dev"]
+)
 def test_without_an_extra_the_rest_works_and_its_commands_say_what_to_install(extra, tmp_path):
     assert modules_of(extra), f"{extra}: make test installs it"
     needing = NEEDS.get(extra, [])

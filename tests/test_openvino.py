@@ -18,9 +18,11 @@ from tiny_families import loaded, make_checkpoint, params_for, small_sizes
 from i2v_lab.clip.key import clip_key
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
+from i2v_lab.cost import Forecaster
 from i2v_lab.errors import InputError, ModelError, Stop, UnsupportedParams
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
 from i2v_lab.models.levers import in_place
+from i2v_lab.models.memory.tiers import bytes_of
 from i2v_lab.models.openvino import library, store
 from i2v_lab.models.openvino.convert import Call
 from i2v_lab.models.openvino.export import export_model, opened
@@ -171,6 +173,17 @@ def test_a_device_that_is_not_here_and_a_package_that_is_not_installed(
     with pytest.raises(UnsupportedParams, match="backend: openvino takes the weights from the CPU, got device cuda:0"):
         library.check_here(OPENVINO, "cuda:0")
     library.check_here(BASE, "cuda:0")
+
+
+def test_the_plan_counts_the_converted_weights_and_says_what_it_leaves_out(model: I2VGenXL, folder: Path) -> None:
+    def weights(**change: str) -> int:
+        stages = I2VGenXL.cost(BASE.replace(**change), checkpoint=str(folder), device="cpu", dtype="float32")
+        return {stage.stage: stage.weights for stage in stages}["denoise"]
+
+    unet, vae = bytes_of(model.unet), bytes_of(model.vae)
+    assert weights(backend="openvino") - weights() == 2 * (unet + vae)
+    assert weights(backend="openvino", quantization="int8") - weights() == 2 * (unet // 4 + vae)
+    assert "the networks are converted once a shape" in Forecaster().plan(OPENVINO, model, timed=False).sentence()
 
 
 def test_telemetry_is_never_found() -> None:

@@ -139,7 +139,7 @@ def test_every_preset_of_every_family_is_valid_and_within_what_it_can_do(name):
     assert ("few-steps" in clips) == name.startswith(("wan", "ltx-video-13b"))
     if name == "closed-form":
         with pytest.raises(
-            ParamsError, match="preset: expected quick, standard, high, extreme or a file such as winner.yaml, got 'fast'"
+            ParamsError, match=r"preset: expected quick, standard, high, extreme or a file such as winner.yaml, got 'fast'"
         ):
             preset(name, "fast")
 

@@ -96,7 +96,7 @@ def test_more_steps_bring_it_closer(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("config", [LEADING, TRAILING], ids=["leading", "trailing"])
-@pytest.mark.parametrize("steps", [1, 2, 3, 10, 100, 334, 600, 999, 1000])
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 100, *(pytest.param(n, marks=pytest.mark.slow) for n in (334, 600, 999, 1000))])
 def test_any_number_of_steps_works_or_says_what_would(name: str, config: dict[str, object], steps: int) -> None:
     scheduler = make_scheduler(name, config)
     try:

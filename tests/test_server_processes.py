@@ -43,6 +43,7 @@ def waits_for(process, number):
     return int(re.search(r"ShdPnd:\s*(\w+)", status)[1], 16) >> (number - 1) & 1
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_mid_job_costs_that_job_and_no_other(own_server):
     server = own_server()
     victim, worker = hold_a_clip(server)

@@ -37,8 +37,8 @@ from i2v_lab.store import Store
 NAMES = tuple(FAMILIES)
 TWINS = ("wan2.1-i2v-720p", "ltx-video-13b", "svd", "hunyuanvideo-1.5-i2v-720p")  # another one runs the same code
 ONE_OF_EACH = [pytest.param(name, marks=pytest.mark.slow) if name in TWINS else name for name in NAMES]
-LONG = (*TWINS, "svd-xt", "framepack", "hunyuanvideo-1.5-i2v-480p")  # seven clips of these take over 5 s
-QUICK_ONES = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in NAMES]
+FIRST = ("wan2.2-ti2v-5b", "ltx-video", "cogvideox-5b-i2v")  # of these a fast test; of the others a slow one
+EACH_BUT_FEW = [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,7 +59,7 @@ def picture() -> Picture:
     return open_picture("sample:coffee")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_a_clip_is_that_of_the_stock_pipeline_byte_for_byte(name, folders, picture):
     folder, ears = folders[name], Ears()
     params = params_for(name, folder)
@@ -88,7 +88,7 @@ class StopInside(Progress):
             raise Stop("enough")
 
 
-@pytest.mark.parametrize("name", QUICK_ONES)
+@pytest.mark.parametrize("name", EACH_BUT_FEW)
 def test_a_stop_inside_a_forward_pass_leaves_the_next_clip_as_it_was(name, folders, picture):
     params, model = params_for(name, folders[name]), loaded(name, folders[name])
     counting = StopInside()
@@ -102,7 +102,7 @@ def test_a_stop_inside_a_forward_pass_leaves_the_next_clip_as_it_was(name, folde
     assert not any(network._forward_pre_hooks for network in networks(model.pipe).values())
 
 
-@pytest.mark.parametrize("name", QUICK_ONES)
+@pytest.mark.parametrize("name", EACH_BUT_FEW)
 def test_every_tier_gives_the_same_frames_with_a_cpu_in_the_place_of_the_gpu(name, folders, picture):
     params, model = params_for(name, folders[name]), loaded(name, folders[name])
     for network in networks(model.pipe).values():
@@ -119,7 +119,7 @@ def test_every_tier_gives_the_same_frames_with_a_cpu_in_the_place_of_the_gpu(nam
             assert frames.shape == first.shape
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
+@pytest.mark.parametrize("name", EACH_BUT_FEW)
 def test_the_schedulers_of_a_family_make_a_clip(name, folders, picture):
     """That they solve the family's equation was measured on an exact denoiser; here: each takes the family's config."""
     model = loaded(name, folders[name])

@@ -93,7 +93,7 @@ def predicted(name: str, folder: Path, params: ClipParams, **options: Any) -> di
 
 
 SHAPES: list[dict[str, Any]] = [{}, {"guidance_scale": 1.0}, {"num_inference_steps": 5}, {"size": 1}, {"frames": 1}]
-FAST = [("wan2.2-ti2v-5b", 0), ("svd", 0)]
+FAST = [("wan2.2-ti2v-5b", 0)]
 ALL = [(name, number) for name in PIPELINES for number in range(len(SHAPES))]
 
 

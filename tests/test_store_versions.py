@@ -61,6 +61,7 @@ def test_it_is_brought_up_to_date_once(folder: Path) -> None:
     assert [run.id for run in before] == [run.id for run in Store(folder).records()]
 
 
+@pytest.mark.slow
 def test_a_clip_of_version_1_is_read_and_made_again(folder: Path, i2v_lab) -> None:
     clip = sorted((folder / "clips").glob("*.mp4"))[-1]
     assert read_settings(clip)["params"]["prompt"] == "zoom in"

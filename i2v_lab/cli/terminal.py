@@ -36,26 +36,26 @@ out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 @contextmanager
 def answers_alone(settings: Settings) -> Iterator[None]:
-    """On standard output are answers alone: what Ray writes there, past Python, goes to standard error."""
-    before = sys.stdout
+    """With a cluster, standard output has our answers alone: what Ray and its core write there goes to standard error."""
     try:
-        own = bool(settings.cluster.address) and before.fileno() == 1
+        own = bool(settings.cluster.address) and sys.stdout.fileno() == 1
     except OSError:  # it is no file
         own = False
     if not own:
         yield
         return
-    before.flush()
-    kept = os.dup(1)
+    sys.stdout.flush()
+    kept: Any = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors="backslashreplace")
     os.dup2(2, 1)
-    sys.stdout = os.fdopen(kept, "w", encoding=before.encoding, errors="backslashreplace")
+    out.file = kept
     try:
         yield
     finally:
         sys.stdout.flush()
-        os.dup2(kept, 1)
-        sys.stdout.close()
-        sys.stdout = before
+        kept.flush()
+        os.dup2(kept.fileno(), 1)
+        out.file = None  # type: ignore[assignment]  # sys.stdout again
+        kept.close()
 
 
 def tell(text: object, style: str = "") -> None:
@@ -66,8 +66,8 @@ def tell(text: object, style: str = "") -> None:
 def tell_json(answer: object) -> None:
     """One line of JSON on standard output, in ASCII; a program that reads gets it at once. What is no number (NaN) is null."""
     strict = json.loads(json.dumps(answer), parse_constant=lambda name: None)
-    sys.stdout.write(json.dumps(strict, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    out.file.write(json.dumps(strict, allow_nan=False) + "\n")
+    out.file.flush()
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

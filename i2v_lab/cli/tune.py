@@ -11,7 +11,7 @@ import typer
 from i2v_lab.cli.interrupt import stops
 from i2v_lab.cli.options import AsJson, warn_of_device, with_settings
 from i2v_lab.cli.sweep import sweep_screen
-from i2v_lab.cli.terminal import remark, show_table, tell, tell_json
+from i2v_lab.cli.terminal import answers_alone, remark, show_table, tell, tell_json
 from i2v_lab.log import start_log
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def tune(
         _show_plan(definition, store, settings, as_json)
         return
     start_log(settings.log.directory)
-    with sweep_screen() as screen, stops(stop.ask):
+    with answers_alone(settings), sweep_screen() as screen, stops(stop.ask):
         made = execute(definition, store, settings, progress=screen, stop=stop, make=not no_clips, report=not no_report)
     raise typer.Exit(130 if stop.after else _answer(made, as_json))
 

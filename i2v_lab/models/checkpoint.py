@@ -23,6 +23,7 @@ from i2v_lab.models import gguf_file
 from i2v_lab.models.device import choose_device, choose_dtype
 from i2v_lab.models.memory.ladder import is_out_of_memory
 from i2v_lab.models.memory.ladder import one_line as one_line  # noqa: PLC0414 - others take it from here
+from i2v_lab.models.sampling import import_diffusers
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 TOKENIZER_FILES = (("vocab.json", "merges.txt"), ("tokenizer.json",), ("spiece.model",))  # any of them is enough
@@ -355,6 +356,7 @@ def _load_file(cls: Any, file: Path, folder: Path, **options: Any) -> Any:
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Keep the bars and remarks of diffusers and transformers off the screen; what they return is checked instead."""
+    import_diffusers()
     import diffusers.utils.logging as diffusers_log
     import transformers.utils.logging as transformers_log
 

@@ -21,7 +21,7 @@ from i2v_lab.server.page import HEADER, language_of
 
 DRAIN_BYTES = 2**30  # of a body that is too large: read and thrown away, so that the client reads the answer
 PARTS = 16  # of a body, of 64 KiB each, that wait until the API takes them
-CALLS = r"(?:predict|clips|models|plan|openapi\.json|docs)(?:/.*)?"  # below /api/
+CALLS = r"(?:predict|clips|models|plan|workers|openapi\.json|docs)(?:/.*)?"  # below /api/
 _SWAGGER = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 
 

@@ -3,7 +3,7 @@
 1. The overhead of a cell: a sweep on one worker of one thread against a plain loop in a process of one thread, in turn.
 2. Two workers of one thread each against one process of two threads, in turn.
 
-`python tests/bench/bench_cluster.py 1 4`: so many pairs, and cells (default: 5 pairs of 12 cells; some minutes).
+`python tests/bench/bench_cluster.py 1 4`: so many pairs, and cells (default: 4 pairs of 10 cells; some five minutes).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def in_a_process(cells: int, threads: int, workers: int) -> float:
     return float(out.split()[-1])
 
 
-def main(pairs: int = 5, cells: int = 12) -> None:
+def main(pairs: int = 4, cells: int = 10) -> None:
     """Print both."""
     plain, one = [], []
     for _ in range(pairs):

@@ -27,7 +27,8 @@ def write(server: Server, place: Path, **options: object) -> str:
     return server.write(f"{place.name}/studio.ipynb", [cell(place, **options)])
 
 
-@pytest.mark.parametrize("front", [pytest.param("lab", marks=pytest.mark.slow), "voila"])
+@pytest.mark.slow
+@pytest.mark.parametrize("front", ["lab", "voila"])
 def test_a_clip_from_a_photograph(front, jupyter, place, page, open_page, photograph):
     path = write(jupyter, place, resolution="256p", num_frames=62, num_inference_steps=250)  # some 20 ms a step
     studio, run = in_lab(jupyter, page, path) if front == "lab" else (in_voila(jupyter, page, path), None)
