@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import finish, start
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.cost import Forecaster, measured
@@ -147,7 +148,7 @@ def test_forecasts_learn_from_what_was_measured(tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_command_on_a_cpu(i2v_lab, tmp_path):
-    done = i2v_lab("verify", "--device", "cpu", "--json", "report.json", "--output-dir", "out")
+    done = finish(start("verify", "--device", "cpu", "--json", "report.json", "--output-dir", "out", cwd=tmp_path), seconds=900)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["schema"] == "i2v_lab.verify/1"
