@@ -57,7 +57,7 @@ def halving(race: Race) -> Search:
             seeds = 2  # with one nothing can be tested
         yield Round(tuple(alive), race.fresh(min(seeds, ROUND_SEEDS)), level)
         alive = race.leave(alive, level, max(keep, math.ceil(first * (keep / first) ** ((turn + 1) / turns))))
-        if (turn > 0 or turns == 1) and race.nothing_differs():
+        if race.nothing_differs(last=turn == turns - 1):
             race.noise = True
             return []
         if len(alive) <= 1:

@@ -14,7 +14,8 @@ from i2v_lab.sweep.tune.goal import Goal, Limit
 from i2v_lab.sweep.tune.space import Setting
 
 ALPHA = 0.05
-LIKELY, LIKELY_ALONE = 0.1, 0.2  # chances above which a search ends because settings do not differ: of several rounds, of one
+# Chances above which a search ends because settings do not differ: of several rounds, of the only one, and before the last one.
+LIKELY, LIKELY_ALONE, LIKELY_BEFORE = 0.1, 0.2, 0.5
 DRAWS = 500  # of the shuffles that ask whether settings differ at all
 ROUNDING = 1e-9
 SMOOTH_ABOVE, NEIGHBOUR = 12, 0.3  # settings above which neighbours count, and how much (experiments/tune_truth.py)
@@ -204,14 +205,18 @@ class Race:
         told.dropped = tuple(ranked[most:])
         return ranked[:most]
 
-    def nothing_differs(self) -> bool:
+    def nothing_differs(self, *, last: bool = True) -> bool:
         """Whether all rounds together, of which each had fresh seeds, could well be chance (Fisher's method).
 
         Only where the first round, which had all settings, had several seeds and showed nothing: those that are left later may be alike.
+
+        Args:
+            last: whether no round but the final is left.
         """
         ps = [told.p for told in self.told if not math.isnan(told.p)]
         first = self.told[0].p
-        return not math.isnan(first) and first > ALPHA and fisher(ps) > (LIKELY if len(ps) > 1 else LIKELY_ALONE)
+        likely = LIKELY_BEFORE if not last else LIKELY if len(ps) > 1 else LIKELY_ALONE
+        return not math.isnan(first) and first > ALPHA and fisher(ps) > likely
 
 
 def fronts(means: Numbers) -> list[int]:
