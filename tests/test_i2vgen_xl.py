@@ -112,7 +112,7 @@ def test_any_multiple_of_eight_works_through_three_halvings(tmp_path: Path, pict
 def test_it_is_a_video_model(model: I2VGenXL) -> None:
     assert isinstance(model, VideoModel)
     assert (model.device, model.dtype) == (("cuda:0", "float16") if torch.cuda.is_available() else ("cpu", "float32"))
-    assert set(model.presets) == {"quick", "standard", "high", "extreme"}
+    assert set(model.presets) == {"quick", "fast", "fast-cpu", "standard", "high", "extreme"}
     for fields in model.presets.values():
         I2VGenXL.check(ClipParams(image="x", **fields))
 

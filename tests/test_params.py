@@ -122,7 +122,7 @@ def test_actions_are_counted_in_english_and_chinese():
 @pytest.mark.parametrize("name", LISTED)
 def test_every_preset_of_every_family_is_valid_and_within_what_it_can_do(name):
     kind, _ = find(name)
-    assert {"quick", "standard"} <= set(kind.presets) <= {"quick", "few-steps", "fast", "standard", "high", "extreme"}
+    assert {"quick", "standard"} <= set(kind.presets) <= {"quick", "few-steps", "fast", "fast-cpu", "standard", "high", "extreme"}
     wide = SimpleNamespace(width=1280, height=720)
     clips = {key: resolve(ClipParams(image="a.png", model=name, **fields), lambda: wide) for key, fields in kind.presets.items()}
     for params in clips.values():

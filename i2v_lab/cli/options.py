@@ -25,7 +25,7 @@ Force = Annotated[bool, typer.Option("--force", help="make it again even where t
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="quick, few-steps, fast, standard, high, extreme, or a file such as winner.yaml of a tune; options given win"
+        help="quick, few-steps, fast, fast-cpu, standard, high, extreme, or a file such as winner.yaml; options given win"
     ),
 ]
 Tier = Annotated[int | None, typer.Option(min=0, max=6, help=(

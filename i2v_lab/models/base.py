@@ -67,8 +67,8 @@ class VideoModel(Protocol):
         cuda_dtype: the number format that "auto" means on CUDA.
         threads: whether the number of threads of the CPU changes pixels.
         shares: what several devices share of a step of denoising: "tokens", "guidance" (its two passes), or "": nothing.
-        presets: quick, few-steps, fast, standard, high, extreme: fields of ClipParams. "standard" is the family's default; "fast" has
-            its steps, and levers; "few-steps" has a LoRA that was distilled to few.
+        presets: quick, few-steps, fast, fast-cpu, standard, high, extreme: fields of ClipParams. "standard" is the family's default; "fast" has
+            its steps, and levers, "fast-cpu" those of a CPU too; "few-steps" has a LoRA that was distilled to few.
 
     Attributes of a loaded model:
         fingerprint: a text that changes with everything in the model that decides pixels.

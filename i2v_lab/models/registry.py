@@ -296,7 +296,7 @@ def local_checkpoints() -> dict[str, str]:
 
 
 def preset(model: str, name: str) -> Mapping[str, Any]:
-    """The fields of ClipParams that a preset sets for a model: quick, few-steps, fast, standard, high or extreme; or a file, such as
+    """The fields of ClipParams that a preset sets for a model: quick, few-steps, fast, fast-cpu, standard, high or extreme; or a file, such as
     winner.yaml of a tune.
 
     A file may set the model too. Raises ParamsError: no such preset, or the file has something else than fields of ClipParams.

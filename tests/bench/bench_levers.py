@@ -56,16 +56,17 @@ LEVERS: dict[str, dict[str, Any]] = {
     "fp8": {"quantization": "fp8"},
     "openvino": {"backend": "openvino"},
     "openvino-int8": {"backend": "openvino", "quantization": "int8"},
-    "fast": {},  # the preset
+    "fast": {},  # a preset, as the next
+    "fast-cpu": {},
 }
 
 
 def fields_of(lever: str) -> dict[str, Any]:
-    """The fields of ClipParams of a lever; of the preset `fast` those that are no size and no number of steps."""
-    if lever != "fast":
+    """The fields of ClipParams of a lever; of a preset those that are no size and no number of steps."""
+    if not lever.startswith("fast"):
         return LEVERS[lever]
     kept = ("guidance_interval", "cache", "quantization", "backend", "compile", "attention")
-    return {name: value for name, value in models.preset("i2vgen-xl", "fast").items() if name in kept}
+    return {name: value for name, value in models.preset("i2vgen-xl", lever).items() if name in kept}
 
 
 def one(given: argparse.Namespace) -> dict[str, Any]:

@@ -32,6 +32,9 @@ LAYOUT = Layout(
 )
 
 
+FAST = {"resolution": "512p", "num_frames": 16, "num_inference_steps": 50, "guidance_interval": "0-0.45", "cache": "deep:3"}
+
+
 class I2VGenXL(Networks, Own):
     """I2VGen-XL, loaded. Make one with `load`; it satisfies `VideoModel`.
 
@@ -57,10 +60,8 @@ class I2VGenXL(Networks, Own):
     size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"resolution": "512p", "num_frames": 8, "num_inference_steps": 30},
-        "fast": {
-            "resolution": "512p", "num_frames": 16, "num_inference_steps": 50, "guidance_interval": "0-0.45", "cache": "deep:3",
-            "backend": "openvino", "quantization": "int8",
-        },
+        "fast": FAST,
+        "fast-cpu": {**FAST, "backend": "openvino", "quantization": "int8"},
         "standard": {"resolution": "512p", "num_frames": 16, "num_inference_steps": 50},
         "high": {"resolution": "768p", "num_frames": 24, "num_inference_steps": 80},
         "extreme": {"resolution": "1024p", "num_frames": 32, "num_inference_steps": 100},
