@@ -28,6 +28,7 @@ from i2v_lab.clip.progress import Progress
 from i2v_lab.models.closed_form.mixture import Mixture
 from i2v_lab.models.closed_form.model import SIGMA, ClosedForm
 from i2v_lab.models.closed_form.motions import MOTIONS, understand
+from i2v_lab.portable import replace
 from i2v_lab.sweep.tune import methods, outside
 from i2v_lab.sweep.tune.goal import Goal
 from i2v_lab.sweep.tune.outcome import finalists
@@ -102,7 +103,7 @@ def make(folder: Path) -> tuple[np.ndarray, np.ndarray]:
                 clips = (model.generate(picture, params_of(number, level, seed), Progress()) for seed in seeds)
                 part = path.with_suffix(".part.npy")
                 np.save(part, np.array(list(clips), np.float64))
-                part.replace(path)
+                replace(part, path)
                 print(f"\rlevel {level}: {number + 1} of {len(SETTINGS)} settings", end="", file=sys.stderr, flush=True)
             rows.append(np.load(path))
         found.append(np.stack(rows))

@@ -29,7 +29,7 @@ FULL = RunRecord(
     requested_tier=0, actual_tier=1, clip="clips/a.mp4", retimed_from="r", file_bytes=12345, frames_sha256="f" * 64, padded_rows=1, padded_columns=1,
     metrics={"motion": 1.25, "flicker": None}, notes=("first frame of 3", "näxt"), sweep="guidance", key="k" * 64, created=NOON,
     finished=NOON + timedelta(seconds=12), image_sha256="a" * 64, model_name="i2vgen-xl", model_fingerprint="b" * 64,
-    device="cuda:0", device_name="a GPU", cpu_capability="AVX2", dtype="bfloat16", versions={"torch": "2.13.0"}, host="elsewhere", pid=17,
+    device="cuda:0", device_name="a GPU", parallel=2, cpu_capability="AVX2", dtype="bfloat16", versions={"torch": "2.13.0"}, host="elsewhere", pid=17,
 )  # fmt: skip
 
 

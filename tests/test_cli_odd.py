@@ -63,11 +63,11 @@ def test_a_device_that_is_not_here_is_an_error_and_for_a_model_of_the_cpu_a_warn
     done = i2v_lab("generate", "sample:cat", *small, *cuda)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].startswith(
-        "error: device: expected a CUDA device as cuda:0, got a machine where none is seen; use --device cpu"
+        "error: device: expected a device of CUDA as cuda:0, got a machine where torch sees none; use --device cpu"
     )
     assert "--vram 12" in complaint(inside("plan", "sample:cat", *small, *cuda), code=2)
     sweep = ("sweep", "--name", "x", "--base", "image=sample:cat", "--axis", "seed=1,2", *cuda, "--no-report")
-    assert "got a machine where none is seen" in complaint(inside(*sweep, "--base", "model=i2vgen-xl"), code=2)
+    assert "got a machine where torch sees none" in complaint(inside(*sweep, "--base", "model=i2vgen-xl"), code=2)
     assert not (tmp_path / "results").exists()
     unused = "closed-form runs on the CPU alone, so device cuda:0 is not used"
     done = i2v_lab(

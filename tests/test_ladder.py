@@ -333,7 +333,7 @@ def test_what_fits_on_no_tier_is_reported_before_anything_is_loaded(
     calls: list[str] = []
     monkeypatch.setattr(models.Handle, "load", lambda *given: calls.append("load"))
     monkeypatch.setattr(models.Handle, "loaded", None)
-    monkeypatch.setattr(planner.Budget, "free", lambda device: planner.Budget(2**20, "free RAM"))
+    monkeypatch.setattr(planner.Budget, "free", lambda device, margin=None: planner.Budget(2**20, "free RAM"))
     record = ran(params, None, store)
     assert record.status == "out_of_memory"
     assert "does not fit" in record.reason
@@ -346,7 +346,7 @@ def test_what_fits_on_no_tier_is_reported_before_anything_is_loaded(
 def test_a_forced_tier_does_not_ask_whether_it_fits(
     model: I2VGenXL, params: ClipParams, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planner.Budget, "free", lambda device: planner.Budget(2**20, "free RAM"))
+    monkeypatch.setattr(planner.Budget, "free", lambda device, margin=None: planner.Budget(2**20, "free RAM"))
     record = ran(params, model, store, tier=1)
     assert (record.status, record.requested_tier, record.actual_tier) == ("done", 1, 1)
 
@@ -358,7 +358,9 @@ def test_the_plan_chooses_the_first_tier_that_fits(
     monkeypatch.setattr("i2v_lab.cost.forecast._Case._base", lambda case: planner.forecast.PROCESS_BYTES)
     whole, less = (planner.plan(params, model, tier=number).peak_gib for number in (1, 2))
     assert less < whole
-    monkeypatch.setattr(planner.Budget, "free", lambda device: planner.Budget(int((whole + less) / 2 * 2**30), "free RAM"))
+    monkeypatch.setattr(
+        planner.Budget, "free", lambda device, margin=None: planner.Budget(int((whole + less) / 2 * 2**30), "free RAM")
+    )
     record = ran(params, model, store)
     assert (record.status, record.requested_tier, record.actual_tier) == ("done", 2, 2)
 

@@ -169,7 +169,7 @@ def test_the_description_is_a_page_that_needs_no_other_site(server):
     described = server.get("/api/openapi.json").json()
     assert set(described["paths"]) == {
         "/api/predict", "/api/clips", "/api/clips/{id}", "/api/clips/{id}/events", "/api/clips/{id}/clip.mp4", "/api/models",
-        "/api/plan", "/api/health",
+        "/api/plan", "/api/health", "/api/workers",
     }  # fmt: skip
     assert set(described["paths"]["/api/clips"]["post"]["requestBody"]["content"]) == {"application/json", "multipart/form-data"}
     assert "403" in described["paths"]["/api/models"]["get"]["responses"]

@@ -27,7 +27,7 @@ class Child:
 
     def __init__(self, bench: Bench, subject: Subject, tier: int) -> None:
         self.frames = bench.folder / f"frames-{id(self)}.npy"
-        self.errors = (bench.folder / f"errors-{id(self)}.txt").open("w+")
+        self.errors = (bench.folder / f"errors-{id(self)}.txt").open("w+", encoding="utf-8")
         order = {
             "name": subject.asked, "weights": subject.weights, "device": bench.device, "full": bench.full, "tier": tier,
             "params": subject.params().plain(), "folder": str(bench.folder), "frames": str(self.frames), "threads": _threads(),

@@ -77,8 +77,8 @@ def settles(page: Page, away: Callable[[], list[Any]]) -> None:
     assert away() == []
 
 
-def stop_at(page: Page, frame: int) -> None:
-    page.get_by_role("slider", name="frame").fill(str(frame))
+def stop_at(page: Page, frame: int, slider: str = "frame") -> None:
+    page.get_by_role("slider", name=slider).fill(str(frame))
     still = "(video) => video.paused && !video.seeking && video.readyState >= 2"
     page.wait_for_function(f"() => [...document.querySelectorAll('video[src]')].every({still})")
     page.evaluate(PAINTED)

@@ -169,7 +169,7 @@ def test_one_click_or_one_key_shows_a_clip_against_its_reference(open_page, tmp_
         ["参考", "guidance_interval", "0-1"],
         ["guidance_interval", "0.1-0.8"],
     ]
-    stop_at(page, 3)
+    stop_at(page, 3, "帧")
     box = page.locator(".i2v-pair-box")
     settles(page, lambda: [place for place, number in ((0.2, 0), (0.8, 1))
                            if np.abs(at(pixels(box), place, 0.25) - colour(number)).max() >= 24])  # fmt: skip
