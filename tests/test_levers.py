@@ -172,6 +172,7 @@ class Names(Progress):
         self.stages[-1][2] += 1
 
 
+@pytest.mark.slow
 def test_magcache_measures_its_ratios_once_and_again_finds_the_same(tiny: Tiny, picture: Picture, tmp_path: Path) -> None:
     model, _, plain = tiny["wan2.2-ti2v-5b"]
     before = model.generate(picture, plain, Progress())
