@@ -54,7 +54,7 @@ class TuneTab:
         self.method = self._entry(widgets.Dropdown, "tune_method", options=METHODS)
         self.axes = box([], "i2vs-axes")
         self.rows: list[AxisRow] = []
-        self.message, self.fault, self.found = html_line("i2vs-told"), html_line("i2vs-message"), html_line("i2vs-told")
+        self.message, self.fault, self.found = html_line("i2vs-told"), html_line("i2vs-message"), html_line("i2vs-found")
         self.run = button(strings("tune_run"), strings("tune_run_help"), "i2vs-primary", act=self._begin)
         self.stop = button(strings("stop_cell"), strings("stop_cell_help"), "i2vs-stop", act=self._stop)
         self.take = button(strings("tune_take"), strings("tune_take_help"), act=self._take)
@@ -67,7 +67,7 @@ class TuneTab:
             act=lambda: self.set_axes([*self.entered()["axes"], ("num_inference_steps", "")]),
         )
         lead = html_line("i2vs-lead", value=escape(strings("tune_lead")))
-        top = box([self.goal, self.method, self.budget, add], "i2vs-row", row=True)
+        top = box([self.goal, self.method, self.budget, add], "i2vs-row", "i2vs-goal", row=True)
         actions = box([self.run, self.stop, self.take], "i2vs-actions", row=True)
         below = [actions, self.fault, self.message, self.found, self.report, self.votes]
         self.widget = box([lead, self.axes, top, self.limits, *below], "i2vs-sweep")
@@ -140,6 +140,15 @@ class TuneTab:
         self.fault.value = ""
         with clips.faults_in(self.fault, self.strings):
             self._add(self.tune())
+            self._forget()
+
+    def _forget(self) -> None:
+        """What an earlier search found is no longer shown."""
+        self.found.value, self._winner, self.take.disabled = "", None, True
+        self.report.show(None)
+        before, self.votes.children = self.votes.children, []
+        for child in before:
+            close_all(child)
 
     def _add(self, tune: Tune) -> None:
         jobs = Jobs(self.store.database, self.settings)
