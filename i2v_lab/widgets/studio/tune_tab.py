@@ -13,6 +13,7 @@ from i2v_lab.errors import I2VLabError
 from i2v_lab.jobs import JobRunner
 from i2v_lab.metrics.registry import METRICS
 from i2v_lab.report.tune_sentences import sentences
+from i2v_lab.report.words import Words
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job, Jobs
@@ -47,7 +48,7 @@ class TuneTab:
         self._winner: Mapping[str, Any] | None = None
         self._finder: Debounced[Job] = Debounced(self._show_result)
         ranked = [name for name, metric in METRICS.items() if metric.better is not None]
-        names = [*((name.replace("_", " "), name) for name in ranked), (strings("tune_votes"), VOTES)]
+        names = [*((Words(strings.lang).in_line(name), name) for name in ranked), (strings("tune_votes"), VOTES)]
         self.goal = self._entry(widgets.Dropdown, "tune_goal", options=names, value="prompt_agreement")
         self.limits = self._entry(widgets.Text, "tune_limits", value="", placeholder="seconds_total <= 60", continuous_update=False)
         self.budget = self._entry(widgets.BoundedIntText, "tune_budget", value=60, min=2, max=100_000)
