@@ -70,7 +70,7 @@ def race_of(
 
 def test_halving_finds_the_best_where_one_seed_each_does_not_and_judges_it_by_fresh_seeds() -> None:
     means, right, plain = np.linspace(0, 1, 40), 0, 0
-    for repeat in range(20):
+    for repeat in range(10):
         figure, race = noisy(means, 0.25, repeat), race_of(40, 160, seed=repeat)
         chosen = follow(race, methods.halving(race), figure, 160)
         before = {seed for _, _, seed in race.figures}
@@ -80,7 +80,7 @@ def test_halving_finds_the_best_where_one_seed_each_does_not_and_judges_it_by_fr
         assert best[0].low < best[0].mean < best[0].high
         right += means[best[0].number] >= 0.9
         plain += means[int(np.argmax([figure(one, 0, 10_000) for one in range(40)]))] >= 0.9
-    assert right >= 18 and plain < right
+    assert right >= 9 and plain < right
 
 
 def _final(race: Race, chosen: list[int], figure: Callable[[int, int, int], float], budget: float) -> list[int]:
@@ -195,14 +195,15 @@ def same(one: TuneResult, other: TuneResult) -> bool:
 def test_the_winner_is_a_preset_that_generate_sweep_and_python_take(
     store: Store, settings: Settings, tmp_path: Path, inside: Callable[..., Any]
 ) -> None:
-    result = run_tune(tiny(), store, settings=settings)
-    assert result.outcome.complete and result.outcome.clips <= 40
+    tune = tiny(space={"guidance_scale": [1, 8], "scheduler": ["ddim", "euler"]}, budget={"clips": 16})
+    result = run_tune(tune, store, settings=settings)
+    assert result.outcome.complete and result.outcome.clips <= 16
     assert len(store.runs()) == result.outcome.clips  # no clip twice
     table = result.table()
     assert (table["status"] == "done").all() and len(table) == result.outcome.clips
     for row in table.itertuples():
         assert {name: getattr(row, name) for name in SPACE} == result.outcome.settings[row.setting - 1]
-    again = run_tune(tiny(), store, settings=settings, make=False)
+    again = run_tune(tune, store, settings=settings, make=False)
     assert same(result, again) and len(store.runs()) == result.outcome.clips
     if result.winner is None:  # the fake model's settings are all alike
         assert result.outcome.noise
@@ -223,6 +224,7 @@ def test_the_winner_is_a_preset_that_generate_sweep_and_python_take(
     assert made.returncode == 0 and answer["params"]["model"] == "fake"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["tpe", "nsga2", "random", "grid"])
 def test_other_methods_go_on_where_they_were_and_keep_to_the_budget(method: str, store: Store, settings: Settings) -> None:
     pytest.importorskip("optuna")
@@ -248,7 +250,7 @@ def test_without_optuna_it_says_what_to_install(store: Store, settings: Settings
 
 
 def test_votes_decide_and_the_next_clips_follow_them(store: Store, settings: Settings) -> None:
-    tune = tiny(goal="votes", space={"guidance_scale": [1, 4, 8, 12]}, budget={"clips": 40, "votes": 16})
+    tune = tiny(goal="votes", space={"guidance_scale": [1, 4, 8, 12]}, budget={"clips": 40, "votes": 10})
     result, opinions, rounds = run_tune(tune, store, settings=settings), Opinions(store), set()
     for _ in range(20):
         rounds.add(len(result.outcome.rounds))

@@ -40,13 +40,11 @@ def _winner(result: TuneResult, say: Words) -> str:
     mean = number(best.mean)
     if not math.isnan(best.low):
         mean = say("best_interval", mean=mean, low=number(best.low), high=number(best.high))
-    return say(
-        "tune.winner",
-        setting=setting_words(best, say),
-        metric=say.in_line(goal),
-        mean=mean + say.unit(goal),
-        seeds=len(outcome.seeds),
-    )
+    values = {"setting": setting_words(best, say), "metric": say.in_line(goal), "mean": mean + say.unit(goal)}
+    if outcome.seeds:
+        return say("tune.winner", **values, seeds=len(outcome.seeds))
+    early = "" if outcome.complete else say("tune.early")
+    return early if math.isnan(best.mean) else early + say("tune.ahead", **values)
 
 
 def _sure(result: TuneResult, say: Words) -> str:
@@ -54,7 +52,7 @@ def _sure(result: TuneResult, say: Words) -> str:
     if outcome.winner is None or result.pair:
         return ""
     if not outcome.seeds and result.tune.goals:
-        return say("tune.unsure")
+        return say("tune.unsure") if outcome.complete else ""
     text = ""
     if len(outcome.finalists) > 1 and not math.isnan(outcome.finalists[1].behind_low):
         second = outcome.finalists[1]

@@ -127,5 +127,4 @@ def predicted(forecast: Forecast, figure: str) -> float | None:
     """What the planner knows of a figure before the clip is made; None where it knows nothing."""
     if figure == "seconds_total":
         return forecast.time.expected if forecast.time else None
-    on_card = forecast.device.startswith("cuda")
-    return forecast.peak_gib if figure == ("peak_vram_gib" if on_card else "peak_ram_gib") else None
+    return forecast.peak_gib if figure == ("peak_ram_gib" if forecast.device == "cpu" else "peak_vram_gib") else None

@@ -246,10 +246,10 @@ class _TuneRun:
                     self.race.runs[place[0], made.level, place[1]] = str(id)
                 if not math.isnan(seconds := float(row["seconds"])):
                     self.seconds, self.work = self.seconds + seconds, self.work + work(cell.params)
-                self.clips += 1
-            if result.stopped:
-                for place, values_of in found.items():
-                    self.race.figures[place[0], made.level, place[1]] = values_of
+            self.clips += int((table["status"] != "planned").sum())
+            if result.stopped:  # what there is counts, for what is said of a search that is not at its end
+                there = {place: values_of for place, values_of in found.items() if not math.isnan(values_of["seconds"])}
+                self.race.figures |= {(setting, made.level, seed): values_of for (setting, seed), values_of in there.items()}
                 raise Stop(result.stopped)
         self.race.spent = self._spent()
         self.extra = 0.0

@@ -13,6 +13,7 @@ from i2v_lab.errors import I2VLabError
 from i2v_lab.jobs import JobRunner
 from i2v_lab.metrics.registry import METRICS
 from i2v_lab.report.tune_sentences import sentences
+from i2v_lab.report.words import Words
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job, Jobs
@@ -47,14 +48,14 @@ class TuneTab:
         self._winner: Mapping[str, Any] | None = None
         self._finder: Debounced[Job] = Debounced(self._show_result)
         ranked = [name for name, metric in METRICS.items() if metric.better is not None]
-        names = [*((name.replace("_", " "), name) for name in ranked), (strings("tune_votes"), VOTES)]
+        names = [*((Words(strings.lang).in_line(name), name) for name in ranked), (strings("tune_votes"), VOTES)]
         self.goal = self._entry(widgets.Dropdown, "tune_goal", options=names, value="prompt_agreement")
         self.limits = self._entry(widgets.Text, "tune_limits", value="", placeholder="seconds_total <= 60", continuous_update=False)
         self.budget = self._entry(widgets.BoundedIntText, "tune_budget", value=60, min=2, max=100_000)
         self.method = self._entry(widgets.Dropdown, "tune_method", options=METHODS)
         self.axes = box([], "i2vs-axes")
         self.rows: list[AxisRow] = []
-        self.message, self.fault, self.found = html_line("i2vs-told"), html_line("i2vs-message"), html_line("i2vs-told")
+        self.message, self.fault, self.found = html_line("i2vs-told"), html_line("i2vs-message"), html_line("i2vs-found")
         self.run = button(strings("tune_run"), strings("tune_run_help"), "i2vs-primary", act=self._begin)
         self.stop = button(strings("stop_cell"), strings("stop_cell_help"), "i2vs-stop", act=self._stop)
         self.take = button(strings("tune_take"), strings("tune_take_help"), act=self._take)
@@ -67,7 +68,7 @@ class TuneTab:
             act=lambda: self.set_axes([*self.entered()["axes"], ("num_inference_steps", "")]),
         )
         lead = html_line("i2vs-lead", value=escape(strings("tune_lead")))
-        top = box([self.goal, self.method, self.budget, add], "i2vs-row", row=True)
+        top = box([self.goal, self.method, self.budget, add], "i2vs-row", "i2vs-goal", row=True)
         actions = box([self.run, self.stop, self.take], "i2vs-actions", row=True)
         below = [actions, self.fault, self.message, self.found, self.report, self.votes]
         self.widget = box([lead, self.axes, top, self.limits, *below], "i2vs-sweep")
@@ -140,6 +141,15 @@ class TuneTab:
         self.fault.value = ""
         with clips.faults_in(self.fault, self.strings):
             self._add(self.tune())
+            self._forget()
+
+    def _forget(self) -> None:
+        """What an earlier search found is no longer shown."""
+        self.found.value, self._winner, self.take.disabled = "", None, True
+        self.report.show(None)
+        before, self.votes.children = self.votes.children, []
+        for child in before:
+            close_all(child)
 
     def _add(self, tune: Tune) -> None:
         jobs = Jobs(self.store.database, self.settings)
