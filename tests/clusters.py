@@ -6,16 +6,17 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from i2v_lab.cluster import WorkerState
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.sweep import Sweep
+from i2v_lab.sweep import Sweep, SweepProgress, SweepStatus
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "0" * 32
@@ -59,6 +60,19 @@ def cluster_of(*nodes: dict[str, Any]) -> Iterator[Any]:
 def settings_on(cluster: Any, folder: Path, **more: Any) -> Settings:
     """The settings of a sweep on the cluster, with its output folder."""
     return Settings(output={"directory": folder}, cluster={"address": cluster.address, "workers": 2, **more})
+
+
+class Once(SweepProgress):
+    """Strikes once: a worker on the node that is not the head, when it is at a stage."""
+
+    def __init__(self, cluster: Any, stage: str, strike: Callable[[WorkerState], None]) -> None:
+        self.cluster, self.stage_wanted, self.strike, self.done = cluster, stage, strike, False
+
+    def updated(self, status: SweepStatus) -> None:
+        for one in status.workers:
+            if not self.done and one.stage == self.stage_wanted and not on_head(self.cluster, one.pid):
+                self.done = True
+                self.strike(one)
 
 
 def on_head(cluster: Any, pid: int) -> bool:

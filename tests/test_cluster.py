@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from clusters import BASE, LONG, NODE, cells, cluster_of, made, on_head, settings_on
+from clusters import BASE, LONG, NODE, Once, cells, cluster_of, made, on_head, raylet_of, settings_on
 from conftest import environment, finish, start
 from held import until
 
@@ -61,7 +61,6 @@ def test_24_clips_are_those_of_a_plain_sweep_each_made_once(cluster, photograph,
     assert run_sweep(sweep, Store(folder), settings=settings, retry="none").counts == {"done": 24}
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_killed_and_one_whose_node_is_lost_cost_a_try_each(cluster, tmp_path):
     struck: list[int] = []  # the cells
     ended: list[int] = []
@@ -253,3 +252,81 @@ def test_cells_that_only_a_large_device_holds_go_there_and_nobody_waits(tmp_path
     mine = runs[runs["pid"] == of_large[0]].sort_values("created")
     assert mine["num_frames"].tolist()[:2] == [large, large]
     assert len(mine) < 16
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_once_have_a_worker_each(cluster, tmp_path):
+    counts, stores, drivers = (40, 8), [], []  # the first has both workers until the second is there
+    for name, count in zip(("one", "two"), counts, strict=True):
+        (tmp_path / name / "locks").mkdir(parents=True)
+        stores.append(Store(tmp_path / name / "s"))
+        locks = str(tmp_path / name / "locks")  # as on two machines
+        drivers.append(_driver(tmp_path / name / "s", cluster.address, count, XDG_RUNTIME_DIR=locks))
+        until(lambda: stores[-1].records(status="running"), 180)
+
+    def at(status: Any) -> list[int]:
+        return [len(store.records(status=status)) for store in stores]
+
+    before, seen = at("done"), 0
+    while at("done")[1] < counts[1] - 1:
+        seen += at("running") == [1, 1]
+    after = at("done")
+    print("made by each meanwhile:", after[0] - before[0], after[1] - before[1])
+    assert seen
+    # A cell each way for the two moments of looking, and one for a machine that is busy.
+    assert abs((after[0] - before[0]) - (after[1] - before[1])) <= 3, (before, after)
+    for driver, store, count in zip(drivers, stores, counts, strict=True):
+        with driver:
+            assert driver.communicate(timeout=180)[0] == f"{count}\n"
+        assert len(made(store)) == count
+
+
+@pytest.mark.slow
+def test_a_frozen_node_holds_nobody_up(tmp_path):
+    stopped: list[psutil.Process] = []
+
+    def freeze(one: Any) -> None:
+        stopped.extend([psutil.Process(one.pid), raylet_of(one.pid)])
+        for process in stopped:
+            process.suspend()
+
+    others: list[int] = []
+    store = Store(tmp_path / "s")
+    with cluster_of({}, {}) as cluster:
+        try:
+            result = run_sweep(cells(4, **LONG), store, settings=settings_on(cluster, tmp_path / "s"), progress=Once(cluster, "write", freeze),
+                               on_cell=lambda cell, record: others.append(record.pid))  # fmt: skip
+        finally:
+            for process in stopped:
+                if process.is_running():
+                    process.resume()
+    assert result.counts == {"done": 4}
+    frozen = stopped[0].pid
+    assert frozen not in others
+    (again,) = [record for record in store.records() if record.notes]
+    assert again.finished == max(record.finished for record in store.records() if record.finished)  # the others were made before
+
+
+@pytest.mark.slow
+def test_memory_that_is_exhausted_costs_one_cell_at_most(cluster, tmp_path):
+    import resource
+
+    limited: list[int] = []
+
+    def limit(one: Any) -> None:
+        limited.append(one.pid)
+        resource.prlimit(one.pid, resource.RLIMIT_AS, (psutil.Process(one.pid).memory_info().vms, resource.RLIM_INFINITY))
+
+    def lift(cell: Any, record: Any) -> None:
+        if limited and record.pid == limited[0] and psutil.pid_exists(limited[0]):
+            resource.prlimit(limited[0], resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    store = Store(tmp_path / "s")
+    result = run_sweep(
+        cells(6, **LONG), store, settings=settings_on(cluster, tmp_path / "s"), progress=Once(cluster, "write", limit), on_cell=lift
+    )
+    assert limited
+    assert result.counts.get("done", 0) >= 5 - 1  # that one, or with it the one that the worker had been given since
+    assert sum(result.counts.values()) == 6
+    for record in store.records():
+        assert record.status == "done" or (record.status == "out_of_memory" and "memory" in record.reason), record.reason
