@@ -225,7 +225,7 @@ def test_a_sweep_says_before_it_runs_which_cells_cannot_fit(tmp_path: Path, fold
     sweep = Sweep(name="s", base=base, axes={"resolution": ["128x128", "512p"]}, seeds=[0, 1])
     small = plan(clip("128x128 8", model=str(folder)), device="cpu").peak_gib
     budget = Budget(int(GIB * (small + 0.01)), "free RAM")
-    monkeypatch.setattr(Budget, "free", lambda device: budget)
+    monkeypatch.setattr(Budget, "free", lambda device, margin=None: budget)
     planned = plan_sweep(sweep, Store(tmp_path), Settings(device="cpu"))
     assert planned.counts == {"to do": 2, "cannot run": 2}
     assert all(
@@ -240,7 +240,7 @@ def test_a_sweep_knows_the_clips_that_were_made_in_tiles(tmp_path: Path, folder:
     store, params = Store(tmp_path), clip("512p 2", model=str(folder))
     tiled, whole = (plan(params, device="cpu", tier=tier).peak_gib for tier in (5, 2))
     sweep = Sweep(name="s", base=params.model_dump(exclude={"seed"}), axes={}, seeds=[0])
-    monkeypatch.setattr(Budget, "free", lambda device: Budget(int(GIB * (tiled + whole) / 2), "free RAM"))
+    monkeypatch.setattr(Budget, "free", lambda device, margin=None: Budget(int(GIB * (tiled + whole) / 2), "free RAM"))
     made = run_clip(params, None, store, settings=Settings(device="cpu"))
     assert (made.status, made.actual_tier) == ("done", 5), made.reason
     (cell,) = plan_sweep(sweep, store, Settings(device="cpu")).cells
