@@ -174,6 +174,12 @@ def test_a_file_reads_back_and_fields_may_depend_on_the_model() -> None:
     ]
 
 
+def test_only_halving_makes_cheap_clips() -> None:
+    for method, goal, steps in (("halving", "sharpness", [1, 2]), ("random", "sharpness", [2]), ("halving", "votes", [2])):
+        tune = tiny(method=method, goal=goal, fidelities=[{"num_inference_steps": 1}])
+        assert [tune.params(tune.settings()[0], level).num_inference_steps for level in range(tune.levels())] == steps
+
+
 def test_limits_that_the_planner_knows_are_never_made(store: Store, settings: Settings) -> None:
     base = {**TINY, "model": "closed-form", "num_frames": 2}
     space = {"resolution": ["64x64", "96x96", "2048x2048"]}

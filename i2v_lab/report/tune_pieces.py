@@ -17,6 +17,7 @@ from i2v_lab.report.player.page import clip_grid
 from i2v_lab.report.top import heading
 from i2v_lab.report.tune_sentences import sentences, setting_words
 from i2v_lab.report.words import Said, phrase, said
+from i2v_lab.sweep.tune.run import FILE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,8 +97,8 @@ def tune_pareto(result: TuneResult) -> Piece:
     if not quality or statistics.more_is_better(quality) is None or not result.sweeps:
         return Piece("")
     table = result.table()
-    table = table[table["level"] == table["level"].max()].drop_duplicates("id").reset_index(drop=True)
-    axes = [axis for axis in _axes(result) if len(table[axis].astype(str).unique()) > 1]
+    table = table[(table["level"] == result.tune.levels() - 1) | table["final"]].drop_duplicates("id").reset_index(drop=True)
+    axes = [axis for axis in _axes(result) if len(table) and len(table[axis].astype(str).unique()) > 1]
     return pareto_piece(table, [*axes, "seed"], quality) if axes else Piece("")
 
 
@@ -120,5 +121,5 @@ def tune_file(result: TuneResult) -> Piece:
     text = result.tune.to_yaml()
     return section(
         "tune.file",
-        folded(phrase("file.show"), scrolled(f"<pre>{escape(text)}</pre>", phrase("tune.file")), opened=text.count("\n") < 30),
+        folded(Said(*[FILE] * 2), scrolled(f"<pre>{escape(text)}</pre>", phrase("tune.file")), opened=text.count("\n") < 30),
     )

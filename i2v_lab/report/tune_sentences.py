@@ -64,7 +64,7 @@ def _sure(result: TuneResult, say: Words) -> str:
 
 
 def _cost(outcome: Outcome, say: Words) -> str:
-    text = say("tune.spent", clips=outcome.clips, time=duration(outcome.seconds))
+    text = say("tune.spent", clips=say.count(outcome.clips, "clips"), time=duration(outcome.seconds))
     if not math.isnan(outcome.grid_clips):
         text += say("tune.grid", clips=int(outcome.grid_clips), time=duration(outcome.grid_seconds))
     return text

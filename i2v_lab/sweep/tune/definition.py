@@ -177,7 +177,9 @@ class Tune(BaseModel):
         return not self.where.strip() or condition(self.where)(params)
 
     def cheap(self, model: str) -> tuple[dict[str, Any], ...]:
-        """The cheap fidelities of a model, the cheapest first; the full one is not among them."""
+        """The cheap fidelities of a model, the cheapest first; the full one is not among them. Only halving has some."""
+        if self.method != "halving" or self.by_votes:
+            return ()
         if self.fidelities is not None:
             return self.fidelities
         try:

@@ -161,7 +161,7 @@ class _TuneRun:
         listed = all(axis.values for axis in tune.axes)
         self.possible, self.left_out = self.planner.possible(tune.settings()) if listed else ([], {})
         searched = self.possible if tune.method in ("halving", "grid") else []
-        self.race = Race(searched, tune.goals, tune.bounds, levels=tune.levels() if tune.method == "halving" and not tune.by_votes else 1,
+        self.race = Race(searched, tune.goals, tune.bounds, levels=tune.levels(),
                          seed=tune.seed, finalists=tune.finalists, seeds=tune.seeds, price=self._price)  # fmt: skip
 
     def run(self) -> TuneResult:
