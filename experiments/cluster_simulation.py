@@ -1,8 +1,8 @@
 """1,000 cells on 1 to 64 workers, simulated: what speeds up, what limits it, and what the driver can take.
 
 `python experiments/cluster_simulation.py`: it first measures how many clips a second this machine puts into a store, as the driver of a
-cluster does, and then has virtual workers ask the driver of that speed for cells. The times of cells and loads are those of `CASES`, or of a
-table of runs: `python experiments/cluster_simulation.py results/sweeps/NAME/table.csv`.
+cluster does. Then virtual workers ask a driver of that speed for cells. The times of cells and loads are measured here, assumed (`ASSUMED`),
+or those of a table of runs: `python experiments/cluster_simulation.py results/sweeps/NAME/table.csv`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import random
 import sys
 import tempfile
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,34 +38,50 @@ class Case:
     load: float
 
 
-def simulate(case: Case, workers: int, driver: float, seed: int = 0) -> tuple[float, float, float]:
-    """(seconds until all cells are kept, share of the workers' time that loads take, share of the time that the driver works).
+ASSUMED = (Case("assumed: 30 s a cell, 20 s a load", 30, 0.3, 20), Case("assumed: 5 min a cell, 2 min a load", 300, 0.3, 120))
 
-    A worker takes the next cell of the model that it has, otherwise of the one with the most cells left; it has its next cell when the driver
-    has heard of the last, and the driver keeps one clip after the other.
+
+@dataclass(frozen=True)
+class Result:
+    """Seconds until all cells are kept; and the shares of the workers' time that they load, wait for the driver, or have no cell left."""
+
+    seconds: float
+    loads: float
+    waits: float
+    idle: float
+
+
+def simulate(case: Case, workers: int, driver: float, seed: int = 0) -> Result:
+    """Virtual workers make the cells.
+
+    A worker takes the next cell of the model that it has, otherwise the first that is left, as the pool does. The driver hears of one clip
+    after the other: it gives the worker its next cell, then keeps the clip.
 
     Args:
         driver: seconds that it takes to keep a clip.
     """
     luck = random.Random(seed)  # noqa: S311  a simulation
-    left = {model: [luck.lognormvariate(0, case.spread) * case.cell for _ in range(CELLS // MODELS)] for model in range(MODELS)}
+    left = [deque(luck.lognormvariate(0, case.spread) * case.cell for _ in range(CELLS // MODELS)) for _ in range(MODELS)]
     loaded: dict[int, int] = {}
-    free = [(0.0, worker) for worker in range(workers)]
-    driver_free = loads = 0.0
-    while any(left.values()):
-        now, worker = heapq.heappop(free)
-        model = loaded.get(worker, -1)
-        began = now
-        if not left.get(model):
-            model = max(left, key=lambda one: len(left[one]))
-            began += case.load
-            loads += case.load
+    ends = [(0.0, worker) for worker in range(workers)]
+    driver_free = loads = waits = busy = 0.0
+    while ends:
+        now, worker = heapq.heappop(ends)
+        began = max(now, driver_free)
+        driver_free = began + driver if worker in loaded else began
+        model = loaded.get(worker, 0)
+        if not left[model]:
+            others = [one for one in range(MODELS) if left[one]]
+            if not others:
+                continue
+            model = others[0]
+        load = case.load if loaded.get(worker) != model else 0.0
+        cell = left[model].popleft()
         loaded[worker] = model
-        ended = began + left[model].pop()
-        driver_free = max(driver_free, ended) + driver
-        heapq.heappush(free, (max(ended, driver_free - driver), worker))
-    total = max(driver_free, *(when for when, _ in free))
-    return total, loads / (total * workers), CELLS * driver / total
+        waits, loads, busy = waits + began - now, loads + load, busy + cell
+        heapq.heappush(ends, (began + load + cell, worker))
+    total = driver_free * workers
+    return Result(driver_free, loads / total, waits / total, 1 - (loads + waits + busy) / total)
 
 
 def clips_a_second(count: int = 200) -> float:
@@ -107,18 +124,16 @@ def of_table(path: Path) -> Case:
 def main() -> None:
     rate = clips_a_second()
     print(f"the driver keeps {rate:.0f} clips of {CLIP_BYTES / 1e6:g} MB a second on this machine")
-    assumed = [Case("assumed: 30 s a cell, 20 s a load", 30, 0.3, 20), Case("assumed: 5 min a cell, 2 min a load", 300, 0.3, 120)]
-    for case in [measured_here(), *(of_table(Path(name)) for name in sys.argv[1:]), *assumed]:
+    for case in [measured_here(), *(of_table(Path(name)) for name in sys.argv[1:]), *ASSUMED]:
         print(f"\n{case.name}: {CELLS} cells of {case.cell:.3g} s, {MODELS} models of {case.load:.3g} s to load")
-        print(f"{'workers':>8} {'time':>10} {'speed-up':>9} {'loads':>7} {'driver':>7}  limit")
-        one = simulate(case, 1, 1 / rate)[0]
+        print(f"{'workers':>8} {'time':>10} {'speed-up':>9} {'loads':>7} {'driver':>7} {'end':>7}")
+        one = simulate(case, 1, 1 / rate).seconds
         for workers in WORKERS:
-            total, loads, driver = simulate(case, workers, 1 / rate)
-            short = one / total / workers
-            limit = (
-                "" if short > 0.9 else "the driver" if driver > 0.9 else "loads" if loads > 1 - short - 0.05 else "the last cells"
+            found = simulate(case, workers, 1 / rate)
+            print(
+                f"{workers:8} {found.seconds:8.0f} s {one / found.seconds:8.1f}x {found.loads:7.1%} {found.waits:7.1%} {found.idle:7.1%}"
             )
-            print(f"{workers:8} {total:8.0f} s {one / total:8.1f}x {loads:7.1%} {driver:7.1%}  {limit}")
+    print("\nshares of the workers' time: loading models; waiting for the driver; without a cell at the end")
 
 
 if __name__ == "__main__":
