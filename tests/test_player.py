@@ -326,6 +326,23 @@ def test_blind_votes_say_nothing_of_the_clips_and_go_to_the_store(tmp_path):
     assert order == sorted(order)
 
 
+def test_blind_votes_may_be_told_the_next_pair_and_take_clips_that_came_later(results):
+    runs, asked = results.runs(), []
+    ids = list(runs[runs["clip"].notna()].drop_duplicates("id")["id"])
+
+    def pick():
+        if not asked:
+            return ids[0], ids[1]
+        asked[0].take(runs)
+        return ids[-1], ids[0]
+
+    asked.append(BlindVotes(runs[runs["id"].isin(ids[:2])], Opinions(results), pick=pick, language="zh"))
+    assert "左边更好" in [button.description for button in asked[0]._buttons.values()]
+    asked[0].vote("left")
+    assert tuple(asked[0].runs["id"][number] for number in asked[0].pair) == (ids[-1], ids[0])
+    assert len(asked[0].player.data["cells"]) == 2
+
+
 def test_blind_votes_need_two_clips(results):
     runs = results.runs()
     assert "At least two clips" in BlindVotes(runs.iloc[:1], Opinions(results))._message.value

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import ipywidgets
 
 from i2v_lab.errors import I2VLabError, InputError
-from i2v_lab.language import LANGUAGE_CSS, system_language
+from i2v_lab.language import LANGUAGE_CSS, Language, system_language
 from i2v_lab.report.player.assets import texts
 from i2v_lab.report.player.grid import Grid, GridCell, in_words, labels, text_of
 from i2v_lab.report.player.view import View, differing
@@ -47,6 +47,7 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
         *,
         seed: int | None = None,
         pick: Callable[[], tuple[str, str] | None] | None = None,
+        language: Language | None = None,
     ) -> None:
         """Ask about the finished runs of a table.
 
@@ -55,20 +56,19 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
             opinions: keeps the votes.
             seed: of the random order; by default another each time.
             pick: the ids of the pair that is shown next, left and right; None where none is. By default one with the fewest votes.
+            language: of the buttons; by default that of the settings.
 
         Raises:
             InputError: the table has no column id or clip.
         """
-        if missing := [name for name in ("id", "clip") if name not in runs.columns]:
-            raise InputError(f"blind votes: expected a table with a column {missing[0]}, such as runs() gives")
         self.opinions = opinions
-        self.runs = runs[runs["clip"].notna()].drop_duplicates("id").reset_index(drop=True)
+        self.take(runs)
         self._random = random.Random(seed)  # noqa: S311  an order, no secret
         self._voted = Counter(frozenset(pair) for pair in zip(*(opinions.votes()[side] for side in ("left", "right")), strict=True))
         self.pair: tuple[int, int] | None = None
         self._pick = pick
         self.player = ClipPlayer(_view(self.runs, ()))
-        chosen = load_settings().language
+        chosen = language or load_settings().language
         language = system_language() if chosen == "auto" else chosen
         self._buttons = {better: ipywidgets.Button(description=texts(f"blind_{better}", language)) for better in _LABELS}
         for better, button in self._buttons.items():
@@ -80,6 +80,12 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
         row = ipywidgets.HBox([*self._buttons.values(), self._ask], layout=ipywidgets.Layout(flex_flow="row wrap"))
         super().__init__([self.player, row, self._message, self._ranking])
         self._next()
+
+    def take(self, runs: pd.DataFrame) -> None:
+        """Ask about the runs of this table from the next pair on. Raises InputError as the constructor does."""
+        if missing := [name for name in ("id", "clip") if name not in runs.columns]:
+            raise InputError(f"blind votes: expected a table with a column {missing[0]}, such as runs() gives")
+        self.runs = runs[runs["clip"].notna()].drop_duplicates("id").reset_index(drop=True)
 
     def vote(self, better: Literal["left", "equal", "right"]) -> None:
         """Store a vote on the pair that is shown, and show the next pair."""
@@ -113,9 +119,9 @@ class BlindVotes(ipywidgets.VBox):  # type: ignore[misc]
     def _next(self) -> None:
         """Show the pair that is picked, or one of those with the fewest votes."""
         before = self.pair
+        picked = self._pick() if self._pick else None  # it may take other runs
         ids = [str(id) for id in self.runs["id"]]
         if self._pick:
-            picked = self._pick()
             self.pair = (ids.index(picked[0]), ids.index(picked[1])) if picked and set(picked) <= set(ids) else None
             for button in self._buttons.values():
                 button.disabled = self.pair is None

@@ -57,3 +57,9 @@ def test_a_search_is_stopped_goes_on_and_ends_and_people_vote(voila, place, page
     tab.get_by_role("button", name="Left is better").click()
     expect(tab).to_contain_text("1 of 60 votes", timeout=WAIT)
     assert len(Opinions(store).votes()) == 1 and len(store.runs()) == before
+
+    page.get_by_role("button", name="中文").first.click()  # the same pair, asked in another language
+    expect(page.get_by_role("tab", name="自动调优")).to_be_visible(timeout=WAIT)
+    page.get_by_role("tab", name="自动调优").click()
+    expect(tab.get_by_role("button", name="左边更好")).to_be_enabled(timeout=WAIT)
+    expect(tab).to_contain_text("已投 1 票")

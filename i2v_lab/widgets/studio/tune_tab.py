@@ -198,16 +198,20 @@ class TuneTab:
         self.votes.children = []
         if result.pair:
             known = [result]  # the pair that is shown first is there already
+            asked: list[BlindVotes] = []
 
             def pick() -> tuple[str, str] | None:
                 seen = known.pop() if known else self._look(job)
                 self._say(seen)
                 if seen.pair is None:
                     self._add(parse_tune(job.sweep))  # the next clips, or the report
+                elif asked and not set(seen.pair) <= set(asked[0].runs["id"]):
+                    asked[0].take(seen.table())  # the next clips were there already
                 return seen.pair
 
             head = html_line("i2vs-lead", value=escape(self.strings("tune_ask")))
-            self.votes.children = [head, BlindVotes(result.table(), Opinions(self.store), pick=pick)]
+            asked.append(BlindVotes(result.table(), Opinions(self.store), pick=pick, language=self.strings.lang))
+            self.votes.children = [head, *asked]
         for child in before:
             close_all(child)
 
