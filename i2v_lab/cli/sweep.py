@@ -189,6 +189,8 @@ def sweep_screen(*, numbered: bool = False) -> Iterator[SweepProgress]:
             if not bars:
                 return
             if status.sweep not in self.tasks:
+                for bar in self.tasks.pop("", ()):  # of the wait for the workers, before there was a plan
+                    bars.remove_task(bar)
                 self.tasks[status.sweep] = (bars.add_task(status.sweep, total=status.cells, left=""), bars.add_task("", left=""))
             cells, steps = self.tasks[status.sweep]
             left = "" if status.seconds_left is None or status.over else f"about {duration(status.seconds_left)} left"
