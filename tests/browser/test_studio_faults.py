@@ -119,7 +119,7 @@ def test_a_sweep_runs_what_is_typed_and_every_page_shows_what_runs(
     jobs = Jobs(store.database)
     small(studio)
     page.get_by_role("tab", name="Sweep").click()
-    run, entries = page.locator(".i2vs-sweep .i2vs-primary"), page.locator(".i2vs-axis input")
+    run, entries = page.locator(".i2vs-sweep .i2vs-primary"), page.locator(".i2vs-sweep .i2vs-axis input")
     expect(page.locator(".i2vs-sweep .i2vs-card")).to_have_count(6, timeout=WAIT)
     entries.nth(1).fill("0..99")
     press(run)
@@ -167,7 +167,7 @@ def test_a_sweep_runs_what_is_typed_and_every_page_shows_what_runs(
 
     # Several pictures are an axis.
     studio.upload(photograph, shutil.copy(photograph, tmp_path / "second.jpg"))
-    expect(page.locator(".i2vs-axis textarea")).to_have_value(re.compile(r".*coffee\.jpg\n.*second\.jpg"), timeout=WAIT)
+    expect(page.locator(".i2vs-sweep .i2vs-axis textarea")).to_have_value(re.compile(r".*coffee\.jpg\n.*second\.jpg"), timeout=WAIT)
 
 
 @pytest.mark.slow
@@ -175,7 +175,7 @@ def test_a_sweep_leaves_the_five_files_and_opens_its_report(voila: Server, place
     path = voila.write(f"{place.name}/studio.ipynb", [cell(place, prompt="zoom in", **SMALL)])
     in_voila(voila, page, path)
     page.get_by_role("tab", name="Sweep").click()
-    page.locator(".i2vs-axis input").first.fill("4, 9")
+    page.locator(".i2vs-sweep .i2vs-axis input").first.fill("4, 9")
     press(page.locator(".i2vs-sweep .i2vs-primary"))
     expect(page.get_by_text("making the report")).to_be_visible(timeout=WAIT)
     open_report = page.get_by_role("button", name="Open report")

@@ -19,7 +19,7 @@ def test_a_search_is_stopped_goes_on_and_ends_and_people_vote(voila, place, page
     begin = {"resolution": "64x64", "num_frames": 6, "num_inference_steps": 4, "prompt": "zoom in"}
     studio = in_voila(voila, page, voila.write(f"{place.name}/studio.ipynb", [cell(place, **begin)]))
     page.get_by_role("tab", name="Tune").click()
-    tab = page.locator(".i2vs-sweep:visible")
+    tab = page.locator(".i2vs-tune")
     search, stop, take = (tab.get_by_role("button", name=name) for name in ("Search", "Stop after this clip", "Use the winner"))
     for row, values in enumerate(("1, 12", "ddim, euler-a")):
         tab.locator(".i2vs-axis input").nth(row).fill(values)

@@ -129,7 +129,7 @@ function tellEntries(root, model, signal) {
   root.addEventListener("click", (event) => {
     if (!event.target.closest(".i2vs-primary") || !edited.size) return;
     const fields = {};
-    const axes = [...root.querySelectorAll(".i2vs-axis")];
+    const axes = [...root.querySelectorAll(".i2vs-sweep .i2vs-axis")];
     const sweep = { axes: {} };
     for (const entry of edited) {
       const control = entry.closest("[class*=i2vs-field-]");

@@ -71,7 +71,7 @@ class TuneTab:
         top = box([self.goal, self.method, self.budget, add], "i2vs-row", "i2vs-goal", row=True)
         actions = box([self.run, self.stop, self.take], "i2vs-actions", row=True)
         below = [actions, self.fault, self.votes, self.message, self.found, self.report]
-        self.widget = box([lead, self.axes, top, self.limits, *below], "i2vs-sweep")
+        self.widget = box([lead, self.axes, top, self.limits, *below], "i2vs-tune")
         self.set_axes(FIRST.items())
         self.show(next(iter(runner.jobs.newest(1, kind="tune")), None))
 
