@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import ipywidgets as widgets
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.record import RunRecord
-from i2v_lab.errors import STOPPED_BY_HAND, I2VLabError, Message, SweepError
+from i2v_lab.errors import STOPPED_BY_HAND, I2VLabError
 from i2v_lab.jobs import JobRunner
 from i2v_lab.metrics.registry import METRICS
 from i2v_lab.settings import Settings
@@ -23,6 +23,7 @@ from i2v_lab.sweep import Sweep, SweepPlan, plan_sweep
 from i2v_lab.sweep.axes import PROMPTS
 from i2v_lab.sweep.file import parse_sweep
 from i2v_lab.widgets.studio import clips
+from i2v_lab.widgets.studio.axis_rows import AxisRow, AxisRows
 from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.elements import PageLink, Strip
 from i2v_lab.widgets.studio.html import box, button, classed, close_all, described, escape, html_line
@@ -30,60 +31,12 @@ from i2v_lab.widgets.studio.model_list import kind_of, standard
 from i2v_lab.widgets.studio.step_player import StepPlayer
 from i2v_lab.widgets.studio.strings import Strings
 
-ONE_A_LINE = (*PROMPTS, "image")  # a comma belongs to the sentence, or to the name of a file
 ASK_CLIPS, ASK_SECONDS = 50, 3600.0  # a sweep of more than this is confirmed before it runs
 GRID_MAX = 120  # cells that the grid shows
 FIRST = {"guidance_scale": "4, 9, 14", "seed": "0, 1"}  # the axes that the tab begins with
 
 
-class AxisRow:
-    """A row: which field, its values as in a sweep file, and a button that removes it. Sentences and pictures are one a line."""
-
-    def __init__(
-        self, field: str, values: str, strings: Strings, changed: Callable[[], None], remove: Callable[[AxisRow], None]
-    ) -> None:
-        self._strings, self._changed = strings, changed
-        names = [(strings.label(name), name) for name in ClipParams.model_fields]
-        self.field = described(widgets.Dropdown, strings("axis"), options=names, value=field, description=strings("axis"))
-        self._out = button("✕", strings("remove_axis"), "i2vs-small", act=lambda: remove(self))
-        self.field.observe(lambda _: self._another(), "value")
-        self.widget = box([], "i2vs-axis", row=True)
-        classed(self.field, "i2vs-unseen")
-        self.values: Any = None
-        self._show_values(values)
-
-    def given(self) -> Any:
-        """The values as an axis takes them.
-
-        Raises:
-            SweepError: there are none.
-        """
-        name = self.field.value
-        lines = [line.strip() for line in self.values.value.splitlines() if line.strip()]
-        if not lines:
-            raise SweepError(Message(f"{name}: expected at least one value, got none; enter values such as {self._strings.values(name)}, "
-                                     "or remove this axis", "axis.empty", name=self._strings.label(name)))  # fmt: skip
-        return lines if name in ONE_A_LINE and len(lines) > 1 else lines[0] if name in ONE_A_LINE else self.values.value
-
-    def _show_values(self, values: str) -> None:
-        name = self.field.value
-        lines = name in ONE_A_LINE
-        options = {"continuous_update": False, **({"rows": max(2, values.count("\n") + 1)} if lines else {})}
-        self.values = described(
-            widgets.Textarea if lines else widgets.Text, self._strings("lines_help" if lines else "values_help"), value=values,
-            placeholder=self._strings.values(name), description=self._strings("values"), **options,
-        )  # fmt: skip
-        classed(self.values, "i2vs-unseen").observe(lambda _: self._changed(), "value")
-        self.widget.children = [self.field, self.values, self._out]
-
-    def _another(self) -> None:
-        before = self.values
-        self._show_values(before.value)
-        before.close()
-        self._changed()
-
-
-class SweepTab:
+class SweepTab(AxisRows):
     """The tab: axes on top, then the plan, then a grid with one card for each cell."""
 
     def __init__(
@@ -199,22 +152,10 @@ class SweepTab:
             if number.isdecimal() and int(number) < len(self.rows):
                 self.rows[int(number)].values.value = text
 
-    def set_axes(self, axes: Iterable[tuple[str, str]]) -> None:
-        """Show these axes, (field, values) of each, in place of the others."""
-        before = self.rows
-        self.rows = [AxisRow(field, values, self.strings, self._edited, self._remove) for field, values in axes]
-        self.axes.children = [row.widget for row in self.rows]
-        for row in before:
-            close_all(row.widget)
-        self._edited()
-
     def use_pictures(self, paths: Sequence[Path]) -> None:
         """An axis of pictures; the axes that the tab begins with go, others stay."""
         others = [(field, values) for field, values in self.entered()["axes"] if field != "image" and FIRST.get(field) != values]
         self.set_axes([("image", "\n".join(map(str, paths))), *others])
-
-    def _remove(self, row: AxisRow) -> None:
-        self.set_axes([(one.field.value, one.values.value) for one in self.rows if one is not row])
 
     def _unused(self) -> tuple[str, str]:
         used = {row.field.value for row in self.rows}

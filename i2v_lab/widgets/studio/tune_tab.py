@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets as widgets
@@ -22,17 +22,17 @@ from i2v_lab.sweep.tune import Tune, TuneResult, parse_tune, run_tune
 from i2v_lab.sweep.tune.goal import VOTES
 from i2v_lab.widgets.blind import BlindVotes
 from i2v_lab.widgets.studio import clips
+from i2v_lab.widgets.studio.axis_rows import AxisRow, AxisRows
 from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.elements import PageLink
 from i2v_lab.widgets.studio.html import box, button, close_all, described, escape, html_line
 from i2v_lab.widgets.studio.strings import Strings
-from i2v_lab.widgets.studio.sweep_tab import AxisRow
 
 METHODS = ("halving", "tpe", "nsga2", "grid", "random")
 FIRST = {"guidance_scale": "3, 6, 9, 14", "scheduler": "ddim, euler-a"}  # the values that the tab begins with
 
 
-class TuneTab:
+class TuneTab(AxisRows):
     """The tab: values on top, then goal, limits and budget, then what was found."""
 
     def __init__(
@@ -103,18 +103,6 @@ class TuneTab:
         self.set_axes(given["axes"])
         for name in ("goal", "limits", "budget", "method"):
             getattr(self, name).value = given[name]
-
-    def set_axes(self, axes: Iterable[tuple[str, str]]) -> None:
-        """Show these fields, (field, values) of each, in place of the others."""
-        before = self.rows
-        self.rows = [AxisRow(field, values, self.strings, self._edited, self._remove) for field, values in axes]
-        self.axes.children = [row.widget for row in self.rows]
-        for row in before:
-            close_all(row.widget)
-        self._edited()
-
-    def _remove(self, row: AxisRow) -> None:
-        self.set_axes([(one.field.value, one.values.value) for one in self.rows if one is not row])
 
     def tune(self) -> Tune:
         """What is entered. Raises I2VLabError where something is wrong."""
