@@ -7,42 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Protocol
-
-import torch
 
 from i2v_lab.clip.levers import BACKENDS
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.models.kernels import attending, compiled
-from i2v_lab.models.openvino.way import on_openvino
-
-
-class Computed(Protocol):
-    """What of a loaded model a way reads.
-
-    Attributes:
-        fingerprint, device, dtype, presets, schedulers: see VideoModel.
-        loras: those that are in its networks, by content; None: there are none.
-    """
-
-    fingerprint: str
-    device: str
-    dtype: str
-    loras: str | None
-
-    @property
-    def presets(self) -> Mapping[str, Mapping[str, Any]]: ...
-    @property
-    def schedulers(self) -> tuple[str, ...]: ...
-    @property
-    def components(self) -> Mapping[str, torch.nn.Module]:
-        """{component: network}, all of the family's, with the names that its checkpoint has for them."""
-
-    def make(self, image: Picture, params: ClipParams, progress: Progress) -> Any:
-        """Frames, by the networks as they are; `generate` is this within `prepared`."""
-
+from i2v_lab.models.openvino.way import Computed, on_openvino
 
 Way = Callable[[Computed, ClipParams, Progress], AbstractContextManager[None]]
 

@@ -26,10 +26,16 @@ CALIBRATION: Mapping[str, Any] = {
 
 
 class Computed(Protocol):
-    """What of a loaded model is used here; see models/prepare.py."""
+    """What of a loaded model a way reads.
+
+    Attributes:
+        fingerprint, device, dtype, presets, schedulers: see VideoModel.
+        loras: those that are in its networks, by content; None: there are none.
+    """
 
     fingerprint: str
     device: str
+    dtype: str
     loras: str | None
 
     @property
@@ -37,8 +43,11 @@ class Computed(Protocol):
     @property
     def schedulers(self) -> tuple[str, ...]: ...
     @property
-    def components(self) -> Mapping[str, torch.nn.Module]: ...
-    def make(self, image: Picture, params: ClipParams, progress: Progress) -> Any: ...
+    def components(self) -> Mapping[str, torch.nn.Module]:
+        """{component: network}, all of the family's, with the names that its checkpoint has for them."""
+
+    def make(self, image: Picture, params: ClipParams, progress: Progress) -> Any:
+        """Frames, by the networks as they are; `generate` is this within `prepared`."""
 
 
 def parts(networks: Mapping[str, torch.nn.Module]) -> dict[str, torch.nn.Module]:
