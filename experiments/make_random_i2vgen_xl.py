@@ -19,23 +19,10 @@ from typing import Any
 import torch
 
 from i2v_lab.models.i2vgen_xl.cost import CONFIGS, make_network
+from i2v_lab.verify.networks import CLIP_MEAN, CLIP_STD, SCHEDULER
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
-# As in the published checkpoint.
-SCHEDULER = {
-    "_class_name": "DDIMScheduler",
-    "num_train_timesteps": 1000,
-    "beta_start": 0.0001,
-    "beta_end": 0.02,
-    "beta_schedule": "squaredcos_cap_v2",
-    "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
-    "timestep_spacing": "leading",
-    "steps_offset": 1,
-    "clip_sample": False,
-    "set_alpha_to_one": True,
-}
 MODEL_INDEX = {
     "_class_name": "I2VGenXLPipeline",
     "feature_extractor": ["transformers", "CLIPImageProcessor"],
@@ -46,7 +33,6 @@ MODEL_INDEX = {
     "unet": ["diffusers", "I2VGenXLUNet"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 # The configs, part by part; "full" are those of the published checkpoint.
 SIZES: dict[str, Mapping[str, Mapping[str, Any]]] = {
