@@ -59,18 +59,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Choose the fast tests, the slow ones or those on a GPU, and put the longest files first."""
-    gpu = [item for item in items if item.get_closest_marker("gpu")]
-    if config.getoption("--gpu"):
-        config.hook.pytest_deselected(items=[item for item in items if item not in set(gpu)])
-        items[:] = gpu
-    for item in () if config.getoption("--gpu") else gpu:
-        item.add_marker(pytest.mark.skip(reason="on a GPU: make test-gpu"))
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if config.getoption("--slow"):
-        config.hook.pytest_deselected(items=[item for item in items if item not in set(slow)])
-        items[:] = slow
-    for item in () if config.getoption("--slow") else slow:
-        item.add_marker(pytest.mark.skip(reason="long: make test-slow"))
+    for name, where in (("gpu", "on a GPU: make test-gpu"), ("slow", "long: make test-slow")):
+        marked = [item for item in items if item.get_closest_marker(name)]
+        if config.getoption(f"--{name}"):
+            config.hook.pytest_deselected(items=[item for item in items if item not in set(marked)])
+            items[:] = marked
+            continue
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=where))
     items.sort(key=lambda item: _rank(item.path.relative_to(Path(__file__).parent).as_posix()))  # a stable sort
 
 
