@@ -127,6 +127,11 @@ class Cluster(BaseModel):
     workers: Annotated[int, Field(ge=0, le=4096)] = 0
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is a cluster that somebody started, and not this machine."""
+        return ":" in self.address
+
 
 class Settings(BaseModel):
     """Settings as they are after all sources were read. `Settings()` is the defaults: `load_settings` reads the sources.

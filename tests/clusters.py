@@ -52,7 +52,7 @@ def cluster_of(*nodes: dict[str, Any]) -> Iterator[Any]:
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ["PYTHONPATH"]])),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
     with ExitStack() as opened:

@@ -33,6 +33,8 @@ from typing import Any
 
 # Two processes of tests and the commands they start share two cores: torch with two threads in each would wait for itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+# pytest-xdist gives its processes a PYTHONPATH that ends in ":", which means the current folder of every command they start.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
 
 import pytest
 import warm

@@ -14,15 +14,21 @@ from typing import Any
 
 import psutil
 import pytest
+from checkpoints import BASE as BASE_XL
+from checkpoints import make_checkpoint
 from clusters import BASE, LONG, NODE, Once, cells, cluster_of, made, on_head, raylet_of, settings_on
 from conftest import environment, finish, start
 from held import until
+from servers import Server, data_url, picture, shows
 
+from i2v_lab import models
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.cluster import Pool, connect
 from i2v_lab.cluster.share import divide
 from i2v_lab.cluster.staff import other_versions
 from i2v_lab.devices.hardware import versions
+from i2v_lab.errors import InputError
+from i2v_lab.run import run_clip
 from i2v_lab.run.task import Task
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
@@ -293,6 +299,60 @@ def test_two_sweeps_at_once_have_a_worker_each(cluster, tmp_path):
     print("made by each meanwhile:", *map(len, meanwhile))
     assert [len(set(pids)) for pids in meanwhile] == [1, 1], meanwhile
     assert len({record.pid for record in runs[0]}) >= 2
+
+
+@pytest.mark.slow
+def test_the_clips_of_a_server_are_made_on_the_cluster_two_at_a_time(cluster, tmp_path):
+    folder, words = tmp_path / "own", ("--workers", "2", "--cluster", cluster.address)
+    server = Server(folder, *words).start()
+    try:
+        bodies = [{"image": data_url(picture(number)), **SERVED} for number in range(8)]
+        ids = [server.send("POST", "/api/clips", json=body).json()["id"] for body in bodies]
+
+        def working() -> list[dict[str, Any]]:
+            return [one for one in server.get("/api/workers").json()["workers"] if one["where"]]
+
+        until(lambda: len(working()) == 2, 180)
+        assert {one["device"] for one in working()} <= {"cluster"}
+        until(lambda: sum(server.job(id)["state"] == "done" for id in ids) >= 2, 120)
+        server.kill()  # its workers finish what they make
+        server = Server(folder, *words).start()
+        until(lambda: all(server.job(id)["state"] not in ("waiting", "running") for id in ids), 240)
+        ended = [server.job(id) for id in ids]
+        assert [job["state"] for job in ended] == ["done"] * 8, ended
+        for number, job in enumerate(ended):
+            assert shows(server.get(job["result"]["url"]).content, number, folder)
+        records = {record.id: record for record in Store(folder / "results").records()}
+        assert [f"{records[job['id']].host}:{records[job['id']].pid}" for job in ended] == [job["worker"] for job in ended]
+        assert len(records) == 8  # none twice
+        assert len({record.pid for record in records.values()}) >= 2
+        assert all(record.metrics for record in records.values())
+        long = server.send("POST", "/api/clips", json={**LONG, "num_frames": 200}).json()["id"]
+        until(lambda: server.job(long)["stage"] == "write", 120)
+        server.send("DELETE", f"/api/clips/{long}")
+        assert server.ended(long)["state"] == "stopped"
+    finally:
+        server.end()
+
+
+@pytest.mark.slow
+def test_a_worker_of_two_devices_makes_the_clip_that_two_make_here(tmp_path):
+    params = BASE_XL.replace(model=str(make_checkpoint(tmp_path / "checkpoint")), image="sample:coffee")
+    here = run_clip(params, None, Store(tmp_path / "here"), settings=Settings(device="cpu", parallel=2))
+    models.unload()
+    sweep = Sweep(name="two", base=params.plain(), seeds=[params.seed])
+    with cluster_of({"num_cpus": 2}) as cluster:
+        settings = settings_on(cluster, tmp_path / "s").model_copy(update={"device": "cpu", "parallel": 2})
+        result = run_sweep(sweep, Store(tmp_path / "s"), settings=settings)
+        (record,) = result.store.records()
+        assert (record.status, record.parallel, record.key) == ("done", 2, here.key), record.reason
+        assert record.frames_sha256 == here.frames_sha256
+        assert record.pid != os.getpid()
+        with pytest.raises(InputError, match="parallel: expected a machine of the cluster with 4 CPUs, got none; use fewer"):
+            run_sweep(sweep, Store(tmp_path / "four"), settings=settings.model_copy(update={"parallel": 4}))
+
+
+SERVED = {"model": "closed-form", "resolution": "64x64", "num_frames": 8, "num_inference_steps": 30}
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from held import suspend, until
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import Stop
 from i2v_lab.jobs import DIED, JobRunner, environment
-from i2v_lab.jobs.worker import ClipProgress
+from i2v_lab.jobs.progress import ClipProgress
 from i2v_lab.settings import Log, Output, Server, Settings, load_settings
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job, Jobs

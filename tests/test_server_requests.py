@@ -67,10 +67,15 @@ def test_a_request_leaves_to_the_family_what_it_does_not_name(own_ltx):
 def test_the_limits_hold_for_the_defaults_of_a_family_too(own_ltx):
     small = Settings(model="closed-form", server=ServerSettings(max_num_frames=8, max_side=256))
     assert to_params(ask(small), small.server) == ClipParams(image="sample:coffee", resolution="256p", num_frames=8)
-    for fields, field in (({"resolution": "auto", "model": "mine"}, "resolution"), ({"seconds": 3}, "num_frames")):
+    auto = {"resolution": "auto", "model": "mine"}
+    for fields, status, field in (
+        (auto, 422, "resolution"),
+        ({"num_frames": 9}, 422, "num_frames"),
+        ({"seconds": 3}, 409, "seconds"),
+    ):
         with pytest.raises(ApiError) as refused:
             to_params(ask(small, **fields), small.server)
-        assert (refused.value.status_code, refused.value.field) == (422, field)
+        assert (refused.value.status_code, refused.value.field) == (status, field)
         assert "on this server" in refused.value.detail
 
 

@@ -44,7 +44,7 @@ _SETTINGS: dict[str, tuple[str, Any]] = {  # {option: (the setting, its type and
     "workers": ("cluster.workers", Annotated[int | None, typer.Option(help="of the cluster at most so many [default: one a GPU]")]),
     "port": ("server.port", Annotated[int | None, typer.Option(help="port of the page and the API [default: 7860]")]),
     "server_workers": ("server.workers", Annotated[int | None, typer.Option(
-        "--workers", help="how many clips are made at once: one a GPU, or all on the CPU [default: 1]"
+        "--workers", help="how many clips are made at once: one a GPU, here or on the cluster, or all on the CPU [default: 1]"
     )]),
     "host": ("server.host", Annotated[str | None, typer.Option(help="address to listen on; 0.0.0.0 is all [default: 127.0.0.1]")]),
 }  # fmt: skip

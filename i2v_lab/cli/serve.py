@@ -37,7 +37,7 @@ DETACHED = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subproce
 KILL_SECONDS = 60.0  # beyond `stop_seconds`
 
 
-@with_settings("port", "host", "output_dir", "device", "parallel", "server_workers")
+@with_settings("port", "host", "output_dir", "device", "parallel", "cluster", "server_workers")
 def serve(
     settings: Settings,
     open_page: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
@@ -53,18 +53,18 @@ def serve(
         _stop(settings)
         return
     _check_installed()
+    from i2v_lab.jobs.crew import devices_of_workers
     from i2v_lab.server import app
 
     if no_token and not app.is_loopback(settings.server.host):
         raise SettingsError(f"--no-token: expected a server on 127.0.0.1, got {settings.server.host}: others could reach it; "
                             "leave --no-token out, and a token is made")  # fmt: skip
-    from i2v_lab.jobs.crew import devices_of_workers
-
     settings = app.with_absolute_folders(settings)
-    devices_of_workers(settings)  # there are as many
     if running := app.running_server(settings.server.port):
         _show_again(settings, running, open_page)
         return
+    settings = _with_cluster(settings)
+    devices_of_workers(settings)  # there are as many
     app.check_port(settings.server.host, settings.server.port)
     token = "" if no_token else settings.server.token or secrets.token_urlsafe(TOKEN_BYTES)
     given = os.environ.pop(LOG_VARIABLE, "")
@@ -77,6 +77,15 @@ def serve(
             _open(settings.server.host, settings.server.port, token)
         return
     _serve(settings, token, path, quiet=bool(given), open_page=open_page)
+
+
+def _with_cluster(settings: Settings) -> Settings:
+    """The settings with the address of the cluster, which answers."""
+    if not settings.cluster.address:
+        return settings
+    from i2v_lab.cluster import find_cluster
+
+    return settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"address": find_cluster(settings)})})
 
 
 def _check_installed() -> None:
@@ -208,6 +217,7 @@ def _start(settings: Settings, token: str, path: Path) -> None:
         str(settings.parallel),
         "--workers",
         str(settings.server.workers),
+        *(["--cluster", settings.cluster.address] if settings.cluster.address else []),
         *([] if token else ["--no-token"]),
     ]
     variables = {**os.environ, LOG_VARIABLE: str(path), **({"I2V_LAB_SERVER__TOKEN": token} if token else {})}

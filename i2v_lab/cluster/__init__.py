@@ -7,8 +7,8 @@ with open_pool(store, settings) as pool:
             ...
 """
 
-from i2v_lab.cluster.connect import open_pool
+from i2v_lab.cluster.connect import find_cluster, open_pool
 from i2v_lab.cluster.place import Place, WorkerState
 from i2v_lab.cluster.pool import Pool
 
-__all__ = ["Place", "Pool", "WorkerState", "open_pool"]
+__all__ = ["Place", "Pool", "WorkerState", "find_cluster", "open_pool"]

@@ -42,26 +42,20 @@ def open_pool(store: Store, settings: Settings, waiting: Callable[[str], None] =
     Raises:
         InputError: Ray is not installed, there is no such cluster, or its versions are others.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise InputError("--cluster needs Ray: pip install 'i2v_lab[cluster]'")
+    address = find_cluster(settings)
     with ExitStack() as opened:
-        scratch = opened.enter_context(_connected(settings))
+        scratch = opened.enter_context(_connected(settings, address))
         pool = opened.enter_context(Pool(store, settings, scratch))
         pool.open(waiting)
         yield pool
 
 
 @contextmanager
-def _connected(settings: Settings) -> Iterator[Path | None]:
+def _connected(settings: Settings, address: str) -> Iterator[Path | None]:
     """Connect to the cluster, or start one. The folder for what its workers leave behind, if it was started here."""
     # Ray reads these when it starts. Its workers would be the last to get a core, and it would try a wrong address for minutes.
     for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_NUM_REDIS_GET_RETRIES", "1"), ("RAY_worker_niceness", "0")):
         os.environ.setdefault(name, value)
-    if settings.parallel > 1:
-        raise InputError(
-            f"parallel: expected 1 on a cluster, whose workers make a clip on one device each, got {settings.parallel}; drop one of them"
-        )
-    address = _address(settings.cluster.address)
     # Ray's core reads the mode when it is imported.
     if address == "local" and "ray" not in sys.modules and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -72,7 +66,11 @@ def _connected(settings: Settings) -> Iterator[Path | None]:
     ray_constants.ENABLE_RAY_CLUSTER = not (address == "local" or address.startswith(LOOPBACK))
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False, "namespace": NAMESPACE}
     if address == "local":
-        quiet |= {"num_cpus": settings.cluster.workers or 1, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+        quiet |= {
+            "num_cpus": (settings.cluster.workers or 1) * settings.parallel,
+            "include_dashboard": False,
+            "object_store_memory": STORE_BYTES,
+        }
     folder = Path(tempfile.gettempdir())
     with ExitStack() as opened:
         if address == "local" and not os.environ.get("RAY_TMPDIR"):
@@ -103,15 +101,17 @@ def _begin(ray: Any, address: str, options: dict[str, Any]) -> None:
         ray.init(address=address, **options)
 
 
-def _address(asked: str) -> str:
-    """HOST:PORT of a cluster that answers, or local.
+def find_cluster(settings: Settings) -> str:
+    """HOST:PORT of the cluster in the settings, which answers, or local.
 
     Raises:
-        InputError: it does not answer, or is open to others without a token.
+        InputError: Ray is not installed; it does not answer, or is open to others without a token.
     """
-    known = os.environ.get("RAY_ADDRESS", "")
+    if importlib.util.find_spec("ray") is None:
+        raise InputError("--cluster needs Ray: pip install 'i2v_lab[cluster]'")
+    asked = settings.cluster.address
     if asked == "auto":
-        asked = known or _running()
+        asked = os.environ.get("RAY_ADDRESS", "") or _running()
     if asked == "local":
         return asked
     host, _, port = asked.rpartition(":")

@@ -101,6 +101,10 @@ class Pool:
         self.staff.look()
         return ended + [one for one in back if one]
 
+    def rest(self) -> None:
+        """Keep one worker while nothing is asked, and tell the others on the cluster that it is in use."""
+        self.staff.fill(1)
+
     def stop(self, reason: str, *ids: str) -> None:
         """End runs within a step; without ids all, and nothing more is begun. Their records come by `step`."""
         if not ids:

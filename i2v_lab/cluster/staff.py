@@ -119,7 +119,8 @@ class Staff:
         self._counted = self._asked = -1000.0
         self._total, self._most, self._allowed, self._on_gpu = 0, 0, 1, False
         self._memory: dict[str, float] = {}  # of a worker on a node, by Ray's say
-        self._each = 1  # workers on a node
+        self._on_node = 1  # workers
+        self._several = self.settings.parallel  # devices of each worker
         self._share: Any = None
         self._answer: Any = None
 
@@ -137,6 +138,9 @@ class Staff:
         first = 0.0
         while True:
             self.fill(self._total or 1)
+            if self._several > 1 and not self._most:
+                raise InputError(f"parallel: expected a machine of the cluster with {self._several} {'GPUs' if self._on_gpu else 'CPUs'}, got "
+                                 "none; use fewer")  # fmt: skip
             there = len(self.places)
             now = time.monotonic()
             first = first or (now if there else 0.0)
@@ -218,15 +222,16 @@ class Staff:
             return
         self._counted = time.monotonic()
         nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
-        gpus = sum(int(known.get("GPU", 0)) for known in nodes.values())
-        cpus = [int(known.get("CPU", 0)) for known in nodes.values() if known.get("CPU", 0) >= 1]
-        self._on_gpu = bool(gpus) and self.settings.device != "cpu"
+        # All devices of a worker are those of one machine.
+        gpus = sum(int(known.get("GPU", 0)) // self._several for known in nodes.values())
+        cpus = [count for known in nodes.values() if (count := int(known.get("CPU", 0)) // self._several)]
+        self._on_gpu = any(known.get("GPU", 0) >= 1 for known in nodes.values()) and self.settings.device != "cpu"
         self._most = gpus if self._on_gpu else sum(cpus)
         asked = self.settings.cluster.workers
         self._total = min(self._most, asked) if asked else gpus if self._on_gpu else len(cpus)
         on_node = -(-self._total // max(len(cpus), 1))
         self._memory = {node: known.get("memory", 0.0) / max(on_node, 1) for node, known in nodes.items()}
-        self._each = max(on_node, 1)
+        self._on_node = max(on_node, 1)
 
     def _divide(self, wants: int) -> None:
         """How many of them are for this sweep, where others use the cluster too."""
@@ -240,10 +245,13 @@ class Staff:
         if self._answer is None:
             if time.monotonic() - self._asked < ASK_SECONDS:
                 return
-            self._asked, self._answer = time.monotonic(), self._share.ask.remote(self._me, wants, self._most)
+            self._asked, self._answer = (
+                time.monotonic(),
+                self._share.ask.remote(self._me, wants * self._several, self._most * self._several),
+            )
         if ray.wait([self._answer], timeout=0)[0]:
             try:
-                self._allowed = ray.get(self._answer)
+                self._allowed = ray.get(self._answer) // self._several
             except ray.exceptions.RayError:
                 self._share = None  # the sweep that began it has ended: begin another
             self._answer = None
@@ -251,7 +259,9 @@ class Staff:
     def _hire(self) -> Seat:
         ray = engine()
         plain = self.settings.model_dump(mode="json") | {"device": "auto" if self._on_gpu else "cpu"}
-        need: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0} if self._on_gpu else {"num_cpus": 1, "scheduling_strategy": "SPREAD"}
+        need: dict[str, Any] = {"num_cpus": self._several, "scheduling_strategy": "SPREAD"}
+        if self._on_gpu:
+            need = {"num_gpus": self._several, "num_cpus": 0}
         worker = ray.remote(max_restarts=0, concurrency_groups={TALK: 1})(Worker)
         actor = worker.options(**need).remote(plain, 0 if self._on_gpu else self._threads(), str(self.scratch or ""))
         return Seat(actor, actor.about.remote())
@@ -288,7 +298,7 @@ class Staff:
             raise InputError(f"cluster: expected the same versions on all machines, got on {about['host']} {other}")
         if about["device"] == "cpu":
             node = about["node"]
-            about["bytes"] = int(min(about["bytes"] / self._each, self._memory.get(node) or about["bytes"]))
+            about["bytes"] = int(min(about["bytes"] / self._on_node, self._memory.get(node) or about["bytes"]))
         seat.place = Place(**about, identify=lambda model, dtype: _identify(seat, model, dtype))
 
 

@@ -23,16 +23,19 @@ KILL_SECONDS = 15.0  # how long a worker may take to end once its clip was stopp
 WITH_PARENT = "--stop-with-parent"  # arguments of a worker
 OWN_DEVICE = "--own-device"
 SHARED_TURN = "--shared-turn"
+ON_CLUSTER = "cluster"  # the device of a worker whose clips are made by a worker of a Ray cluster
 LOOK, TURN_IS_OURS, TURN_IS_OVER = b"\n", b"+", b"-"  # what a worker is told
 
 
 def devices_of_workers(settings: Settings) -> list[str]:
-    """The device of each worker of a server: "cpu" for all, or a GPU each, of which each takes `parallel`.
+    """The device of each worker of a server: "cpu" for all, "cluster" for all, or a GPU each, of which each takes `parallel`.
 
     Raises:
         SettingsError: there are fewer GPUs.
     """
     count, each = settings.server.workers, settings.parallel
+    if settings.cluster.is_elsewhere:
+        return [ON_CLUSTER] * count
     device = default_device() if settings.device == "auto" else settings.device
     kind, _, first = device.partition(":")
     if kind == "cpu":
@@ -69,7 +72,7 @@ class Post:
             environment: variables. alone: it is the only post.
         """
         words = [WITH_PARENT] * stop_with_process
-        if not alone:
+        if not alone and self.device != ON_CLUSTER:
             words.append(SHARED_TURN if self.device == "cpu" else OWN_DEVICE)
             environment = {**environment, "I2V_LAB_DEVICE": self.device}
         self.process = subprocess.Popen(
@@ -107,6 +110,7 @@ class WorkerStatus:
         number: from 1. pid: None while it has no process: one is started where there is a job for it.
         state: off, idle, waits (for the turn of the device, which another process has: `note` says which) or works.
         job: that it makes.
+        where: HOST:PID of the worker of a cluster that makes it.
     """
 
     number: int
@@ -115,6 +119,7 @@ class WorkerStatus:
     state: Literal["off", "idle", "waits", "works"]
     note: str = ""
     job: Job | None = None
+    where: str = ""
 
 
 def end(posts: list[Post], stop_seconds: float) -> None:

@@ -156,11 +156,12 @@ class JobRunner:
         for post in self.posts:
             pid = post.process.pid if post.process else None
             job = made.get(pid) if pid else None
-            note = str(json.loads(job.status or "{}").get("note", "")) if job else line if pid else ""
+            said = json.loads(job.status or "{}") if job else {}
+            note = str(said.get("note", "")) if job else line if pid else ""
             state: Literal["off", "idle", "waits", "works"] = (
                 "off" if pid is None else "waits" if note else "works" if job else "idle"
             )
-            found.append(WorkerStatus(post.number, post.device, pid, state, note, job))
+            found.append(WorkerStatus(post.number, post.device, pid, state, note, job, str(said.get("where", ""))))
         return found
 
     def refresh(self) -> bool:

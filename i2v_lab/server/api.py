@@ -313,7 +313,7 @@ def _add_workers(calls: APIRouter, state: ApiState) -> None:
             stage, step, steps = (one.job.stage, one.job.step, one.job.steps) if one.job else ("", 0, None)
             found.append(schemas.WorkerAnswer(
                 number=one.number, device=one.device, pid=one.pid, state=one.state, note=without_paths(one.note),
-                job=one.job.id if one.job else None, stage=stage, step=step, steps=steps,
+                job=one.job.id if one.job else None, where=one.where, stage=stage, step=step, steps=steps,
             ))  # fmt: skip
         return schemas.WorkersAnswer(workers=found)
 

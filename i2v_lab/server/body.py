@@ -145,15 +145,19 @@ def to_params(values: Mapping[str, Any], limits: Server, *, check: bool = True) 
             raise ParamsError(
                 f"resolution: expected sides of at most {limits.max_side} pixels on this server, got {came}; name a smaller one"
             )
-        if params.num_frames > limits.max_num_frames:
-            raise ParamsError(
-                f"num_frames: expected at most {limits.max_num_frames} on this server, got {params.num_frames}; name fewer"
+        most = limits.max_num_frames
+        if params.num_frames > most and values.get("seconds") is not None:
+            raise UnsupportedParams(
+                f"seconds: expected at most {most} frames on this server, got {params.num_frames} at {float(params.fps):g} frames/s; "
+                "ask for less"
             )
+        if params.num_frames > most:
+            raise ParamsError(f"num_frames: expected at most {most} on this server, got {params.num_frames}; name fewer")
         if check:
             models.find(params.model)[0].check(params)
     except (ParamsError, UnsupportedParams) as error:
         name = str(error).partition(":")[0]
-        # 409: each value is legal, but this model cannot make a clip of all of them.
+        # 409: each value is legal, but this model or this server cannot make a clip of all of them.
         status = 409 if isinstance(error, UnsupportedParams) else 422
         raise ApiError(status, name if name in ClipParams.model_fields else "body", without_paths(str(error))) from None
     except ModelError as error:

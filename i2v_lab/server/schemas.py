@@ -207,7 +207,7 @@ class JobAnswer(BaseModel):
     steps: Annotated[int | None, Field(description="of the stage; null where it is not known")]
     place: Annotated[int | None, Field(description="in the queue: 0 runs, 1 is next; null once it ended")]
     seconds_left: Annotated[float | None, Field(description="until the clip is done, about; null where it is not known")]
-    worker: Annotated[str, Field(description="HOST:PID of the process that makes or made it; empty before")]
+    worker: Annotated[str, Field(description="HOST:PID of the process, here or on a cluster, that makes or made it; empty before")]
     params: dict[str, Any]
     created: datetime
     started: datetime | None
@@ -225,11 +225,12 @@ class WorkerAnswer(BaseModel):
     """One process that makes clips, or the place of one."""
 
     number: Annotated[int, Field(ge=1)]
-    device: str
+    device: Annotated[str, Field(description="as torch calls it; cluster: its clips are made by a worker of a Ray cluster")]
     pid: Annotated[int | None, Field(description="null while there is none: it is started when there is a job for it")]
     state: Annotated[Literal["off", "idle", "waits", "works"], Field(description="waits: another process has the device")]
     note: Annotated[str, Field(description="what it waits for; empty otherwise")]
     job: Annotated[str | None, Field(description="id of the clip or sweep that it makes")]
+    where: Annotated[str, Field(description="HOST:PID of the worker of the cluster that makes it; empty otherwise")]
     stage: Annotated[str, Field(description="of that job, as in JobAnswer")]
     step: Annotated[int, Field(ge=0)]
     steps: int | None

@@ -119,7 +119,7 @@ def job_answer(status: JobStatus, prefix: str) -> JobAnswer:
     job, left = status.job, status.seconds_left
     url = f"{prefix}/api/clips/{job.id}/clip.mp4"
     return JobAnswer.model_validate(asdict(job) | {
-        "worker": ":".join(job.worker.split(":")[:2]), "reason": without_paths(job.reason),
+        "worker": json.loads(job.status or "{}").get("where") or ":".join(job.worker.split(":")[:2]), "reason": without_paths(job.reason),
         "place": status.place, "seconds_left": None if left is None else round(left, 1),
         "params": shown_params(job.params), "result": json.loads(job.result) | {"url": url} if job.result else None,
     })  # fmt: skip

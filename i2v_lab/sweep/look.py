@@ -35,7 +35,8 @@ class Look:
         self.forecaster = Forecaster(device=settings.device, store=store, parallel=settings.parallel)
         if place:
             budget = Budget(place.bytes, f"memory of {place.device_name} on {place.host}")
-            self.forecaster = Forecaster(device=place.device, budget=budget, store=store, device_name=place.device_name)
+            self.forecaster = Forecaster(device=place.device, budget=budget, store=store, device_name=place.device_name,
+                                         parallel=settings.parallel)  # fmt: skip
         self.known: dict[Any, Any] = {}
 
     def _once(self, key: Any, find: Callable[[], T]) -> T:
