@@ -49,8 +49,8 @@ from i2v_lab.store import Store
 
 # Files, or beginnings of their paths, that take longest, the longest first: two processes then end at nearly the same time.
 LONGEST = (
-    "test_planner", "test_docs", "test_ladder", "test_i2vgen_xl", "browser/test_studio", "test_server", "test_closed_form", "test_engine",
-    "test_sweep", "browser/", "test_cli", "test_metrics", "test_api_fuzz",
+    "test_cluster", "test_planner", "test_docs", "test_ladder", "test_i2vgen_xl", "browser/test_studio", "test_server",
+    "test_closed_form", "test_engine", "test_sweep", "browser/", "test_cli", "test_metrics", "test_api_fuzz",
 )  # fmt: skip
 
 

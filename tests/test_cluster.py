@@ -36,7 +36,7 @@ from i2v_lab.sweep import Sweep, SweepProgress, SweepStatus, plan_sweep, run_swe
 from i2v_lab.sweep.status import CellProgress
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes of one slot each."""
     with cluster_of({}, {}) as found:
@@ -68,7 +68,6 @@ def test_24_clips_are_those_of_a_plain_sweep_each_made_once(cluster, photograph,
     assert run_sweep(sweep, Store(folder), settings=settings, retry="none").counts == {"done": 24}
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_killed_and_one_whose_node_is_lost_cost_a_try_each(cluster, tmp_path):
     struck: list[int] = []  # the cells
     ended: list[int] = []
@@ -88,11 +87,11 @@ def test_a_worker_that_is_killed_and_one_whose_node_is_lost_cost_a_try_each(clus
                     os.kill(one.pid, signal.SIGKILL)
 
     store = Store(tmp_path / "s")
-    result = run_sweep(cells(7, **LONG), store, settings=settings_on(cluster, store.directory), progress=Strike(),
+    result = run_sweep(cells(5, **LONG), store, settings=settings_on(cluster, store.directory), progress=Strike(),
                        on_cell=lambda cell, record: ended.append(cell.number))  # fmt: skip
-    assert result.counts == {"done": 7}
+    assert result.counts == {"done": 5}
     records = store.records()
-    assert len(records) == 7
+    assert len(records) == 5
     again = [record for record in records if record.notes]
     assert len(struck) == len(again) == 2
     assert all("made again: its first worker died" in record.notes[0] for record in again)
@@ -116,7 +115,7 @@ print(run_sweep(cells(int(sys.argv[3]), **LONG), Store(folder), settings=setting
 """
 
 
-def _driver(folder: Path, address: str, count: int = 5, **more: str) -> subprocess.Popen[str]:
+def _driver(folder: Path, address: str, count: int, **more: str) -> subprocess.Popen[str]:
     """So many cells, in a process of their own, which begins at `_go`; it says how many it made."""
     env = {
         **environment(folder.parent),
@@ -135,20 +134,19 @@ def _go(driver: subprocess.Popen[str]) -> None:
     driver.stdin.flush()
 
 
-@pytest.mark.slow
 def test_the_driver_killed_and_started_again_makes_no_finished_clip_twice(cluster, tmp_path):
-    first, store = _driver(tmp_path / "s", cluster.address), Store(tmp_path / "s")
+    first, store = _driver(tmp_path / "s", cluster.address, 4), Store(tmp_path / "s")
     with first:
         _go(first)
         until(lambda: store.records(status="done") and store.records(status="running"), 180)
         first.kill()
     before = {record.id for record in store.records(status="done")}
-    with _driver(tmp_path / "s", cluster.address) as second:
+    with _driver(tmp_path / "s", cluster.address, 4) as second:
         _go(second)
         out, _ = second.communicate(timeout=240)
     store = Store(tmp_path / "s")
-    assert int(out) == 5 - len(before)
-    assert len(made(store)) == 5
+    assert int(out) == 4 - len(before)
+    assert len(made(store)) == 4
     assert before <= {record.id for record in store.records(status="done")}
     assert not store.records(status="running")
 
@@ -298,6 +296,7 @@ def test_two_sweeps_at_once_have_a_worker_each(cluster, tmp_path):
     meanwhile = [[record.pid for record in of if begin <= record.created < end] for of in runs]
     print("made by each meanwhile:", *map(len, meanwhile))
     assert [len(set(pids)) for pids in meanwhile] == [1, 1], meanwhile
+    assert abs(len(meanwhile[0]) - len(meanwhile[1])) <= 1, meanwhile
     assert len({record.pid for record in runs[0]}) >= 2
 
 
@@ -390,7 +389,6 @@ def test_a_frozen_node_holds_nobody_up(tmp_path):
     assert "made again: its first worker died" in again.notes[0]
 
 
-@pytest.mark.slow
 def test_memory_that_is_exhausted_ends_none_of_the_others(cluster, tmp_path):
     import resource
 
@@ -406,10 +404,10 @@ def test_memory_that_is_exhausted_ends_none_of_the_others(cluster, tmp_path):
 
     store = Store(tmp_path / "s")
     settings = settings_on(cluster, tmp_path / "s")
-    result = run_sweep(cells(6, **LONG), store, settings=settings, progress=Once(cluster, "write", limit), on_cell=lift)
+    result = run_sweep(cells(5, **LONG), store, settings=settings, progress=Once(cluster, "write", limit), on_cell=lift)
     records = store.records()
-    assert len(records) == 6
+    assert len(records) == 5
     assert {record.status for record in records} <= {"done", "out_of_memory"}
     # That cell ran out, or ended its worker; and with it perhaps the one that this worker had been given since.
     assert any(record.status == "out_of_memory" or record.notes for record in records)
-    assert result.counts["done"] >= 4
+    assert result.counts["done"] >= 3

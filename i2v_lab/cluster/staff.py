@@ -122,6 +122,7 @@ class Staff:
         self._on_node = 1  # workers
         self._several = self.settings.parallel  # devices of each worker
         self._share: Any = None
+        self._is_shared = self.scratch is not None  # what is allowed is known
         self._answer: Any = None
 
     @property
@@ -137,6 +138,7 @@ class Staff:
         """
         first = 0.0
         while True:
+            self._count()
             self.fill(self._total or 1)
             if self._several > 1 and not self._most:
                 raise InputError(f"parallel: expected a machine of the cluster with {self._several} {'GPUs' if self._on_gpu else 'CPUs'}, got "
@@ -144,7 +146,8 @@ class Staff:
             there = len(self.places)
             now = time.monotonic()
             first = first or (now if there else 0.0)
-            if there and (there >= min(self._allowed, self._total) or now - first > OTHERS_SECONDS):
+            all_there = self._is_shared and there >= min(self._allowed, self._total)
+            if there and (all_there or now - first > OTHERS_SECONDS):
                 return
             waiting(f"waiting for the workers of the cluster: {there} of {self._total} are there")
             self.wait(0.1)
@@ -252,6 +255,7 @@ class Staff:
         if ray.wait([self._answer], timeout=0)[0]:
             try:
                 self._allowed = ray.get(self._answer) // self._several
+                self._is_shared = True
             except ray.exceptions.RayError:
                 self._share = None  # the sweep that began it has ended: begin another
             self._answer = None

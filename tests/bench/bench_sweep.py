@@ -50,7 +50,7 @@ def twelve_cells(folder: Path) -> None:
 
         for cell in cells:
             given = notebook.parameters(Sweep(name="cell", base=cell.params.plain()), kernels, settings)
-            papermill.execute_notebook(SMALL, None, given, engine_name="i2v-lab", progress_bar=False)  # a kernel each
+            papermill.execute_notebook(SMALL, None, given, progress_bar=False)  # a kernel each
 
     loop(Store(folder / "warm"))  # torch and the model are loaded
     run_sweep(sweep, whole, settings=settings)
