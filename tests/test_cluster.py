@@ -100,6 +100,27 @@ def test_a_worker_that_is_killed_and_one_whose_node_is_lost_cost_a_try_each(clus
 AT_WORK = ("encode", "denoise", "decode", "write")
 
 
+@pytest.mark.slow
+def test_a_cell_that_ends_two_workers_has_failed_and_the_others_are_made(cluster, tmp_path):
+    killed: list[int] = []
+
+    class Strike(SweepProgress):
+        def updated(self, status: SweepStatus) -> None:
+            for one in status.workers:
+                if one.cell == 1 and one.stage in AT_WORK and one.pid not in killed:
+                    killed.append(one.pid)
+                    os.kill(one.pid, signal.SIGKILL)
+
+    store = Store(tmp_path / "s")
+    result = run_sweep(cells(3, **LONG), store, settings=settings_on(cluster, store.directory), progress=Strike())
+    assert result.counts == {"done": 2, "failed": 1}
+    assert len(killed) == 2
+    (failed,) = [record for record in store.records() if record.status == "failed"]
+    assert failed.params.seed == 1
+    assert failed.reason.startswith("its workers died: ")
+    assert all(f":{pid}" in failed.reason for pid in killed)
+
+
 DRIVER = """
 import sys
 from pathlib import Path
