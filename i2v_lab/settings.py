@@ -90,7 +90,7 @@ class Server(BaseModel):
         host: the address to listen on. port: of TCP.
         token: what a request must carry, 16 characters or more; "" makes a new one at each start.
         queue_limit: how many clips can wait in the queue; more are refused.
-        workers: how many clips are made at once, by as many processes: one a CUDA device, or all on the CPU.
+        workers: how many clips are made at once, by as many processes: one a CUDA device, all on the CPU, or one a worker of a cluster.
         idle_seconds: seconds without a clip after which the model's memory is freed.
         stop_seconds: how long the running clip may go on after the server was asked to end; then it is stopped.
         body_mib: largest body of a request, MiB.
@@ -128,8 +128,8 @@ class Cluster(BaseModel):
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
 
     @property
-    def is_elsewhere(self) -> bool:
-        """Whether it is a cluster that somebody started, and not this machine."""
+    def has_address(self) -> bool:
+        """Whether it is HOST:PORT: a cluster that somebody started, here or elsewhere."""
         return ":" in self.address
 
 

@@ -1,4 +1,4 @@
-"""Sweeps on a cluster of two Ray nodes on this machine: the clips of a plain sweep, and what happens when something breaks."""
+"""Sweeps and servers on a cluster of two Ray nodes on this machine: the clips of a plain sweep, and what happens when something breaks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from servers import Server, data_url, picture, shows
 from i2v_lab import models
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.cluster import Pool, connect
-from i2v_lab.cluster.share import divide
+from i2v_lab.cluster.share import Wish, divide
 from i2v_lab.cluster.staff import other_versions
 from i2v_lab.devices.hardware import versions
 from i2v_lab.errors import InputError
@@ -173,10 +173,17 @@ def test_the_driver_killed_and_started_again_makes_no_finished_clip_twice(cluste
 
 
 def test_shares_are_equal_and_nothing_is_left_over():
-    assert divide({"a": 9, "b": 9}, 4) == {"a": 2, "b": 2}
-    assert divide({"a": 9, "b": 9, "c": 1}, 6) == {"a": 3, "b": 2, "c": 1}
-    assert divide({"a": 1, "b": 9}, 4) == {"a": 1, "b": 3}
+    one, many = Wish(1), Wish(9)
+    assert divide({"a": many, "b": many}, 4) == {"a": 2, "b": 2}
+    assert divide({"a": many, "b": many, "c": one}, 6) == {"a": 3, "b": 2, "c": 1}
+    assert divide({"a": one, "b": many}, 4) == {"a": 1, "b": 3}
     assert divide({}, 4) == {}
+    pairs = Wish(8, each=2)  # workers of two devices
+    assert divide({"a": pairs, "b": pairs}, 2) == {"a": 2, "b": 0}
+    assert divide({"a": pairs, "b": many}, 5) == {"a": 2, "b": 3}
+    idle = Wish(1, idle=True)
+    assert divide({"a": idle, "b": idle, "c": many}, 4) == {"a": 0, "b": 0, "c": 4}
+    assert divide({"a": idle, "b": idle, "c": one}, 2) == {"a": 1, "b": 0, "c": 1}
 
 
 def test_other_versions_are_named():

@@ -64,7 +64,7 @@ def serve(
         _show_again(settings, running, open_page)
         return
     settings = _with_cluster(settings)
-    devices_of_workers(settings)  # there are as many
+    devices_of_workers(settings)  # raises where there are fewer GPUs here
     app.check_port(settings.server.host, settings.server.port)
     token = "" if no_token else settings.server.token or secrets.token_urlsafe(TOKEN_BYTES)
     given = os.environ.pop(LOG_VARIABLE, "")
@@ -81,7 +81,7 @@ def serve(
 
 def _with_cluster(settings: Settings) -> Settings:
     """The settings with the address of the cluster, which answers."""
-    if not settings.cluster.address:
+    if settings.cluster.address in ("", "local"):
         return settings
     from i2v_lab.cluster import find_cluster
 

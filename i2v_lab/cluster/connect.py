@@ -32,21 +32,23 @@ LOOPBACK = ("127.", "localhost", "[::1]")
 
 
 @contextmanager
-def open_pool(store: Store, settings: Settings, waiting: Callable[[str], None] = lambda line: None) -> Iterator[Pool]:
-    """The workers of the cluster in `settings.cluster`, ready. At the end of the block they are gone, whatever they were doing.
+def open_pool(store: Store, settings: Settings, waiting: Callable[[str], None] | None = lambda line: None) -> Iterator[Pool]:
+    """The workers of the cluster in `settings.cluster`. At the end of the block they are gone, whatever they were doing.
 
     Args:
         store: where clips and records go; this process alone writes it.
-        waiting: called several times a second until the workers are there, with a line. It may raise Stop.
+        waiting: called several times a second until the workers are there, with a line. It may raise Stop. None: do not wait.
 
     Raises:
-        InputError: Ray is not installed, there is no such cluster, or its versions are others.
+        InputError: Ray is not installed, there is no such cluster, its versions are others, or no machine has as many devices as
+            `parallel` says.
     """
     address = find_cluster(settings)
     with ExitStack() as opened:
         scratch = opened.enter_context(_connected(settings, address))
         pool = opened.enter_context(Pool(store, settings, scratch))
-        pool.open(waiting)
+        if waiting:
+            pool.open(waiting)
         yield pool
 
 

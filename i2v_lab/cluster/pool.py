@@ -101,9 +101,20 @@ class Pool:
         self.staff.look()
         return ended + [one for one in back if one]
 
-    def rest(self) -> None:
-        """Keep one worker while nothing is asked, and tell the others on the cluster that it is in use."""
+    def ready(self) -> bool:
+        """Ask for a worker without waiting for it. Returns whether there is one; call it several times a second.
+
+        Raises:
+            InputError: there can be none.
+        """
         self.staff.fill(1)
+        self.staff.check()
+        return bool(self.places)
+
+    def rest(self) -> None:
+        """Keep the worker that is there while nothing is asked, as long as no one else wants its device."""
+        self.staff.fill(0)
+        self.staff.look()
 
     def stop(self, reason: str, *ids: str) -> None:
         """End runs within a step; without ids all, and nothing more is begun. Their records come by `step`."""
@@ -126,6 +137,7 @@ class Pool:
     def make(self, tasks: Iterable[Task], watch: Watch) -> Generator[tuple[Task, RunRecord], None, None]:
         """As Maker; the clips end in any order."""
         self.stopping = ""
+        self._pictures.clear()  # their files may have changed
         self.ask(*tasks)
         try:
             while self.busy:

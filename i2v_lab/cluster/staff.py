@@ -6,13 +6,12 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from i2v_lab.cluster.place import Place, WorkerState
-from i2v_lab.cluster.share import ASK_SECONDS, NAME, Share
+from i2v_lab.cluster.share import ASK_SECONDS, NAME, Share, Wish
 from i2v_lab.cluster.worker import TALK, Worker
 from i2v_lab.devices.hardware import versions
 from i2v_lab.errors import InputError, ModelError
@@ -74,7 +73,7 @@ class Seat:
 
     def begin(self, task: Task, load: tuple[str, str], picture: Any, name: str) -> None:
         assert task.params  # noqa: S101 - what is no clip needs no worker
-        self.task, self.loaded, self.at, self.heard = task, load, ("", 0, None, ""), time.monotonic()
+        self.task, self.loaded, self.at, self.heard, self.asked = task, load, ("", 0, None, ""), time.monotonic(), None
         fields = {"id": task.id, "sweep": task.sweep, "tier": task.tier}
         self.result = self.actor.make.remote(task.params.model_dump_json(), fields, picture, name)
 
@@ -119,8 +118,8 @@ class Staff:
         self._counted = self._asked = -1000.0
         self._total, self._most, self._allowed, self._on_gpu = 0, 0, 1, False
         self._memory: dict[str, float] = {}  # of a worker on a node, by Ray's say
-        self._on_node = 1  # workers
-        self._several = self.settings.parallel  # devices of each worker
+        self._workers_on_node = 1  # workers
+        self._devices_each = self.settings.parallel  # devices of each worker
         self._share: Any = None
         self._is_shared = self.scratch is not None  # what is allowed is known
         self._answer: Any = None
@@ -134,15 +133,13 @@ class Staff:
         """Wait until the workers are there: the first of them for as long as it takes, the others a minute more.
 
         Raises:
-            InputError: none can be started, or their versions are others.
+            InputError: none can be started, their versions are others, or no machine has as many devices as a worker needs.
         """
         first = 0.0
         while True:
             self._count()
             self.fill(self._total or 1)
-            if self._several > 1 and not self._most:
-                raise InputError(f"parallel: expected a machine of the cluster with {self._several} {'GPUs' if self._on_gpu else 'CPUs'}, got "
-                                 "none; use fewer")  # fmt: skip
+            self.check()
             there = len(self.places)
             now = time.monotonic()
             first = first or (now if there else 0.0)
@@ -152,16 +149,22 @@ class Staff:
             waiting(f"waiting for the workers of the cluster: {there} of {self._total} are there")
             self.wait(0.1)
 
+    def check(self) -> None:
+        """Raise InputError where no machine has as many devices as a worker needs."""
+        if self._devices_each > 1 and not self._most:
+            raise InputError(f"parallel: expected a machine of the cluster with {self._devices_each} {'GPUs' if self._on_gpu else 'CPUs'}, got "
+                             "none; use fewer")  # fmt: skip
+
     def fill(self, wanted: int) -> None:
         """Begin workers, hear from those that begin, and give those up that others should have.
 
         Args:
-            wanted: how many clips wait or are being made.
+            wanted: how many clips wait or are being made; 0: keep one worker, as long as nobody else wants its device.
         """
         self._count()
-        self._divide(min(wanted, self._total))
+        self._divide(wanted)
         allowed = min(self._allowed, self._total)
-        while len(self.seats) < min(allowed, max(wanted, 1)):
+        while len(self.seats) < min(allowed, wanted):
             self.seats.append(self._hire())
         spare = sorted((seat for seat in self.seats if not seat.task), key=lambda seat: seat.place is not None)
         for seat in spare[: max(0, len(self.seats) - allowed)]:
@@ -181,17 +184,18 @@ class Staff:
         return [refs[ref] for ref in ready if ref in refs]
 
     def look(self) -> None:
-        """Hear where each clip stands; a worker that does not answer is not waited for."""
+        """Hear where each clip stands, and whether the workers without one live; one that does not answer is not waited for."""
         ray = engine()
-        for seat in self.seats:
-            if not seat.task:
-                continue
+        for seat in [seat for seat in self.seats if seat.place]:
             if seat.asked is None:
                 seat.asked = seat.talk("where")
             elif ray.wait([seat.asked], timeout=0)[0]:
-                with suppress(ray.exceptions.RayError):  # its clip will say so
-                    seat.at, seat.heard = ray.get(seat.asked), time.monotonic()
-                seat.asked = None
+                asked, seat.asked = seat.asked, None
+                try:
+                    seat.at, seat.heard = ray.get(asked), time.monotonic()
+                except ray.exceptions.RayError:
+                    if not seat.task:  # otherwise its clip will say so
+                        self.let_go(seat)
 
     def let_go(self, seat: Seat) -> None:
         """End a worker, whatever it does. One that is only unreachable must not keep its device."""
@@ -214,7 +218,7 @@ class Staff:
             self.let_go(seat)
         if self._share is not None:
             try:
-                self._share.ask.remote(self._me, 0, 0)
+                self._share.ask.remote(self._me, Wish(0), 0)
             except ray.exceptions.RayError as error:
                 log.info("the share of the cluster could not be given back: %s", error)
 
@@ -226,18 +230,18 @@ class Staff:
         self._counted = time.monotonic()
         nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
         # All devices of a worker are those of one machine.
-        gpus = sum(int(known.get("GPU", 0)) // self._several for known in nodes.values())
-        cpus = [count for known in nodes.values() if (count := int(known.get("CPU", 0)) // self._several)]
+        gpus = sum(int(known.get("GPU", 0)) // self._devices_each for known in nodes.values())
+        cpus = [count for known in nodes.values() if (count := int(known.get("CPU", 0)) // self._devices_each)]
         self._on_gpu = any(known.get("GPU", 0) >= 1 for known in nodes.values()) and self.settings.device != "cpu"
         self._most = gpus if self._on_gpu else sum(cpus)
         asked = self.settings.cluster.workers
         self._total = min(self._most, asked) if asked else gpus if self._on_gpu else len(cpus)
         on_node = -(-self._total // max(len(cpus), 1))
         self._memory = {node: known.get("memory", 0.0) / max(on_node, 1) for node, known in nodes.items()}
-        self._on_node = max(on_node, 1)
+        self._workers_on_node = max(on_node, 1)
 
-    def _divide(self, wants: int) -> None:
-        """How many of them are for this sweep, where others use the cluster too."""
+    def _divide(self, wanted: int) -> None:
+        """How many of them are for this process, where others use the cluster too."""
         ray = engine()
         if self.scratch:
             self._allowed = self._total
@@ -248,13 +252,12 @@ class Staff:
         if self._answer is None:
             if time.monotonic() - self._asked < ASK_SECONDS:
                 return
-            self._asked, self._answer = (
-                time.monotonic(),
-                self._share.ask.remote(self._me, wants * self._several, self._most * self._several),
-            )
+            each = self._devices_each
+            wish = Wish(min(max(wanted, 1), self._total) * each, each, idle=not wanted)
+            self._asked, self._answer = time.monotonic(), self._share.ask.remote(self._me, wish, self._most * each)
         if ray.wait([self._answer], timeout=0)[0]:
             try:
-                self._allowed = ray.get(self._answer) // self._several
+                self._allowed = ray.get(self._answer) // self._devices_each
                 self._is_shared = True
             except ray.exceptions.RayError:
                 self._share = None  # the sweep that began it has ended: begin another
@@ -263,9 +266,9 @@ class Staff:
     def _hire(self) -> Seat:
         ray = engine()
         plain = self.settings.model_dump(mode="json") | {"device": "auto" if self._on_gpu else "cpu"}
-        need: dict[str, Any] = {"num_cpus": self._several, "scheduling_strategy": "SPREAD"}
+        need: dict[str, Any] = {"num_cpus": self._devices_each, "scheduling_strategy": "SPREAD"}
         if self._on_gpu:
-            need = {"num_gpus": self._several, "num_cpus": 0}
+            need = {"num_gpus": self._devices_each, "num_cpus": 0}
         worker = ray.remote(max_restarts=0, concurrency_groups={TALK: 1})(Worker)
         actor = worker.options(**need).remote(plain, 0 if self._on_gpu else self._threads(), str(self.scratch or ""))
         return Seat(actor, actor.about.remote())
@@ -302,8 +305,25 @@ class Staff:
             raise InputError(f"cluster: expected the same versions on all machines, got on {about['host']} {other}")
         if about["device"] == "cpu":
             node = about["node"]
-            about["bytes"] = int(min(about["bytes"] / self._on_node, self._memory.get(node) or about["bytes"]))
-        seat.place = Place(**about, identify=lambda model, dtype: _identify(seat, model, dtype))
+            about["bytes"] = int(min(about["bytes"] / self._workers_on_node, self._memory.get(node) or about["bytes"]))
+        seat.place = Place(**about, identify=lambda model, dtype: self._identify(seat, model, dtype))
+
+    def _identify(self, seat: Seat, model: str, dtype: str) -> Identity | None:
+        """What a model is on the place of a worker; None where the worker is gone.
+
+        Raises:
+            ModelError: it is none there.
+        """
+        ray = engine()
+        try:
+            found = ray.get(seat.talk("identify", model, dtype))
+        except ray.exceptions.RayError:
+            if seat in self.seats and not seat.task:
+                self.let_go(seat)
+            return None
+        if isinstance(found, str):
+            raise ModelError(found)
+        return cast(Identity, found)
 
 
 def other_versions(there: dict[str, str]) -> str:
@@ -311,15 +331,3 @@ def other_versions(there: dict[str, str]) -> str:
     here = versions()
     names = [name for name in dict.fromkeys([*here, *there]) if here.get(name) != there.get(name)]
     return ", ".join(f"{name} {there.get(name, 'none')} (here {here.get(name, 'none')})" for name in names)
-
-
-def _identify(seat: Seat, model: str, dtype: str) -> Identity | None:
-    """What a model is on the place of a worker.
-
-    Raises:
-        ModelError: it is none there.
-    """
-    found = engine().get(seat.talk("identify", model, dtype))
-    if isinstance(found, str):
-        raise ModelError(found)
-    return found

@@ -83,10 +83,13 @@ class Worker:
         from i2v_lab.cost import Budget
         from i2v_lab.devices.gpus import default_device
         from i2v_lab.devices.hardware import machine, versions
+        from i2v_lab.models.parallel import name_of
 
         device = default_device() if self.settings.device == "auto" else self.settings.device
-        return {"host": socket.gethostname(), "pid": os.getpid(), "device": device, "device_name": str(machine(device)["device_name"]),
-                "bytes": Budget.free(device).bytes, "versions": versions(), "node": ray.get_runtime_context().get_node_id()}  # fmt: skip
+        each = self.settings.parallel
+        name = name_of(str(machine(device)["device_name"]), each)
+        return {"host": socket.gethostname(), "pid": os.getpid(), "device": device, "device_name": name, "versions": versions(),
+                "bytes": Budget.of_each(device, each).bytes, "node": ray.get_runtime_context().get_node_id()}  # fmt: skip
 
     def identify(self, model: str, dtype: str) -> Any:
         """What a model is here, or why it is none, as text."""

@@ -1,4 +1,4 @@
-"""The worker processes of a runner: one a device, or several on the CPU, which then has one turn for all of them."""
+"""The worker processes of a runner: one a device, one a worker of a cluster, or several on the CPU, with one turn for all of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def devices_of_workers(settings: Settings) -> list[str]:
         SettingsError: there are fewer GPUs.
     """
     count, each = settings.server.workers, settings.parallel
-    if settings.cluster.is_elsewhere:
+    if settings.cluster.has_address:
         return [ON_CLUSTER] * count
     device = default_device() if settings.device == "auto" else settings.device
     kind, _, first = device.partition(":")
@@ -108,7 +108,7 @@ class WorkerStatus:
 
     Attributes:
         number: from 1. pid: None while it has no process: one is started where there is a job for it.
-        state: off, idle, waits (for the turn of the device, which another process has: `note` says which) or works.
+        state: off, idle, waits (for the turn of the device, or an answer from the cluster: `note` says which) or works.
         job: that it makes.
         where: HOST:PID of the worker of a cluster that makes it.
     """

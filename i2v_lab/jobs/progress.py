@@ -108,11 +108,10 @@ class ClipProgress(JobProgress):
     def elsewhere(self, worker: WorkerState) -> None:
         """How far a worker of a cluster is with it."""
         self.made_at(worker.host, worker.pid)
-        if worker.note:
-            self.waiting(worker.note)
-        elif worker.stage and worker.stage != self.name:
+        if worker.stage and worker.stage != self.name:
             self.stage(worker.stage, worker.steps)
         self.at = worker.step
+        self.status |= _noted(worker.note)  # what it waits for, or that it does not answer
         self.pulse()
 
     def _note_and_stop(self) -> None:

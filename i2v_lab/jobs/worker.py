@@ -30,7 +30,7 @@ from i2v_lab.run import run_clip
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 from i2v_lab.store.jobs import Job, Jobs, JobState, result_of
-from i2v_lab.store.processes import own_name
+from i2v_lab.store.processes import may_take, own_name
 from i2v_lab.sweep import run_sweep
 from i2v_lab.sweep.file import parse_sweep
 from i2v_lab.sweep.tune import parse_tune, run_tune
@@ -56,7 +56,7 @@ class Worker:
         self.shared_turn, self._is_our_turn = shared_turn, not shared_turn
         self.store = Store(settings.output.directory)
         self.jobs = Jobs(self.store.database)
-        self.remote = Remote(self.store) if settings.cluster.is_elsewhere else None
+        self.remote = Remote(self.store, settings) if settings.cluster.has_address else None
         self.name, self.owner = own_name(), own_name(os.getppid())
         self.alone = False  # the runner's process is gone, or wants this one to end
         self.progress: JobProgress | None = None
@@ -80,9 +80,7 @@ class Worker:
     def _work(self) -> None:
         idle_since, prepared = time.monotonic(), False
         while not self.alone:
-            job = self.jobs.claim(self.name, self.owner) if self._is_our_turn else None
-            if not job and self.remote:
-                self.remote.rest()
+            job = self.jobs.claim(self.name, self.owner) if self._may_claim() else None
             if not job and not prepared:
                 prepared = True
                 self._prepare()
@@ -95,6 +93,15 @@ class Worker:
                 return
             else:
                 self._heard(min(left, LOOK_SECONDS))
+
+    def _may_claim(self) -> bool:
+        """Whether the next job could begin now: it is our turn, and a worker of the cluster is there."""
+        if not self.remote:
+            return self._is_our_turn
+        if any(job.state == "waiting" and may_take(job.owner, self.owner) for job in self.jobs.active()):
+            return self.remote.ready()
+        self.remote.rest()
+        return False
 
     def _prepare(self) -> None:
         """Import what a clip of the settings' model needs, while nobody waits."""

@@ -43,7 +43,8 @@ _JSON, _FORM = "application/json", "multipart/form-data"
 _FAULTS = {
     400: "The request cannot be read.", 403: "No token, or a request from another site.", 404: "There is no such clip.",
     405: "Another method was expected.",
-    409: "The model cannot make this clip, or the job has ended.", 413: "The body is too large.", 415: "Another content type was expected.",
+    409: "The model or this server cannot make this clip, or the job has ended.", 413: "The body is too large.",
+    415: "Another content type was expected.",
     422: "A field is wrong.", 429: "The queue is full.", 503: "The record of runs cannot be used, or the worker died.", 507: "The disk is full.",
 }  # fmt: skip
 _RETRY = {"Retry-After": {"description": "seconds until a place is likely to be free", "schema": {"type": "integer", "minimum": 1}}}

@@ -136,7 +136,7 @@ def to_params(values: Mapping[str, Any], limits: Server, *, check: bool = True) 
         limits: of this server; a family's own defaults may be above them.
 
     Raises:
-        ApiError: 422; 409 where the model cannot make this clip.
+        ApiError: 422; 409 where the model cannot make this clip, or it is longer than this server allows.
     """
     try:
         params = models.resolve(ClipParams(**values))

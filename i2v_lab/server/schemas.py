@@ -227,7 +227,10 @@ class WorkerAnswer(BaseModel):
     number: Annotated[int, Field(ge=1)]
     device: Annotated[str, Field(description="as torch calls it; cluster: its clips are made by a worker of a Ray cluster")]
     pid: Annotated[int | None, Field(description="null while there is none: it is started when there is a job for it")]
-    state: Annotated[Literal["off", "idle", "waits", "works"], Field(description="waits: another process has the device")]
+    state: Annotated[
+        Literal["off", "idle", "waits", "works"],
+        Field(description="waits: for the device, or for a worker of the cluster that does not answer"),
+    ]
     note: Annotated[str, Field(description="what it waits for; empty otherwise")]
     job: Annotated[str | None, Field(description="id of the clip or sweep that it makes")]
     where: Annotated[str, Field(description="HOST:PID of the worker of the cluster that makes it; empty otherwise")]

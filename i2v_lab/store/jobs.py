@@ -43,7 +43,8 @@ class Job:
         owner: the process that asked; see `processes.asker_name`. Its worker makes the job; once it has ended, any worker does.
         stage, step, steps: where the clip is; `steps` is None where it is not known.
         status: as JSON, while it runs: note (what it waits for), with its code and values (see errors.Message). Of a clip also
-            stages (seconds of those that ended) and previews (how many were written), of a sweep the fields of its SweepStatus.
+            stages (seconds of those that ended), previews (how many were written) and where (HOST:PID of the worker of a cluster that
+            makes it), of a sweep the fields of its SweepStatus.
         stop: why it should end; "" while nobody asked. stop_after: this step, or this cell.
         watched: until when somebody looks at previews.
         worker: the process that makes it; see `processes.own_name`.
