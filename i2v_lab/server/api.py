@@ -278,7 +278,7 @@ def _check_range(given: str | None) -> None:
 def _add_plan(calls: APIRouter, state: ApiState) -> type[BaseModel]:
     model = schemas.plan_request(state.settings)
 
-    @calls.get("/api/plan", summary="Say what a clip would take")
+    @calls.get("/api/plan", summary="Say what a clip would take", responses=_faults(409))
     async def plan_clip(asked: Annotated[model, Query()]) -> schemas.PlanAnswer:  # type: ignore[valid-type]
         values = {**schemas.asked(asked), "image": "sample:coffee"}
         params = await run_in_threadpool(to_params, values, state.settings.server, check=False)
