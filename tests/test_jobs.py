@@ -263,6 +263,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_a_worker_stops_with_the_process_that_asked_and_another_takes_what_waits(tmp_path):
     settings = settings_of(tmp_path)
     texts = [clip.model_dump_json() for clip in (long(), params(seed=1))]

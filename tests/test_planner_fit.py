@@ -170,6 +170,7 @@ def test_a_range_in_words() -> None:
         "1.2 to 1.9 s", "50 s to 2 min", "2 min", "60 min to 2 h 30 min")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_time_is_predicted_from_earlier_runs_on_this_device(tmp_path: Path, folder: Path) -> None:
     store = Store(tmp_path)
     params = clip("128x128 4", model=str(folder))

@@ -79,6 +79,7 @@ def test_frames_are_those_of_a_network_whose_weights_were_rounded_by_hand(how: s
     assert np.array_equal(plain.generate(picture, BASE, Progress()), frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", WAYS)
 def test_a_stock_pipeline_is_quantized_alike_and_its_memory_is_predicted(how: str, ltx: Path, picture: Picture) -> None:
     params = params_for("ltx-video", ltx, quantization=how)
@@ -113,6 +114,7 @@ def test_the_weights_of_i2vgen_xl_are_predicted_to_the_byte(how: str, dtype: str
     assert model.unet.dtype == getattr(torch, dtype)
 
 
+@pytest.mark.slow
 def test_a_quantized_clip_is_the_same_in_another_process_which_says_nothing(folder: Path, picture: Picture, tmp_path: Path) -> None:
     """Nor does it import torchao, which is installed here: that takes seconds, and remarks on what it does not find."""
     code = (

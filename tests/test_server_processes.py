@@ -95,7 +95,8 @@ def test_a_server_ends_though_somebody_follows_a_clip(own_server, monkeypatch):
     assert jobs_of(server.folder / "results").get(id).state == "stopped"
 
 
-@pytest.mark.parametrize("loss", ["database", pytest.param("folder", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["database", "folder"])
 def test_a_server_gets_over_the_loss_of_its_database(own_server, monkeypatch, loss):
     """The jobs that ran or waited are made all the same, and what was made before is found by its clip."""
     server = own_server()

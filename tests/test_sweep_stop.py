@@ -120,6 +120,7 @@ def test_killed_at_six_instants_a_sweep_loses_nothing(tmp_path: Path) -> None:
     assert hashes(store, "tiny") == hashes(undisturbed, "tiny")
 
 
+@pytest.mark.slow
 def test_two_sweeps_on_one_device_take_turns_and_a_dead_one_keeps_nothing(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / f"{name}.yaml").write_text(tiny(name=name, base={**TINY, "prompt": name}).to_yaml())

@@ -99,6 +99,7 @@ class Whole:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.slow
 def test_without_the_token_the_page_asks_for_it_and_then_is_whole(served: Server, open_page: OpenPage) -> None:
     page, said = open_page(locale="en-GB")
     whole = Whole(page, served)
