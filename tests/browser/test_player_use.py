@@ -274,14 +274,27 @@ def test_axe_finds_nothing_in_the_player(open_page, grids, scheme):
 
 
 WHOLE = "() => [...document.querySelectorAll('video')].filter((video) => video.currentTime > 0.1 && video.videoWidth && !video.error).length"
-# What each clip shows at its first frame: the colour of its upper part, drawn from the video itself.
-COLOURS = """() => [...document.querySelectorAll('figure video')].map((video) => {
-  const canvas = document.createElement('canvas');
-  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
-  const context = canvas.getContext('2d');
-  context.drawImage(video, 0, 0);
-  return [video.videoWidth, video.videoHeight, ...context.getImageData(video.videoWidth >> 2, video.videoHeight >> 2, 1, 1).data].slice(0, 5);
-})"""
+# What each clip shows: the colour of its upper part, drawn from the video itself. Firefox draws nothing while a clip seeks.
+COLOURS = """async () => {
+  const draw = (video) => {
+    const canvas = document.createElement('canvas');
+    [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+    const context = canvas.getContext('2d');
+    context.drawImage(video, 0, 0);
+    return [...context.getImageData(video.videoWidth >> 2, video.videoHeight >> 2, 1, 1).data];
+  };
+  const found = [];
+  for (const video of document.querySelectorAll('figure video')) {
+    const end = performance.now() + 20000;
+    let pixel = draw(video);
+    while (pixel[3] === 0 && performance.now() < end) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      pixel = draw(video);
+    }
+    found.push([video.videoWidth, video.videoHeight, ...pixel.slice(0, 3)]);
+  }
+  return found;
+}"""
 
 
 def check_foreign(found: list[list[int]], names: list[str]) -> None:
