@@ -67,6 +67,10 @@ def at(picture: np.ndarray, across: float, down: float) -> np.ndarray:
 # A frame that was sought is painted with one of the next two pictures of the screen.
 PAINTED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
+CLIPS = (
+    "() => [...document.querySelectorAll('video[src]')].map((one) => [one.currentTime, one.readyState, one.seeking, one.paused])"
+)
+
 
 def settles(page: Page, away: Callable[[], list[Any]]) -> None:
     """Look at the picture until nothing in it is away from what is expected."""
@@ -74,7 +78,7 @@ def settles(page: Page, away: Callable[[], list[Any]]) -> None:
         if not away():
             return
         page.evaluate(PAINTED)
-    assert away() == []
+    assert away() == [], page.evaluate(CLIPS)
 
 
 def stop_at(page: Page, frame: int, slider: str = "frame") -> None:
