@@ -41,7 +41,7 @@ LEVERS: dict[str, list[dict[str, Any]]] = {
     "wan2.2-i2v-a14b": [{"cache": "pab:2"}, {"cache": "pab:3", "scheduler": "euler"}],  # two networks: the second has kept nothing
     "cogvideox1.5-5b-i2v": [{"cache": "faster:3"}],
 }  # fmt: skip
-SLOW = ("svd", "wan2.2-i2v-a14b", "cogvideox1.5-5b-i2v")
+SLOW = ("svd", "wan2.2-ti2v-5b", "wan2.2-i2v-a14b", "cogvideox1.5-5b-i2v")
 EACH = [
     pytest.param(name, change, marks=pytest.mark.slow if name in SLOW else ())
     for name, changes in LEVERS.items()

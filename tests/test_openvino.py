@@ -77,6 +77,7 @@ def relative(made: torch.Tensor, wanted: torch.Tensor) -> float:
     return float(((made - wanted).pow(2).mean().sqrt() / wanted.pow(2).mean().sqrt()).detach())
 
 
+@pytest.mark.slow
 def test_a_clip_is_that_of_torch_within_one_grey_level_and_leaves_nothing_behind(model: I2VGenXL, picture: Picture) -> None:
     plain = model.generate(picture, BASE, Progress())
     heard = Ears()

@@ -198,6 +198,7 @@ def test_time_is_predicted_from_earlier_runs_on_this_device(tmp_path: Path, fold
     assert plan(params, device="cuda", budget=Budget.vram(8), store=store).seconds is None  # of a card that is not here
 
 
+@pytest.mark.slow
 def test_on_cuda_what_was_measured_corrects_what_comes(tmp_path: Path, folder: Path) -> None:
     store = Store(tmp_path)
     params = clip("128x128 4", model=str(folder))

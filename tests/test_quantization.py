@@ -214,7 +214,8 @@ def at_home(ltx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", [pytest.param("Q8_0", marks=pytest.mark.slow), "Q4_0"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])
 def test_a_gguf_file_has_the_weights_of_a_familys_network(kind: str, ltx: Path, at_home: Path, picture: Picture) -> None:
     network = loaded("ltx-video", ltx).pipe.transformer
     file = at_home / "mine.gguf"

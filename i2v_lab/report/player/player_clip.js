@@ -1,6 +1,8 @@
 // One clip, and the cache of clips that were fetched.
 
 const SEEK_LIMIT_MS = 1500; // a clip that cannot seek must not stop the others
+const REST_MS = 120; // a clip that stands for so long is painted once more
+const SAME_FRAME = 1e-3; // seconds
 const SLOW_MS = 8000; // after so long the user sees what the clip waits for
 const AT_ONCE = 4; // clips that are requested at a time
 const SHELF_BYTES = 256e6;
@@ -146,6 +148,7 @@ class Clip {
     if (!this.live) return;
     this.live = this.ready = false;
     this.turn += 1;
+    clearTimeout(this.rest);
     this.video.pause();
     this.video.removeAttribute("src");
     this.video.load();
@@ -178,12 +181,16 @@ class Clip {
   seek(time, exact) {
     const { video } = this;
     video.pause();
+    clearTimeout(this.rest);
     const target = this.target(time, exact);
+    this.still = exact ? null : target;
     if (!video.seeking && Math.abs(video.currentTime - target) < 1e-5) return Promise.resolve();
     return new Promise((resolve) => {
       const done = () => {
         clearTimeout(timer);
         video.removeEventListener("seeked", done);
+        clearTimeout(this.rest);
+        this.rest = setTimeout(() => this.repaint(), REST_MS);
         resolve();
       };
       const timer = setTimeout(done, SEEK_LIMIT_MS);
@@ -192,7 +199,16 @@ class Clip {
     });
   }
 
+  // A busy Chromium sometimes keeps an earlier frame on the screen after a seek, while all its states name the right one.
+  // It paints again after another seek, and a seek to the same time is none.
+  repaint() {
+    const { still, video } = this;
+    if (still === null || video.seeking || !video.paused || Math.abs(video.currentTime - still) > SAME_FRAME / 2) return;
+    video.currentTime = still + SAME_FRAME;
+  }
+
   start(time, speed) {
+    clearTimeout(this.rest);
     this.video.playbackRate = speed;
     if (time < this.seconds - 0.5 / this.cell.fps) this.video.play().catch(() => {}); // refused, or paused again meanwhile
   }
