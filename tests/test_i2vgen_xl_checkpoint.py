@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 from checkpoints import BASE, Ears, folder_fixture, make_checkpoint, model_fixture, picture_fixture  # noqa: F401
 
+from i2v_lab import models
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import BadFrames, ModelError, Stop
@@ -95,6 +96,22 @@ def test_the_half_size_variant_is_preferred(folder: Path, copied: Path) -> None:
     both, half = I2VGenXL.load(copied), I2VGenXL.load(folder)
     assert torch.equal(both.unet.conv_in.weight, half.unet.conv_in.weight)
     assert both.fingerprint == half.fingerprint
+
+
+def test_a_checkpoint_that_is_replaced_under_its_name_is_loaded_again(copied: Path) -> None:
+    first = models.open(str(copied))
+    model = first.load()
+    assert models.open(str(copied)).load() is model
+    file = next((copied / "unet").glob("*.safetensors"))
+    weights = safetensors.torch.load_file(file)
+    safetensors.torch.save_file({name: weight + 1 for name, weight in weights.items()}, file)
+    again = models.open(str(copied))
+    assert again.loaded is None
+    assert again.load() is not model
+    assert again.load().fingerprint == again.identity.fingerprint != first.identity.fingerprint
+    with pytest.raises(ModelError, match="its files changed while it was loaded; try again"):
+        first.load()
+    models.unload()
 
 
 def test_loading_reports_its_progress(folder: Path) -> None:

@@ -168,8 +168,11 @@ class Handle:
 
     @property
     def loaded(self) -> VideoModel | None:
-        """The model, if it is in memory already."""
-        return self._given or _loaded.get(self._asked)
+        """The model, if it is in memory already: as its files are now, since a checkpoint may be replaced under its name."""
+        kept = _loaded.get(self._asked)
+        if self._given or kept is None or not self.checkpoint:
+            return self._given or kept
+        return kept if kept.fingerprint == self.identity.fingerprint else None
 
     @cached_property
     def identity(self) -> Identity:
@@ -178,7 +181,7 @@ class Handle:
         Raises:
             ModelError: it cannot be found or fetched.
         """
-        if (found := self._identify()) is None:
+        if (found := self.identity_here) is None:
             if not self.checkpoint:
                 raise ModelError(f"{self.family.name}: no repository of the hub holds all its parts; put them into "
                                  f"{CHECKPOINT_FOLDER / self.family.name} as docs/models.md says, or give their folder")  # fmt: skip
@@ -228,7 +231,7 @@ class Handle:
         Raises:
             ModelError: it cannot be found or loaded. OutOfMemory: the weights do not fit.
         """
-        if self.loaded is None:
+        if (model := self.loaded) is None:
             unload()  # before the next one is loaded: two rarely fit
             loader: Any = self.family
             asked = self._asked
@@ -244,8 +247,11 @@ class Handle:
                 _loaded[asked] = loader.load(self.checkpoint, device=where, dtype=asked.dtype, progress=progress, tier=tier, **kept)
             else:
                 _loaded[asked] = loader()
-        assert self.loaded is not None  # noqa: S101 - just loaded
-        return self.loaded
+            model = _loaded[asked]
+            if self.checkpoint and model.fingerprint != self.identity.fingerprint:
+                unload()
+                raise ModelError(f"{self.checkpoint}: its files changed while it was loaded; try again")
+        return model
 
     @property
     def _layout(self) -> Any:

@@ -126,7 +126,8 @@ def in_voila(server: Server, page: Page, path: str) -> StudioPage:
 def workers_held(above: int, database: Path) -> Iterator[None]:
     """Hold the processes that make clips, all below process `above`: the clip of now is still being made."""
     below = psutil.Process(above).children(recursive=True)
-    workers = [process for process in below if "i2v_lab.jobs.worker" in process.cmdline()]
+    alive = [process for process in below if process.status() != psutil.STATUS_ZOMBIE]  # kernels of pages that were closed end here
+    workers = [process for process in alive if "i2v_lab.jobs.worker" in process.cmdline()]
     assert workers
     for process in workers:
         suspend(process, database)
