@@ -125,9 +125,14 @@ def in_voila(server: Server, page: Page, path: str) -> StudioPage:
 @contextmanager
 def workers_held(above: int, database: Path) -> Iterator[None]:
     """Hold the processes that make clips, all below process `above`: the clip of now is still being made."""
-    below = psutil.Process(above).children(recursive=True)
-    alive = [process for process in below if process.status() != psutil.STATUS_ZOMBIE]  # kernels of pages that were closed end here
-    workers = [process for process in alive if "i2v_lab.jobs.worker" in process.cmdline()]
+
+    def works(process: psutil.Process) -> bool:
+        try:
+            return "i2v_lab.jobs.worker" in process.cmdline()
+        except psutil.NoSuchProcess:  # the kernel of a page that was closed has just ended
+            return False
+
+    workers = list(filter(works, psutil.Process(above).children(recursive=True)))
     assert workers
     for process in workers:
         suspend(process, database)

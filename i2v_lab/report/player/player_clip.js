@@ -93,6 +93,8 @@ class Clip {
     this.ready = false; // it can be shown at any time
     this.failed = false;
     this.turn = 0;
+    this.still = null; // seconds at which it stands
+    this.rest = 0; // the timer of repaint
     this.video = make("video");
     this.video.muted = true;
     this.video.playsInline = true;
@@ -148,7 +150,6 @@ class Clip {
     if (!this.live) return;
     this.live = this.ready = false;
     this.turn += 1;
-    clearTimeout(this.rest);
     this.video.pause();
     this.video.removeAttribute("src");
     this.video.load();
@@ -181,7 +182,6 @@ class Clip {
   seek(time, exact) {
     const { video } = this;
     video.pause();
-    clearTimeout(this.rest);
     const target = this.target(time, exact);
     this.still = exact ? null : target;
     if (!video.seeking && Math.abs(video.currentTime - target) < 1e-5) return Promise.resolve();
@@ -208,7 +208,6 @@ class Clip {
   }
 
   start(time, speed) {
-    clearTimeout(this.rest);
     this.video.playbackRate = speed;
     if (time < this.seconds - 0.5 / this.cell.fps) this.video.play().catch(() => {}); // refused, or paused again meanwhile
   }
