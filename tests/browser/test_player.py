@@ -244,6 +244,7 @@ def wait_for(page: Page, found: Callable[[], bool]) -> None:
     raise AssertionError("the store does not have it")
 
 
+@pytest.mark.slow
 def test_foreign_clips_play_in_voila_under_their_names(voila, page, evil_clips):
     cell = "from pathlib import Path\nfrom i2v_lab import compare\ncompare(sorted(Path('foreign').iterdir()))"
     voila.open_voila(page, voila.write(f"{evil_clips.name}/x.ipynb", [cell]))
@@ -261,6 +262,7 @@ def test_foreign_clips_play_in_voila_under_their_names(voila, page, evil_clips):
     page.wait_for_function("() => [...document.querySelectorAll('figure video')].every((video) => video.readyState >= 2)")
 
 
+@pytest.mark.slow
 def test_of_a_hundred_clips_only_those_in_view_are_loaded(voila, page, place):
     made = make_sweep(place, [{"seed": seed, "num_frames": 8} for seed in range(2)])
     cell = (
@@ -283,6 +285,7 @@ def test_of_a_hundred_clips_only_those_in_view_are_loaded(voila, page, place):
     assert 0 not in page.evaluate(loaded)
 
 
+@pytest.mark.slow
 def test_an_untrusted_notebook_shows_first_frames_and_no_error(lab, open_page, place):
     from i2v_lab import compare
 
