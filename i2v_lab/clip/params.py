@@ -19,10 +19,14 @@ from i2v_lab.errors import Message, ParamsError, explain, faults
 
 Scheduler = Literal["ddim", "ddpm", "dpm++-2m", "dpm++-2s", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms", "lcm"]
 DType = Literal["auto", "float32", "float16", "bfloat16"]
-Quantization = Literal["none", "int8", "fp8"]
-Backend = Literal["torch", "openvino", "openvino-gpu", "openvino-npu"]
-Compile = Literal["none", "regional"]
-Attention = Literal["native", "sage", "flash", "xformers"]
+Quantization = Annotated[Literal["none", "int8", "fp8"] | None, BeforeValidator(parse_choice)]
+Backend = Annotated[Literal["torch", "openvino", "openvino-gpu", "openvino-npu"] | None, BeforeValidator(parse_choice)]
+Compile = Annotated[Literal["none", "regional"] | None, BeforeValidator(parse_choice)]
+Attention = Annotated[Literal["native", "sage", "flash", "xformers"] | None, BeforeValidator(parse_choice)]
+Lora = Annotated[
+    Annotated[str, Field(max_length=2000)] | None,
+    BeforeValidator(lambda text: text or None),  # "" is "without" in a sweep, where an axis has no empty values
+]
 
 SIDE_MIN, SIDE_MAX = 64, 2048  # pixels
 SQUARES = (256, 512, 768, 1024)  # what "256p" to "1024p" may say where a family has no sizes of its own
@@ -96,9 +100,12 @@ def resolution_size(resolution: str) -> tuple[int, int]:
     return int(height), int(width or height)
 
 
-def _field(about: str, *, unit: str = "", step: float | None = None, basic: bool = False, **limits: Any) -> Any:
-    """A field: its help, and for controls its unit, its step and whether it is among the first; `limits` as pydantic's Field has them."""
-    return Field(description=about, json_schema_extra={"unit": unit, "step": step, "basic": basic}, **limits)
+def _field(
+    about: str, default: Any = None, *, unit: str = "", step: float | None = None, basic: bool = False, **limits: Any
+) -> Any:
+    """A field: its help and default, and for controls its unit, its step and whether it is among the first; `limits` as pydantic's Field
+    has them."""
+    return Field(default, description=about, json_schema_extra={"unit": unit, "step": step, "basic": basic}, **limits)
 
 
 class ClipParams(BaseModel):
@@ -110,101 +117,60 @@ class ClipParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
 
-    model: Annotated[
-        str,
-        _field(
-            "a model family (i2v-lab models lists them), a checkpoint's folder or a hub id",
-            basic=True,
-            min_length=1,
-            max_length=500,
-        ),
-    ] = "closed-form"
-    image: Annotated[
-        str,
-        _field(
-            "the input picture: a file, or a shipped photograph such as sample:coffee", basic=True, min_length=1, max_length=4096
-        ),
-    ]
-    prompt: Annotated[str, _field("what should happen in the clip", basic=True, max_length=2000)] = ""
-    negative_prompt: Annotated[str, _field("what should not happen; works through guidance", max_length=2000)] = ""
-    resolution: Annotated[
-        str,
-        BeforeValidator(parse_resolution),
-        _field("size of the clip: 480p, 512p, 720p and so on, auto (the picture's shape) or HEIGHTxWIDTH", unit="px", basic=True),
-    ] = "512p"
-    num_frames: Annotated[int, _field("length of the clip", unit="frames", step=1, basic=True, ge=2, le=257)] = 16
-    fps: Annotated[Fps, _field("playback rate of the file; 24000/1001 is exact", unit="frames/s", step=1)] = Fraction(8)
-    condition_fps: Annotated[
-        int,
-        _field(
-            "the rate given to the network (diffusers: target_fps); not the playback rate", unit="frames/s", step=1, ge=1, le=120
-        ),
-    ] = 16
-    num_inference_steps: Annotated[int, _field("denoising steps", unit="steps", step=1, basic=True, ge=1, le=1000)] = 50
-    guidance_scale: Annotated[
-        float,
-        _field(
-            "how hard the prompt pulls; at 1 or below there is no guidance and one pass a step", step=0.5, basic=True, ge=0, le=50
-        ),
-    ] = 9.0
-    seed: Annotated[
-        int, _field("decides all that is random; -1 draws one, and records it", step=1, basic=True, ge=-1, le=2**63 - 1)
-    ] = 0
-    scheduler: Annotated[Scheduler, _field("how a denoising step is taken")] = "ddim"
-    dtype: Annotated[DType, _field("number format of the network; auto: the family's own on CUDA, otherwise float32")] = "auto"
-    seconds: Annotated[
-        float | None, _field("length of the clip instead of num_frames: the nearest that the family makes", unit="s", gt=0, le=60)
-    ] = None
-    flow_shift: Annotated[float | None, _field("moves the steps of a flow model towards its noisy end", step=0.5, gt=0, le=30)] = (
-        None
+    model: str = _field(
+        "a model family (i2v-lab models lists them), a checkpoint's folder or a hub id",
+        "closed-form",
+        basic=True,
+        min_length=1,
+        max_length=500,
     )
-    guidance_scale_2: Annotated[
-        float | None, _field("guidance of the second expert, which does the low noise", step=0.5, ge=0, le=50)
-    ] = None
-    true_cfg_scale: Annotated[
-        float | None, _field("guidance with a second pass, where guidance_scale is an input of the network", step=0.5, ge=0, le=50)
-    ] = None
-    min_guidance_scale: Annotated[
-        float | None, _field("guidance of the first frame; it rises to guidance_scale at the last", step=0.5, ge=0, le=50)
-    ] = None
-    motion_bucket_id: Annotated[int | None, _field("how much should move", step=1, ge=0, le=255)] = None
-    noise_aug_strength: Annotated[
-        float | None, _field("noise added to the picture: more lets the clip leave it", step=0.01, ge=0, le=1)
-    ] = None
-    decode_timestep: Annotated[float | None, _field("the noise level that the VAE is told", step=0.01, ge=0, le=1)] = None
-    decode_noise_scale: Annotated[
-        float | None, _field("noise mixed into the latents before they are decoded", step=0.005, ge=0, le=1)
-    ] = None
-    image_cond_noise_scale: Annotated[float | None, _field("noise added to the picture at each step", step=0.05, ge=0, le=1)] = None
-    lora: Annotated[
-        Annotated[str, Field(max_length=2000)] | None,
-        BeforeValidator(lambda text: text or None),  # "" is "without" in a sweep, where an axis has no empty values
-        _field("LoRA files or hub ids with weights, such as style.safetensors:0.8; commas between several"),
-    ] = None
-    guidance_interval: Annotated[
-        str | None,
-        BeforeValidator(parse_interval),
-        _field("guidance only within this share of the steps, such as 0.1-0.8; one pass a step outside"),
-    ] = None
-    cache: Annotated[
-        str | None,
-        BeforeValidator(parse_cache),
-        _field(
-            "what is kept from step to step to save time: deep:N, pab:N, taylor:N, faster:N, first-block:THRESHOLD, mag:THRESHOLD"
-        ),
-    ] = None
-    quantization: Annotated[
-        Quantization | None, BeforeValidator(parse_choice), _field("how the weights of the denoising network are kept")
-    ] = None
-    backend: Annotated[Backend | None, BeforeValidator(parse_choice), _field("what computes the networks")] = None
-    compile: Annotated[
-        Compile | None,
-        BeforeValidator(parse_choice),
-        _field("what torch's compiler makes faster code of: the repeated blocks of the denoising network"),
-    ] = None
-    attention: Annotated[
-        Attention | None, BeforeValidator(parse_choice), _field("the kernel that computes attention; native is torch's own")
-    ] = None
+    image: str = _field(
+        "the input picture: a file, or a shipped photograph such as sample:coffee", ..., basic=True, min_length=1, max_length=4096
+    )
+    prompt: str = _field("what should happen in the clip", "", basic=True, max_length=2000)
+    negative_prompt: str = _field("what should not happen; works through guidance", "", max_length=2000)
+    resolution: Annotated[str, BeforeValidator(parse_resolution)] = _field(
+        "size of the clip: 480p, 512p, 720p and so on, auto (the picture's shape) or HEIGHTxWIDTH", "512p", unit="px", basic=True
+    )
+    num_frames: int = _field("length of the clip", 16, unit="frames", step=1, basic=True, ge=2, le=257)
+    fps: Fps = _field("playback rate of the file; 24000/1001 is exact", Fraction(8), unit="frames/s", step=1)
+    condition_fps: int = _field(
+        "the rate given to the network (diffusers: target_fps); not the playback rate", 16, unit="frames/s", step=1, ge=1, le=120
+    )
+    num_inference_steps: int = _field("denoising steps", 50, unit="steps", step=1, basic=True, ge=1, le=1000)
+    guidance_scale: float = _field(
+        "how hard the prompt pulls; at 1 or below there is no guidance and one pass a step", 9.0, step=0.5, basic=True, ge=0, le=50
+    )
+    seed: int = _field("decides all that is random; -1 draws one, and records it", 0, step=1, basic=True, ge=-1, le=2**63 - 1)
+    scheduler: Scheduler = _field("how a denoising step is taken", "ddim")
+    dtype: DType = _field("number format of the network; auto: the family's own on CUDA, otherwise float32", "auto")
+    seconds: float | None = _field(
+        "length of the clip instead of num_frames: the nearest that the family makes", unit="s", gt=0, le=60
+    )
+    flow_shift: float | None = _field("moves the steps of a flow model towards its noisy end", step=0.5, gt=0, le=30)
+    guidance_scale_2: float | None = _field("guidance of the second expert, which does the low noise", step=0.5, ge=0, le=50)
+    true_cfg_scale: float | None = _field(
+        "guidance with a second pass, where guidance_scale is an input of the network", step=0.5, ge=0, le=50
+    )
+    min_guidance_scale: float | None = _field(
+        "guidance of the first frame; it rises to guidance_scale at the last", step=0.5, ge=0, le=50
+    )
+    motion_bucket_id: int | None = _field("how much should move", step=1, ge=0, le=255)
+    noise_aug_strength: float | None = _field("noise added to the picture: more lets the clip leave it", step=0.01, ge=0, le=1)
+    decode_timestep: float | None = _field("the noise level that the VAE is told", step=0.01, ge=0, le=1)
+    decode_noise_scale: float | None = _field("noise mixed into the latents before they are decoded", step=0.005, ge=0, le=1)
+    image_cond_noise_scale: float | None = _field("noise added to the picture at each step", step=0.05, ge=0, le=1)
+    lora: Lora = _field("LoRA files or hub ids with weights, such as style.safetensors:0.8; commas between several")
+    guidance_interval: Annotated[str | None, BeforeValidator(parse_interval)] = _field(
+        "guidance only within this share of the steps, such as 0.1-0.8; one pass a step outside"
+    )
+    cache: Annotated[str | None, BeforeValidator(parse_cache)] = _field(
+        "what is kept from step to step to save time: deep:N, pab:N, taylor:N, faster:N, first-block:THRESHOLD, mag:THRESHOLD"
+    )
+    quantization: Quantization = _field("how the weights of the denoising network are kept")
+    backend: Backend = _field("what computes the networks")
+    compile: Compile = _field("what torch's compiler makes faster code of: the repeated blocks of the denoising network")
+    attention: Attention = _field("the kernel that computes attention; native is torch's own")
 
     def __init__(self, /, **fields: Any) -> None:
         try:
