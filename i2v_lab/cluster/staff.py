@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,7 +99,6 @@ class Seat:
         return WorkerState(*where, self.task.number, self.task.label, stage, step, steps, note)
 
 
-@dataclass
 class Staff:
     """The workers of a pool.
 
@@ -108,11 +107,10 @@ class Staff:
         seats: the workers, those that begin among them.
     """
 
-    settings: Settings
-    scratch: Path | None
-    seats: list[Seat] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
+    def __init__(self, settings: Settings, scratch: Path | None) -> None:
+        self.settings, self.scratch = settings, scratch
+        self.seats: list[Seat] = []
+        self._ray = engine()
         self._me = uuid.uuid4().hex
         self._failed: list[str] = []  # how workers ended before they began, since the last that did
         self._counted = self._asked = -1000.0
@@ -174,61 +172,56 @@ class Staff:
 
     def wait(self, seconds: float) -> list[Seat]:
         """The workers whose clip is over, as soon as there is one."""
-        ray = engine()
         refs = {seat.result: seat for seat in self.seats if seat.task}
         born = [seat.born for seat in self.seats if seat.place is None]
         if not refs and not born:
             time.sleep(seconds)
             return []
-        ready = ray.wait([*refs, *born], num_returns=1, timeout=seconds)[0]
+        ready = self._ray.wait([*refs, *born], num_returns=1, timeout=seconds)[0]
         return [refs[ref] for ref in ready if ref in refs]
 
     def look(self) -> None:
         """Hear where each clip stands, and whether the workers without one live; one that does not answer is not waited for."""
-        ray = engine()
         for seat in [seat for seat in self.seats if seat.place]:
             if seat.asked is None:
                 seat.asked = seat.talk("where")
-            elif ray.wait([seat.asked], timeout=0)[0]:
+            elif self._ray.wait([seat.asked], timeout=0)[0]:
                 asked, seat.asked = seat.asked, None
                 try:
-                    seat.at, seat.heard = ray.get(asked), time.monotonic()
-                except ray.exceptions.RayError:
+                    seat.at, seat.heard = self._ray.get(asked), time.monotonic()
+                except self._ray.exceptions.RayError:
                     if not seat.task:  # otherwise its clip will say so
                         self.let_go(seat)
 
     def let_go(self, seat: Seat) -> None:
         """End a worker, whatever it does. One that is only unreachable must not keep its device."""
-        ray = engine()
         self.seats.remove(seat)
         seat.task = None
         try:
-            ray.kill(seat.actor)
-        except (ray.exceptions.RayError, ValueError) as error:
+            self._ray.kill(seat.actor)
+        except (self._ray.exceptions.RayError, ValueError) as error:
             log.info("a worker could not be ended: %s", error)
 
     def send(self, data: bytes) -> Any:
         """Bytes that workers may read, sent once."""
-        return engine().put(data)
+        return self._ray.put(data)
 
     def close(self) -> None:
         """End all workers, and leave their devices to others."""
-        ray = engine()
         for seat in list(self.seats):
             self.let_go(seat)
         if self._share is not None:
             try:
                 self._share.ask.remote(self._me, Wish(0), 0)
-            except ray.exceptions.RayError as error:
+            except self._ray.exceptions.RayError as error:
                 log.info("the share of the cluster could not be given back: %s", error)
 
     def _count(self) -> None:
         """How many workers there can be, by the nodes that are there now."""
-        ray = engine()
         if time.monotonic() - self._counted < COUNT_SECONDS:
             return
         self._counted = time.monotonic()
-        nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        nodes = {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
         # All devices of a worker are those of one machine.
         gpus = sum(int(known.get("GPU", 0)) // self._devices_each for known in nodes.values())
         cpus = [count for known in nodes.values() if (count := int(known.get("CPU", 0)) // self._devices_each)]
@@ -242,12 +235,11 @@ class Staff:
 
     def _divide(self, wanted: int) -> None:
         """How many of them are for this process, where others use the cluster too."""
-        ray = engine()
         if self.scratch:
             self._allowed = self._total
             return
         if self._share is None:
-            shared = ray.remote(Share)
+            shared = self._ray.remote(Share)
             self._share = shared.options(name=NAME, get_if_exists=True, num_cpus=0).remote()
         if self._answer is None:
             if time.monotonic() - self._asked < ASK_SECONDS:
@@ -255,21 +247,20 @@ class Staff:
             each = self._devices_each
             wish = Wish(min(max(wanted, 1), self._total) * each, each, idle=not wanted)
             self._asked, self._answer = time.monotonic(), self._share.ask.remote(self._me, wish, self._most * each)
-        if ray.wait([self._answer], timeout=0)[0]:
+        if self._ray.wait([self._answer], timeout=0)[0]:
             try:
-                self._allowed = ray.get(self._answer) // self._devices_each
+                self._allowed = self._ray.get(self._answer) // self._devices_each
                 self._is_shared = True
-            except ray.exceptions.RayError:
+            except self._ray.exceptions.RayError:
                 self._share = None  # the sweep that began it has ended: begin another
             self._answer = None
 
     def _hire(self) -> Seat:
-        ray = engine()
         plain = self.settings.model_dump(mode="json") | {"device": "auto" if self._on_gpu else "cpu"}
         need: dict[str, Any] = {"num_cpus": self._devices_each, "scheduling_strategy": "SPREAD"}
         if self._on_gpu:
             need = {"num_gpus": self._devices_each, "num_cpus": 0}
-        worker = ray.remote(max_restarts=0, concurrency_groups={TALK: 1})(Worker)
+        worker = self._ray.remote(max_restarts=0, concurrency_groups={TALK: 1})(Worker)
         actor = worker.options(**need).remote(plain, 0 if self._on_gpu else self._threads(), str(self.scratch or ""))
         return Seat(actor, actor.about.remote())
 
@@ -287,12 +278,11 @@ class Staff:
         Raises:
             InputError: there is no other.
         """
-        ray = engine()
-        if not ray.wait([seat.born], timeout=0)[0]:
+        if not self._ray.wait([seat.born], timeout=0)[0]:
             return
         try:
-            about = ray.get(seat.born)
-        except ray.exceptions.RayError as error:
+            about = self._ray.get(seat.born)
+        except self._ray.exceptions.RayError as error:
             self.let_go(seat)
             self._failed.append(f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}")
             log.warning("a worker ended before it began: %s", self._failed[-1])
@@ -314,10 +304,9 @@ class Staff:
         Raises:
             ModelError: it is none there.
         """
-        ray = engine()
         try:
-            found = ray.get(seat.talk("identify", model, dtype))
-        except ray.exceptions.RayError:
+            found = self._ray.get(seat.talk("identify", model, dtype))
+        except self._ray.exceptions.RayError:
             if seat in self.seats and not seat.task:
                 self.let_go(seat)
             return None
