@@ -25,19 +25,18 @@ class LogFile(logging.FileHandler):
         """A full disk ends the log, not the run, and shows nobody a traceback."""
 
 
-def start_log(directory: Path, program: str = "i2v-lab") -> Path | None:
+def start_log(directory: Path) -> Path | None:
     """Log this process to a file of its own, once.
 
     Args:
         directory: the folder of logs; made where it is missing.
-        program: what the file's name begins with.
 
     Returns:
         The file; None where it cannot be written, which a line on standard error says.
     """
     if path := log_path():
         return path
-    path = directory / f"{program}_{datetime.now():%Y%m%d_%H%M%S}_{os.getpid()}.log"
+    path = directory / f"i2v-lab_{datetime.now():%Y%m%d_%H%M%S}_{os.getpid()}.log"
     try:
         make_folder(directory)
         make_file(path)

@@ -58,7 +58,11 @@ def _check_parallel(number: int) -> int:
 Folder = Annotated[Path, AfterValidator(_check_folder)]
 
 
-class Output(BaseModel):
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Output(_Group):
     """Where clips go and what they are called.
 
     Attributes:
@@ -68,22 +72,18 @@ class Output(BaseModel):
             cannot store (`<>:"|?*`, names of devices such as NUL).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     directory: Folder = Path("results")
     format: Literal["mp4", "webm", "gif"] = "mp4"
     prefix: Annotated[str, AfterValidator(_check_prefix)] = ""
 
 
-class Log(BaseModel):
+class Log(_Group):
     """Where logs go."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     directory: Folder = Path("logs")
 
 
-class Server(BaseModel):
+class Server(_Group):
     """The web page and API; see `i2v-lab serve`.
 
     Attributes:
@@ -97,8 +97,6 @@ class Server(BaseModel):
         max_num_frames, max_side: length (frames) and side (pixels) of a clip that a request may ask for.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 7860
     token: Annotated[str, Field(pattern=r"^([!-~]{16,200})?$")] = ""
@@ -111,7 +109,7 @@ class Server(BaseModel):
     max_side: Annotated[int, Field(ge=256, le=2048)] = 2048
 
 
-class Cluster(BaseModel):
+class Cluster(_Group):
     """Many devices at once; see docs/cluster.md.
 
     Attributes:
@@ -120,8 +118,6 @@ class Cluster(BaseModel):
         workers: at most so many; 0: one a GPU, and where there is no GPU one a machine.
         threads: of each worker on a CPU; 0: as many as this process has.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     address: Annotated[str, Field(max_length=300)] = ""
     workers: Annotated[int, Field(ge=0, le=4096)] = 0
@@ -133,7 +129,7 @@ class Cluster(BaseModel):
         return ":" in self.address
 
 
-class Settings(BaseModel):
+class Settings(_Group):
     """Settings as they are after all sources were read. `Settings()` is the defaults: `load_settings` reads the sources.
 
     Attributes:
@@ -147,8 +143,6 @@ class Settings(BaseModel):
         shared: whether other users of this machine may read clips, records and logs, as far as the umask lets them;
             otherwise they are this user's alone. `load_settings` sets it for the process.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: Output = Output()
     model: Annotated[str, Field(min_length=1, max_length=500)] = "closed-form"

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +21,10 @@ __all__ = ["BLURRED_BELOW", "MAX_FILE_BYTES", "SAMPLES", "Picture", "open_pictur
 
 Pixels = npt.NDArray[np.uint8]
 
-_FILES = {"cat": "chelsea.png", "astronaut": "astronaut.png", "rocket": "rocket.jpg", "motorcycle": "motorcycle_left.png"}
-SAMPLES: Mapping[str, str] = MappingProxyType({"coffee": "coffee.png", **_FILES})
+SAMPLES: Mapping[str, str] = {
+    "coffee": "coffee.png", "cat": "chelsea.png", "astronaut": "astronaut.png", "rocket": "rocket.jpg",
+    "motorcycle": "motorcycle_left.png",
+}  # fmt: skip
 """Photographs that come with scikit-image, by the name that follows `sample:`, and their files. Nothing is downloaded."""
 
 # Sharpness of crops of the five sample photographs, lowest and highest, after a Gaussian blur of some radius in pixels:

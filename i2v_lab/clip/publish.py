@@ -79,20 +79,17 @@ def claim_without_links(partial: Path, final: Path) -> bool:
     return True
 
 
-def remove_stale(directory: Path) -> list[Path]:
-    """Delete the temporary files that processes of this host left in `directory` when they died; returns which.
+def remove_stale(directory: Path) -> None:
+    """Delete the temporary files that processes of this host left in `directory` when they died.
 
     Files of living processes and of other hosts, which may share the folder, are not touched.
     """
-    removed = []
     with os.scandir(directory) as entries:
         names = [entry.name for entry in entries if entry.name.startswith(".")]
     for name in names:
         if (match := _PARTIAL.fullmatch(name)) and match[1] == host_name() and not psutil.pid_exists(int(match[2])):
             with suppress(OSError):  # another process may be cleaning up too
                 (directory / name).unlink()
-                removed.append(directory / name)
-    return removed
 
 
 @contextmanager

@@ -207,9 +207,8 @@ def probe(path: Path) -> VideoInfo:
             stated, apart = 1 / Fraction(heads["tb 1"]), (max(shown_at) - min(shown_at)) * base
             fps = stated if abs((len(shown_at) - 1) / stated - apart) <= 2 * base else (len(shown_at) - 1) / apart
         width, height = int(size[0]), int(size[1])
-        plain = next(int(fields[4]) for fields in packets if fields[0] == "1") == width * height + 2 * -(-width // 2) * -(
-            -height // 2
-        )
+        chroma = 2 * ((width + 1) // 2) * ((height + 1) // 2)
+        plain = next(int(fields[4]) for fields in packets if fields[0] == "1") == width * height + chroma
     except (StopIteration, KeyError, ValueError, ZeroDivisionError, IndexError):
         raise ClipError(f"{printable(path)}: expected a clip with frames that last some time, found none") from None
     return VideoInfo(Path(path), frames, width, height, fps, Path(path).stat().st_size, codec, (0, 0), plain, _steady(shown_at))

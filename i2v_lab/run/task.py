@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.publish import disk_full, free_bytes
 from i2v_lab.clip.record import RunRecord, new_id
 from i2v_lab.errors import Stop
@@ -88,16 +87,14 @@ class Here:
         for task in tasks:
             watch.cell(task.number, task.label)
             room_for(task, self.store)
-            record = self._one(task, watch)
+            if task.params is None:
+                record = refuse(task, self.store, task.reason)
+            else:
+                record = run_clip(task.params, None, self.store, progress=watch, settings=self.settings, force=task.force,
+                                  tier=task.tier, sweep=task.sweep, id=task.id)  # fmt: skip
             yield task, record
             if record.status == "stopped":
                 raise Stop(record.reason)
-
-    def _one(self, task: Task, progress: Progress) -> RunRecord:
-        if task.params is None:
-            return refuse(task, self.store, task.reason)
-        return run_clip(task.params, None, self.store, progress=progress, settings=self.settings, force=task.force, tier=task.tier,
-                        sweep=task.sweep, id=task.id)  # fmt: skip
 
 
 def refuse(task: Task, store: Store, reason: str, **fields: Any) -> RunRecord:

@@ -10,7 +10,7 @@ from typing import Any
 
 from i2v_lab.devices.gpus import KINDS
 from i2v_lab.errors import ModelError, printable
-from i2v_lab.models.checkpoint import choose_weights, components, read_json
+from i2v_lab.models.checkpoint import choose_weights
 
 WORD = re.compile(r"[\w.+:-]{1,40}", re.ASCII)
 PACKAGES = ("torch", "diffusers", "transformers", "numpy")  # that the frames depend on
@@ -80,11 +80,6 @@ def folder_of(checkpoint: str) -> Path:
         return Path(index).parent
     raise ModelError(f"{printable(checkpoint)}: the script depends on its configs, and they are not on this machine; fetch them with: "
                      f"hf download {printable(checkpoint)} --include '*.json'; or give the checkpoint's folder with --model")  # fmt: skip
-
-
-def index_of(folder: Path) -> dict[str, tuple[str, str]]:
-    """{component: (library, class)} of a checkpoint."""
-    return components(read_json(folder / "model_index.json"))
 
 
 def variant_of(folder: Path, part: str, published: str | None = None) -> str | None:

@@ -8,12 +8,12 @@ from typing import Any
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ModelError
-from i2v_lab.models.checkpoint import one_line, read_json
+from i2v_lab.models.checkpoint import components, one_line, read_json
 from i2v_lab.models.sampling import import_diffusers, numpy_quiet
 from i2v_lab.models.stock import lora
 from i2v_lab.models.stock.families import Family
 from i2v_lab.models.stock.schedulers import make_scheduler
-from i2v_lab.run.script.facts import call, device_kind, index_of, threads, variant_of
+from i2v_lab.run.script.facts import call, device_kind, threads, variant_of
 
 PROCESSORS = ("feature_extractor", "image_processor")
 OFFLOAD = {
@@ -32,7 +32,7 @@ def stock_fields(
         folder: of the checkpoint. file: that has the weights of the network in its place, as the script shows it; "": there is none.
         dtype, tier: as the clip was made.
     """
-    index = index_of(folder)
+    index = components(read_json(folder / "model_index.json"))
     processor = next((name for name in PROCESSORS if index.get(name, ("", ""))[1].startswith("CLIPImageProcessor")), "")
     scheduler = _scheduler(family, params, folder, index.get("scheduler", ("", ""))[1])
     network = index[family.denoisers[0]][1] if file else ""
