@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
+from contextlib import suppress
 
 from i2v_lab.clip.params import SIDE_MIN, ClipParams
 from i2v_lab.errors import I2VLabError
@@ -37,8 +38,7 @@ def _first(candidates: list[ClipParams], family: type[VideoModel], fits: Callabl
 
 
 def _can(params: ClipParams, family: type[VideoModel]) -> bool:
-    try:
+    with suppress(I2VLabError):
         family.check(params)
-    except I2VLabError:
-        return False
-    return True
+        return True
+    return False

@@ -205,11 +205,10 @@ class Database:
                 spare.unlink(missing_ok=True)
 
     def _give_spare(self) -> bool:
-        try:
+        with suppress(OSError):
             (self.directory / SPARE).unlink()
-        except OSError:
-            return False
-        return True
+            return True
+        return False
 
 
 def is_closed(error: StoreError) -> bool:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import secrets
 import shutil
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from i2v_lab.clip.publish import disk_full, is_full, partial_file, publish, writing
-from i2v_lab.clip.record import COLUMNS, RunRecord, Status, from_row, json_text, new_id, stamp, table, to_row
+from i2v_lab.clip.record import COLUMNS, RunRecord, Status, from_row, json_text, stamp, table, to_row
 from i2v_lab.errors import PROCESS_ENDED, StoreError
 from i2v_lab.portable import replace
 from i2v_lab.rights import make_file, make_folder
@@ -31,10 +32,6 @@ from i2v_lab.store.sweeps import Member, SweepId
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["RunRecord", "Status", "Store", "new_id"]
-
-T = TypeVar("T")
 
 CHUNK_ROWS = 1024  # rows taken from SQLite at a time; more fall out of the cache
 
@@ -104,7 +101,9 @@ class Store:
             new = [
                 clip for clip in sorted(self.clips.glob("[!.]*")) if clip.suffix in SUFFIXES and f"clips/{clip.name}" not in names
             ]
-            found = [self._merged(record) for record in carried(filter(_written(since), new), self.find_picture)]
+            found = [
+                self._merged(record) for record in carried((clip for clip in new if _written(clip) >= since), self.find_picture)
+            ]
             if records := [record for record in found if record]:
                 self.save_many(records)
             return len(records)
@@ -377,12 +376,8 @@ def _chunks(cursor: sqlite3.Cursor) -> Iterator[list[tuple[Any, ...]]]:
         yield rows
 
 
-def _written(since: float) -> Callable[[Path], bool]:
-    """Whether a file was written after this time."""
-
-    def after(path: Path) -> bool:
-        with suppress(OSError):
-            return path.lstat().st_mtime >= since
-        return False
-
-    return after
+def _written(path: Path) -> float:
+    """When a file was written, seconds since 1970; before all times where it is gone."""
+    with suppress(OSError):
+        return path.lstat().st_mtime
+    return -math.inf
