@@ -178,6 +178,7 @@ def measure_frames(
     import numpy as np
 
     from i2v_lab.metrics.frames import whole
+    from i2v_lab.metrics.prompt import asked
 
     sampled = whole(frames, fps) if isinstance(frames, np.ndarray) else frames
     found = _measure_pixels(sampled, crop) | _measure_motion(sampled, prompt, progress or Progress())
@@ -185,18 +186,12 @@ def measure_frames(
         found |= _measure_subject(sampled, model)
     if word := flaw({name: value for name, value in found.items() if isinstance(value, float)}):
         ranked = [name for name, metric in METRICS.items() if metric.better is not None and name not in MARKS]
-        kept = {"prompt_agreement": found["prompt_agreement"]} if word == "frozen" and _asks_for_stillness(prompt) else {}
+        kept = {"prompt_agreement": found["prompt_agreement"]} if word == "frozen" and "still" in asked(prompt or "") else {}
         found |= dict.fromkeys((name for name in ranked if name in found), f"the clip is {word}") | kept
     values = {name: value if isinstance(value := found[name], float) else None for name in METRICS if name in found}
     missing = {name: reason for name, reason in found.items() if isinstance(reason, str)}
     height, width = sampled.frames.shape[1:3]
     return Measured(values, missing, sampled.total, len(sampled.frames), height, width, prompt or "")
-
-
-def _asks_for_stillness(prompt: str | None) -> bool:
-    from i2v_lab.metrics.prompt import asked
-
-    return "still" in asked(prompt or "")
 
 
 _Found = dict[str, float | str]

@@ -28,9 +28,8 @@ SHORTEST = 32  # pixels of a side: smaller frames have no flow
 INNER = 0.42  # of a side, from the middle: what counts
 TEXTURE = 1.0  # grey levels a pixel: below, nothing can be followed
 TEXTURED = 0.01  # share of the inner pixels that must have that much
-FOLLOWED = (
-    0.5  # share of the texture that flow must follow, there and back: below, lengths are too short, up to a tenth of the true one
-)
+# Share of the texture that flow must follow, there and back: below, lengths are too short, up to a tenth of the true one.
+FOLLOWED = 0.5
 VISIBLE = 0.1  # share of the first frame that must still be seen for drift
 DRIFT_FRAMES = 8  # frames that are compared with the first one
 

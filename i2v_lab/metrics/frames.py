@@ -46,12 +46,10 @@ class SampledFrames:
         height, width = self.frames.shape[1:3]
         scale = math.sqrt(COMMON_PIXELS / (height * width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        if size == (width, height):
+            return self.frames
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        return (
-            self.frames
-            if size == (width, height)
-            else np.stack([cv2.resize(frame, size, interpolation=how) for frame in self.frames])
-        )
+        return np.stack([cv2.resize(frame, size, interpolation=how) for frame in self.frames])
 
     @property
     def pairs(self) -> Iterator[tuple[int, int]]:

@@ -19,7 +19,7 @@ SAME_MEAN = 0.255  # grey levels: FFmpeg's freezedetect, 0.001 of the range
 SAME_BLOCK = 4.0  # and no block of 16x16 pixels differs more than this on the mean: something small may move
 BLACK_LEVEL, BLACK_SHARE = 25.5, 0.98  # as FFmpeg's blackdetect
 NOISE_SHARE = 0.5  # of photographs the share is below 0.2
-PSNR_MAX = 100.0  # dB, of equal pictures
+PSNR_MAX = 100.0  # dB, of equal pictures, which have no other number
 SSIM_SIGMA, SSIM_SIDE = 1.5, 11  # Wang et al. 2004
 
 
@@ -79,10 +79,14 @@ def sharpness(frame: Frames) -> float:
     return float(cv2.Laplacian(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var(dtype=np.float64))
 
 
+def decibels(error: float) -> float:
+    """PSNR of a mean squared error in grey levels, dB; PSNR_MAX at most."""
+    return min(PSNR_MAX, 10 * math.log10(255**2 / error)) if error > 0 else PSNR_MAX
+
+
 def psnr(one: Frames, other: Frames) -> float:
     """Peak signal to noise of two uint8 pictures of one shape, in dB; 100 where they are equal."""
-    error = float(cv2.norm(one, other, cv2.NORM_L2SQR)) / one.size
-    return min(PSNR_MAX, 10 * math.log10(255**2 / error)) if error else PSNR_MAX
+    return decibels(float(cv2.norm(one, other, cv2.NORM_L2SQR)) / one.size)
 
 
 def ssim(one: Grey, other: Grey, mask: npt.NDArray[np.bool_] | None = None) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import subprocess
 import tempfile
@@ -14,8 +13,6 @@ from pathlib import Path
 
 from i2v_lab.clip import ffmpeg, video
 from i2v_lab.errors import ClipError, printable
-
-EQUAL_DB = 100.0  # the PSNR of equal clips, which has no other number
 
 # Both clips are brought to one clock, frame by frame: otherwise timestamps shift, and a copy is compared with its neighbour frame.
 _GRAPH = (
@@ -93,6 +90,8 @@ def price_of(likeness: Likeness, metrics: Mapping[str, float | None], of_referen
 
 def compare(clip: Path, reference: Path) -> Likeness:
     """Compare two clips as files. Some tenths of a second; FFmpeg does it. Errors as `price`."""
+    from i2v_lab.metrics.pixels import decibels
+
     one, other = video.probe(clip), video.probe(reference)
     if (one.width, one.height, one.frames) != (other.width, other.height, other.frames):
         sizes = [f"{info.frames} frames of {info.height}x{info.width}" for info in (other, one)]
@@ -112,7 +111,7 @@ def compare(clip: Path, reference: Path) -> Likeness:
     errors, likeness = found.values()
     if not errors or len(errors) != len(likeness):
         raise ClipError(f"{printable(clip)}: FFmpeg compared no frames with {printable(reference)}; check both clips")
-    return Likeness(_decibels(sum(errors) / len(errors)), sum(likeness) / len(likeness), vmaf, _decibels(errors[0]))
+    return Likeness(decibels(sum(errors) / len(errors)), sum(likeness) / len(likeness), vmaf, decibels(errors[0]))
 
 
 @cache
@@ -120,7 +119,3 @@ def has_vmaf() -> bool:
     """Whether this FFmpeg has libvmaf; that of Debian has not."""
     with ffmpeg.FFmpeg(["-filters"], ClipError, stdout=subprocess.PIPE) as running:
         return b" libvmaf " in running.output()
-
-
-def _decibels(error: float) -> float:
-    return min(EQUAL_DB, 10 * math.log10(255**2 / error)) if error > 0 else EQUAL_DB

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from i2v_lab.metrics.registry import MARKS
+
 _COPY = (
     "a copy by x264 at CRF 23, in which hardly anybody sees a difference, changes it by less (experiments/visible_thresholds.py)"
 )
-_FRAME = "less than one frame of sixteen"
 
 _FLOW = "and optical flow is up to 2 % off between sizes of one clip"
 
@@ -27,10 +28,7 @@ VISIBLE: dict[str, tuple[float, float, str]] = {
     "sharpness": (0.0, 0.1, _COPY),
     "prompt_agreement": (0.01, 0.0, "a direction that is 8 degrees off"),
     "subject_consistency": (0.01, 0.0, "not measured"),
-    "frozen_frames": (0.06, 0.0, _FRAME),
-    "repeated_frames": (0.06, 0.0, _FRAME),
-    "black_frames": (0.06, 0.0, _FRAME),
-    "noise_frames": (0.06, 0.0, _FRAME),
+    **dict.fromkeys(MARKS, (0.06, 0.0, "less than one frame of sixteen")),
 }  # fmt: skip
 
 
