@@ -170,7 +170,7 @@ def stamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")  # of one length, so that text sorts by time
 
 
-def _writable(text: str) -> str:
+def writable(text: str) -> str:
     """The text, as UTF-8 can hold it: a reason may quote the name of a file that is not valid text."""
     return text.encode(errors="backslashreplace").decode()
 
@@ -179,7 +179,7 @@ def _plain(value: Any) -> Any:
     """A number or a text of a JSON column, as JSON in UTF-8 can hold it."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return _writable(value) if isinstance(value, str) else value
+    return writable(value) if isinstance(value, str) else value
 
 
 def json_text(value: Any) -> str:
@@ -203,7 +203,7 @@ def _cell(value: Any, kind: Kind) -> Any:
         return json_text(value)
     if kind == "time":
         return stamp(value)
-    return _writable(str(value)) if kind == "text" else value
+    return writable(str(value)) if kind == "text" else value
 
 
 def from_row(row: Sequence[Any]) -> RunRecord:

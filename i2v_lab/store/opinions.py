@@ -12,7 +12,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from i2v_lab.clip.record import stamp
+from i2v_lab.clip.record import stamp, writable
 from i2v_lab.errors import InputError
 from i2v_lab.store import Store
 
@@ -58,7 +58,7 @@ class Opinions:
         """
         if len(text) > NOTE_MAX:
             raise InputError(f"note: expected at most {NOTE_MAX} characters, got {len(text)}; shorten it")
-        self._set("note", id, _writable(text))
+        self._set("note", id, writable(text))
 
     def _set(self, column: str, id: str, value: Any) -> None:
         row = (_checked(id), value, stamp(datetime.now(UTC)))
@@ -101,9 +101,4 @@ class Opinions:
 def _checked(id: str) -> str:
     if not isinstance(id, str) or not 1 <= len(id) <= ID_MAX:
         raise InputError(f"id: expected the id of a run, got {str(id)[:80]!r}")
-    return _writable(id)
-
-
-def _writable(text: str) -> str:
-    """As UTF-8 can hold it."""
-    return text.encode(errors="backslashreplace").decode()
+    return writable(id)
