@@ -27,7 +27,13 @@ from i2v_lab.models.sampling import import_diffusers
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 TOKENIZER_FILES = (("vocab.json", "merges.txt"), ("tokenizer.json",), ("spiece.model",))  # any of them is enough
-PROCESSOR_FILE = "preprocessor_config.json"
+SMALL = {
+    "scheduler": "scheduler_config.json",
+    "feature_extractor": "preprocessor_config.json",
+    "image_processor": "preprocessor_config.json",
+    "guider": "guider_config.json",
+}
+"""The config files of components without weights."""
 DOWNLOADED = ("*.json", "tokenizer*/*", "*/*.safetensors")  # for people who fetch by hand
 SAMPLES, SAMPLE_BYTES = 64, 4096  # of each file of weights, for the fingerprint
 
@@ -58,12 +64,10 @@ class Layout:
         if self.weights:
             return self
         parts = components(index)
-        small = {"scheduler": "scheduler_config.json", "feature_extractor": PROCESSOR_FILE, "image_processor": PROCESSOR_FILE,
-                 "guider": "guider_config.json"}  # fmt: skip
         return replace(
             self,
-            weights=tuple(name for name in parts if name not in small and not name.startswith("tokenizer")),
-            files=tuple(f"{name}/{file}" for name, file in small.items() if name in parts),
+            weights=tuple(name for name in parts if name not in SMALL and not name.startswith("tokenizer")),
+            files=tuple(f"{name}/{file}" for name, file in SMALL.items() if name in parts),
             tokenizers=tuple(name for name, (_, kind) in parts.items() if name.startswith("tokenizer") and kind != "ByT5Tokenizer"),
         )
 
@@ -300,7 +304,7 @@ def load_component(cls: Any, checkpoint: Checkpoint, part: str, **options: Any) 
     Args:
         cls: a class of diffusers or transformers with `from_pretrained`.
         part: its folder in the checkpoint.
-        options: passed on; `dtype` in transformers' case, `torch_dtype` in diffusers'.
+        options: passed on, such as `dtype`.
 
     Raises:
         ModelError: the weights do not fit the config.
@@ -324,6 +328,13 @@ def load_component(cls: Any, checkpoint: Checkpoint, part: str, **options: Any) 
             "them; config and weights do not belong together, fetch both again"
         )
     return model.eval().requires_grad_(False)
+
+
+def network_of(kind: Any, config: Mapping[str, Any]) -> Any:
+    """A network of a class of diffusers or transformers from its config, in torch's default dtype; weights as its class draws them."""
+    # The dtype of the file is not that of the run, and transformers would take it for parts of the network.
+    own = {key: value for key, value in config.items() if not key.startswith("_") and key not in ("dtype", "torch_dtype")}
+    return kind.from_config(own) if hasattr(kind, "from_config") else kind(kind.config_class.from_dict(own))
 
 
 def _load_file(cls: Any, file: Path, folder: Path, **options: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,6 +50,17 @@ def choose_dtype(name: str, device: torch.device, on_cuda: str = "float16") -> t
             f"dtype: {device} does not compute in bfloat16; use --dtype float32 or float16, another device, or a newer system"
         )
     return DTYPES[name]
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """New modules take this dtype: `.to(dtype)` cannot swap the data of a fake parameter."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _has_bfloat16(device: torch.device) -> bool:

@@ -18,7 +18,7 @@ from i2v_lab.cost.measured import RANDOM
 from i2v_lab.errors import ModelError
 from i2v_lab.models.base import VideoModel
 from i2v_lab.models.checkpoint import quiet_libraries
-from i2v_lab.models.device import DTYPES, choose_device, choose_dtype
+from i2v_lab.models.device import DTYPES, choose_device, choose_dtype, default_dtype
 from i2v_lab.models.i2vgen_xl.cost import CONFIGS, make_network
 from i2v_lab.models.i2vgen_xl.model import I2VGenXL
 from i2v_lab.models.memory.ladder import fitting
@@ -110,7 +110,7 @@ def random_network(part: str, config: Mapping[str, Any], dtype: torch.dtype) -> 
     """One of the four networks of I2VGen-XL, made in its own dtype on torch's default device."""
     from transformers.initialization import no_init_weights
 
-    with cost_build.default_dtype(dtype), quiet_libraries(), no_init_weights():
+    with default_dtype(dtype), quiet_libraries(), no_init_weights():
         network = make_network(part, config)
     fill(network)
     return network.eval().requires_grad_(False)

@@ -11,12 +11,9 @@ those of any device; workspaces of its kernels (cuDNN, oneDNN) are not seen.
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.metadata
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,17 +25,17 @@ from i2v_lab.errors import ModelError
 from i2v_lab.models import levers
 from i2v_lab.models import quantize as quantized
 from i2v_lab.models.base import StageCost, VideoModel
-from i2v_lab.models.checkpoint import one_line, quiet_libraries, read_json
-from i2v_lab.models.device import DTYPES
-from i2v_lab.models.i2vgen_xl import networks
+from i2v_lab.models.checkpoint import network_of, one_line, quiet_libraries, read_json
+from i2v_lab.models.device import DTYPES, default_dtype
+from i2v_lab.models.i2vgen_xl import networks, parts
 from i2v_lab.models.i2vgen_xl.networks import CELL, CLIP_TOKENS, Conditions, Networks, prompts
 from i2v_lab.models.levers import Clock, caching
 from i2v_lab.models.memory import tiers, tracker
-from i2v_lab.models.memory.cost_cache import kept
+from i2v_lab.models.memory.cost_cache import code_of, kept
 from i2v_lab.models.memory.tracker import Tracker
 from i2v_lab.models.openvino import library as openvino
 from i2v_lab.models.quantize import quantize
-from i2v_lab.models.sampling import calls_of, import_networks
+from i2v_lab.models.sampling import calls_of
 
 Configs = Mapping[str, Mapping[str, Any]]
 CONFIGS: Configs = json.loads(Path(__file__).with_name("configs.json").read_text("utf-8"))
@@ -47,6 +44,8 @@ CONFIGS: Configs = json.loads(Path(__file__).with_name("configs.json").read_text
 # float32 latents that are alive while the UNet runs, beside those it is given: the first noise, and what a scheduler
 # remembers of the steps before.
 _REMEMBERED = {"dpm++-2m": 3, "dpm++-2s": 3, "unipc": 4, "heun": 3, "kdpm2": 2, "kdpm2-a": 2, "lms": 5}
+SEEN = {"predict": 2, "again": 2, "latents": 5, "decode": 5}
+"""Of the code of a tier a part sees what this one adds: the UNet chunks, the VAE tiles, the towers see nothing."""
 
 
 def cost(
@@ -77,52 +76,25 @@ def _plain(config: Any) -> dict[str, Any]:
 
 def make_network(part: str, config: Mapping[str, Any]) -> torch.nn.Module:
     """One of the four networks from its config, in torch's default dtype; weights as its class draws them."""
-    diffusers = import_networks()
-    import transformers
-
-    # The dtype of the file is not that of the run, and transformers would take it for parts of the network.
-    own = {key: value for key, value in config.items() if not key.startswith("_") and key not in ("dtype", "torch_dtype")}
-    if part == "unet":
-        made = diffusers.I2VGenXLUNet.from_config(own)
-    elif part == "vae":
-        made = diffusers.AutoencoderKL.from_config({"latent_channels": 4, "scaling_factor": 0.18215, **own})
-    elif part == "text_encoder":
-        words = own.get("vocab_size", 49408)
-        made = transformers.CLIPTextModel(
-            transformers.CLIPTextConfig(**{"bos_token_id": words - 2, "eos_token_id": words - 1, **own})
-        )
-    else:
-        made = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**own))
-    network: torch.nn.Module = made
+    if part == "text_encoder":  # what the config leaves open is the last two tokens
+        words = config.get("vocab_size", 49408)
+        config = {"bos_token_id": words - 2, "eos_token_id": words - 1, **config}
+    network: torch.nn.Module = network_of(parts.classes()[part], config)
     return network
 
 
-@dataclass
-class _Fake:
-    """Networks of fake tensors, and the mode that they live in."""
-
-    model: Networks
-    mode: Any
-
-    def weights(self) -> list[torch.Tensor]:
-        networks = (getattr(self.model, part) for part in CONFIGS)
-        return [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
-
-
 @functools.lru_cache(maxsize=2)
-def _fake(configs: str, dtype: str, quantization: str) -> _Fake:
-    """Build it; half a second for the full size.
+def _fake(configs: str, dtype: str, quantization: str) -> tuple[Networks, Any]:
+    """Networks of fake tensors, and the mode that they live in; half a second for the full size.
 
     Args:
         configs: as JSON.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    mode, before = FakeTensorMode(), torch.get_default_dtype()
-    # New modules take the default dtype: `.to(dtype)` cannot swap the data of a fake parameter.
-    torch.set_default_dtype(DTYPES[dtype])
+    mode = FakeTensorMode()
     try:
-        with mode, quiet_libraries():
+        with mode, default_dtype(DTYPES[dtype]), quiet_libraries():
             made: dict[str, Any] = {
                 part: make_network(part, config).eval().requires_grad_(False) for part, config in json.loads(configs).items()
             }
@@ -131,9 +103,7 @@ def _fake(configs: str, dtype: str, quantization: str) -> _Fake:
         raise ModelError(
             f"expected configs of an I2VGen-XL, got such as no network can be built of ({one_line(error)}); fetch it again"
         ) from None
-    finally:
-        torch.set_default_dtype(before)
-    return _Fake(Networks(**made, tokenizer=None, feature_extractor=None, scheduler_config={}, fingerprint="fake"), mode)
+    return Networks(**made, tokenizer=None, feature_extractor=None, scheduler_config={}, fingerprint="fake"), mode
 
 
 class PartCost(NamedTuple):
@@ -150,12 +120,7 @@ class PartCost(NamedTuple):
     flops: int
 
 
-@functools.cache
-def _code() -> str:
-    """A hash of the code that is run, and the versions of the libraries that it runs through."""
-    files = (*(str(module.__file__) for module in (networks, levers, quantized, tiers, tracker)), __file__)
-    versions = [importlib.metadata.version(package).encode() for package in ("torch", "diffusers", "transformers")]
-    return hashlib.sha256(b"".join([*(Path(file).read_bytes() for file in files), *versions])).hexdigest()
+CODE = (__file__, *(str(module.__file__) for module in (networks, levers, parts, quantized, tiers, tracker)))
 
 
 class _Runner:
@@ -168,35 +133,31 @@ class _Runner:
 
     def part(self, name: str, tier: int, *shape: int | str) -> PartCost:
         """What a part takes at a shape, in the code that it runs on this tier."""
-        code = tiers.code(tier)  # of which a part sees some: the UNet chunks, the VAE tiles, the towers neither
-        code = {
-            "predict": min(code, 2) // 2 * 2,
-            "again": min(code, 2) // 2 * 2,
-            "latents": code // 5 * 5,
-            "decode": code // 5 * 5,
-        }.get(name, 0)
+        seen = SEEN.get(name, 0)
+        code = seen if tiers.code(tier) >= seen else 0
 
         def run() -> dict[str, int]:
-            fake = _fake(*self.network)
+            model, mode = _fake(*self.network)
+            weights = tiers.tensors_of(getattr(model, part) for part in CONFIGS)
             work: Callable[..., torch.Tensor] = getattr(self, f"_{name}")
             try:
-                fake.model.use_tier(code)
-                with fake.mode, torch.no_grad(), Tracker(fake.weights()) as tracked:
-                    out = work(fake.model, *shape).untyped_storage().nbytes()
+                model.use_tier(code)
+                with mode, torch.no_grad(), Tracker(weights) as tracked:
+                    out = work(model, *shape).untyped_storage().nbytes()
             except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
                 raise ModelError(f"expected a network that can be run, got one whose {name} fails ({one_line(error)})") from None
             return PartCost(tracked.peak, out, tracked.flops)._asdict()
 
-        return PartCost(**kept([_code(), *self.network, name, code, shape], run))
+        return PartCost(**kept([code_of(CODE), *self.network, name, code, shape], run))
 
     def weights(self, tier: int, stage: str, device: str) -> int:
         """The most bytes of weights that are on the device in a stage."""
         kind = device.partition(":")[0]
 
         def run() -> dict[str, int]:
-            return {"weights": tiers.resident(_fake(*self.network).model, stage, tier, kind)}
+            return {"weights": tiers.resident(_fake(*self.network)[0], stage, tier, kind)}
 
-        return kept([_code(), *self.network, "weights", tier, stage, kind], run)["weights"]
+        return kept([code_of(CODE), *self.network, "weights", tier, stage, kind], run)["weights"]
 
     # The parts: each makes its arguments, as fake as the model, and returns what goes on to the next.
 

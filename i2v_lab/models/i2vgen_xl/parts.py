@@ -14,22 +14,24 @@ from i2v_lab.models.quantize import quantize
 from i2v_lab.models.sampling import import_networks
 
 
+def classes() -> dict[str, Any]:
+    """{component with weights: its class}, in the order in which they are loaded."""
+    diffusers = import_networks()
+    import transformers
+
+    return {
+        "text_encoder": transformers.CLIPTextModel, "image_encoder": transformers.CLIPVisionModelWithProjection,
+        "vae": diffusers.AutoencoderKL, "unet": diffusers.I2VGenXLUNet,
+    }  # fmt: skip
+
+
 def load_components(
     checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, progress: Progress, quantization: str = "none"
 ) -> dict[str, Any]:
     """The arguments of I2VGenXL that a checkpoint holds, with the weights on a device; `progress` receives a step for each network."""
-    import_networks()
-    from diffusers import AutoencoderKL, I2VGenXLUNet
-    from transformers import CLIPTextModel, CLIPVisionModelWithProjection
-
     parts: dict[str, Any] = {"scheduler_config": read_json(checkpoint.folder / "scheduler" / "scheduler_config.json")}
-    for part, cls, keyword in (
-        ("text_encoder", CLIPTextModel, "dtype"),
-        ("image_encoder", CLIPVisionModelWithProjection, "dtype"),
-        ("vae", AutoencoderKL, "torch_dtype"),
-        ("unet", I2VGenXLUNet, "torch_dtype"),
-    ):
-        network = load_component(cls, checkpoint, part, **{keyword: dtype})
+    for part, kind in classes().items():
+        network = load_component(kind, checkpoint, part, dtype=dtype)
         quantize(network, quantization if part == "unet" else "none")
         parts[part] = network.to(device)
         progress.step()

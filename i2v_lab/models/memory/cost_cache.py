@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.metadata
 import json
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 from i2v_lab.errors import ModelError
@@ -51,6 +54,13 @@ def known_only() -> Iterator[None]:
 def forget() -> None:
     """Forget what this process keeps; what is on disk stays."""
     _memory.clear()
+
+
+@functools.cache
+def code_of(files: tuple[str | Path, ...]) -> str:
+    """A hash of the code that is run, and the versions of the libraries that it runs through."""
+    versions = [importlib.metadata.version(package).encode() for package in ("torch", "diffusers", "transformers")]
+    return hashlib.sha256(b"".join([*(Path(file).read_bytes() for file in files), *versions])).hexdigest()
 
 
 def _read(name: str) -> Mapping[str, int] | None:

@@ -128,14 +128,16 @@ def _blocks(network: torch.nn.Module, through: Collection[str] = ()) -> Iterable
             yield from child.children()
 
 
-def _tensors(module: torch.nn.Module, recurse: bool = True) -> Iterable[torch.Tensor]:
-    yield from module.parameters(recurse)
-    yield from module.buffers(recurse)
+def tensors_of(modules: Iterable[torch.nn.Module], recurse: bool = True) -> Iterator[torch.Tensor]:
+    """Parameters and buffers."""
+    for module in modules:
+        yield from module.parameters(recurse)
+        yield from module.buffers(recurse)
 
 
 def bytes_of(module: torch.nn.Module, recurse: bool = True) -> int:
     """Bytes of a network's parameters and buffers; what two of them share counts once."""
-    storages = (tensor.untyped_storage() for tensor in _tensors(module, recurse))
+    storages = (tensor.untyped_storage() for tensor in tensors_of([module], recurse))
     return sum({id(storage): storage.nbytes() for storage in storages}.values())
 
 
@@ -225,7 +227,7 @@ def release(model: Any, *names: str) -> None:
 
 def _place(network: torch.nn.Module) -> torch.device | None:
     """Where all tensors of a network are; None where they are in several places."""
-    places = {tensor.device for tensor in _tensors(network)}
+    places = {tensor.device for tensor in tensors_of([network])}
     return places.pop() if len(places) == 1 else None
 
 

@@ -92,12 +92,6 @@ def flops(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: A
     """FLOPs of one operation of torch: by the table of torch's FlopCounterMode, and attention on a CPU, which it lacks."""
     packet = func._overloadpacket
     if packet is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
-        return _attention_flops(*args[:3])
+        packet = torch.ops.aten._scaled_dot_product_flash_attention
     count: Callable[..., int] | None = flop_registry.get(packet)
     return int(count(*args, **kwargs, out_val=result)) if count else 0
-
-
-def _attention_flops(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> int:
-    """Of softmax(Q K^T) V, (B, heads, tokens, D) each: the two products."""
-    batch, heads, tokens, width = query.shape
-    return 2 * batch * heads * tokens * key.shape[2] * (width + value.shape[3])

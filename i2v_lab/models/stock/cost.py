@@ -6,9 +6,6 @@ cost_run.py runs a clip, and cost_replay.py saves time there.
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import importlib.metadata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,7 +17,7 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ModelError
 from i2v_lab.models import gguf_file
 from i2v_lab.models.base import StageCost, VideoModel
-from i2v_lab.models.memory.cost_cache import kept
+from i2v_lab.models.memory.cost_cache import code_of, kept
 from i2v_lab.models.openvino import library as openvino
 from i2v_lab.models.sampling import calls_of
 from i2v_lab.models.stock.cost_process import ask
@@ -33,15 +30,11 @@ STEPS = 3  # as many as a scheduler remembers
 FRAME_COPIES = 13  # bytes a value of the clip at the end, on a CPU: three times in float32 and once as a byte
 PROMPT = " ".join("a" * 30)  # filled up to a fixed length by all but FramePack, which cuts it to its own
 TILED = 5  # the tier that decodes in tiles, or with decode_chunk frames at a time
+HERE = Path(__file__).parent
 CODE = (
-    "cost.py",
-    "cost_build.py",
-    "cost_fake.py",
-    "cost_process.py",
-    "cost_replay.py",
-    "cost_run.py",
-    "offload.py",
-    "schedulers.py",
+    *sorted(HERE.glob("cost*.py")),
+    *(HERE / name for name in ("offload.py", "schedulers.py", "watch.py")),
+    *(HERE.parent / name for name in ("levers.py", "quantize.py", "gguf_file.py", "memory/tiers.py", "memory/tracker.py")),
 )
 
 
@@ -65,7 +58,7 @@ def cost(
             "tiling": tier == TILED and not family.decode_chunk,
         }  # fmt: skip
         try:
-            return kept([_code(), request], lambda: ask(request))
+            return kept([code_of(CODE), request], lambda: ask(request))
         except ModelError as error:
             raise ModelError(f"{family.name}: {error}") from None
 
@@ -140,20 +133,3 @@ def _call(family: Family, spec: Spec, params: ClipParams, tier: int) -> dict[str
     plain = params.replace(**same)
     dotted = {argument: getattr(plain, field) for field, argument in family.takes.items() if "." in argument}
     return {**family.arguments(plain, tier), **dotted, **spec["arguments"]}
-
-
-@functools.cache
-def _code() -> str:
-    """A hash of the code that is run, and the versions of the libraries that it runs through."""
-    here = Path(__file__).parent
-    memory = here.parent / "memory"
-    files = (
-        *(here / name for name in CODE),
-        here.parent / "levers.py",
-        here.parent / "quantize.py",
-        here.parent / "gguf_file.py",
-        memory / "tiers.py",
-        memory / "tracker.py",
-    )
-    versions = [importlib.metadata.version(package).encode() for package in ("torch", "diffusers", "transformers")]
-    return hashlib.sha256(b"".join([*(path.read_bytes() for path in files), *versions])).hexdigest()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import inspect
 import itertools
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from i2v_lab.models import gguf_file
-from i2v_lab.models.checkpoint import quiet_libraries
-from i2v_lab.models.device import DTYPES
+from i2v_lab.models.checkpoint import network_of, quiet_libraries
+from i2v_lab.models.device import DTYPES, default_dtype
 from i2v_lab.models.quantize import quantize
 from i2v_lab.models.sampling import import_networks, numpy_quiet
 from i2v_lab.models.stock.cost_fake import outside
@@ -70,24 +69,12 @@ def _part(where: tuple[str, str], config: Mapping[str, Any], dtype: torch.dtype)
     if not issubclass(kind, torch.nn.Module):
         with outside():  # a scheduler's numbers are real
             return kind.from_dict(dict(config)) if hasattr(kind, "from_dict") else kind.from_config(config)
-    own = {key: value for key, value in config.items() if not key.startswith("_") and key not in ("dtype", "torch_dtype")}
     with default_dtype(dtype):
-        made = kind.from_config(own) if hasattr(kind, "from_config") else kind(kind.config_class.from_dict(own))
+        made = network_of(kind, config)
     if hasattr(made, "tie_weights"):
         made.tie_weights()
     _keep_float32(made, dtype)
     return made.eval().requires_grad_(False)
-
-
-@contextlib.contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """New modules take this dtype: `.to(dtype)` cannot swap the data of a fake parameter."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _keep_float32(network: Any, dtype: torch.dtype) -> None:

@@ -91,11 +91,8 @@ def stop() -> None:
     if _process is None:
         return
     _process.kill()
-    _process.wait()
-    for pipe in (_process.stdin, _process.stdout):
-        with contextlib.suppress(OSError):
-            if pipe is not None:
-                pipe.close()
+    with contextlib.suppress(OSError), _process:  # closes its pipes, and waits
+        pass
     _process = None
 
 

@@ -15,12 +15,6 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from i2v_lab.models.memory.tracker import Tracker
-from i2v_lab.models.stock.watch import BLOCKS
-
-
-def blocks(network: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The modules that a network is lists of."""
-    return (module for module in network.modules() if module is not network and type(module).__name__.endswith(BLOCKS))
 
 
 class Replay:

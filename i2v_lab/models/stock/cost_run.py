@@ -19,13 +19,13 @@ from PIL import Image
 
 from i2v_lab.clip.levers import Cache, Step
 from i2v_lab.models.levers import Clock, caching
-from i2v_lab.models.memory.tiers import block_bytes, bytes_of
+from i2v_lab.models.memory.tiers import block_bytes, bytes_of, tensors_of
 from i2v_lab.models.memory.tracker import Tracker
 from i2v_lab.models.sampling import numpy_quiet
 from i2v_lab.models.stock.cost_fake import outside, real
-from i2v_lab.models.stock.cost_replay import Replay, blocks
-from i2v_lab.models.stock.offload import inner_lists
-from i2v_lab.models.stock.watch import networks
+from i2v_lab.models.stock.cost_replay import Replay
+from i2v_lab.models.stock.offload import inner_lists, is_whole
+from i2v_lab.models.stock.watch import blocks, networks, set_parts
 
 STAGES = ("encode", "denoise", "decode")
 STEPS = 3  # that are run, at most
@@ -53,10 +53,7 @@ def rehearse(
     known = inspect.signature(type(pipe).__call__).parameters
     callback = {"callback_on_step_end": lambda pipe, index, timestep, tensors: tensors}  # a pipeline holds what it gives to it
     given = {name: value for name, value in {**call, **callback}.items() if name in known}
-    for argument, value in call.items():  # of a part of the pipeline, which makes another of itself: its guider
-        part, dot, name = argument.partition(".")
-        if dot:
-            setattr(pipe, part, getattr(pipe, part).new(**{name: value}))
+    set_parts(pipe, call)
     if tiling and hasattr(pipe.vae, "enable_tiling"):
         pipe.vae.enable_tiling()
     boundary = pipe.config.get("boundary_ratio")
@@ -73,11 +70,6 @@ def rehearse(
     return rehearsal.found()
 
 
-def is_whole(name: str) -> bool:
-    """Whether a network stays on the device whole where the others move block by block; see offload.py."""
-    return "vae" in name or name == "vocoder"
-
-
 class Rehearsal:
     """Hooks on a pipeline, for one run; a context manager.
 
@@ -92,9 +84,7 @@ class Rehearsal:
         self.blocks = {name: block_bytes(network, inner_lists(network)) for name, network in self.networks.items()}
         order = [name for name in str(pipe.model_cpu_offload_seq).split("->") if name in self.networks]
         self._before = dict(zip(order[1:], order, strict=False))  # whose hook takes which network off the device
-        self.tracker = Tracker(
-            tensor for network in self.networks.values() for tensor in (*network.parameters(), *network.buffers())
-        )
+        self.tracker = Tracker(tensors_of(self.networks.values()))
         self.stage, self.steps = "encode", 0
         self._flops = dict.fromkeys((*STAGES, "denoise.reused", "denoise.second"), 0)
         self._highest: dict[tuple[str, int], tuple[int, int]] = {}

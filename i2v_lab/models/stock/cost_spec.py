@@ -17,16 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from i2v_lab.errors import ModelError
+from i2v_lab.models.checkpoint import SMALL, components, read_json
 from i2v_lab.models.stock.families import Family
 
 CONFIGS = Path(__file__).with_name("configs")
-PROCESSOR = "preprocessor_config.json"
-SMALL = {
-    "scheduler": "scheduler_config.json",
-    "guider": "guider_config.json",
-    "feature_extractor": PROCESSOR,
-    "image_processor": PROCESSOR,
-}
 
 Spec = Mapping[str, Any]
 
@@ -85,8 +79,6 @@ def _here(checkpoint: str) -> Path | None:
 
 
 def _of_folder(folder: Path) -> tuple[Any, Any]:
-    from i2v_lab.models.checkpoint import components, read_json
-
     index = read_json(folder / "model_index.json")
     parts = {}
     for name, where in components(index).items():

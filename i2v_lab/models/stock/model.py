@@ -34,7 +34,7 @@ from i2v_lab.models.stock.families import Family
 from i2v_lab.models.stock.load import load_pipeline
 from i2v_lab.models.stock.offload import put_on, undo
 from i2v_lab.models.stock.schedulers import make_scheduler, switch_of
-from i2v_lab.models.stock.watch import Watch, networks
+from i2v_lab.models.stock.watch import Watch, networks, set_parts
 
 
 class PipelineModel(VideoModel):
@@ -245,10 +245,7 @@ class PipelineModel(VideoModel):
 
     def _set_parts(self, params: ClipParams) -> None:
         """Give components the values that the pipeline takes from them, and hold the size against the one that it would make."""
-        for field, argument in self.family.takes.items():
-            part, dot, name = argument.partition(".")
-            if dot:
-                setattr(self.pipe, part, getattr(self.pipe, part).new(**{name: getattr(params, field)}))
+        set_parts(self.pipe, {argument: getattr(params, field) for field, argument in self.family.takes.items()})
         if (area := getattr(self.pipe, "target_size", None)) is not None:  # it makes its own size of the picture's
             made = self.pipe.video_processor.calculate_default_height_width(params.height, params.width, area)
             if made != (params.height, params.width):

@@ -31,11 +31,11 @@ def put_on(pipe: Any, tier: int, device: torch.device, *, offloads: bool) -> Non
 
 
 def _offload_blocks(pipe: Any, device: torch.device) -> None:
-    """One block of each network on the device at a time. VAEs and vocoders go there whole: they are small, and call parts out of order."""
+    """One block of each network on the device at a time; see `is_whole`."""
     from diffusers.hooks import apply_group_offloading
 
     for name, network in networks(pipe).items():
-        if "vae" in name or name == "vocoder":
+        if is_whole(name):
             network.to(device)
         else:
             apply_group_offloading(
@@ -44,6 +44,11 @@ def _offload_blocks(pipe: Any, device: torch.device) -> None:
                 **group_options(),
                 block_modules=inner_lists(network) or None,
             )
+
+
+def is_whole(name: str) -> bool:
+    """Whether a network goes to the device whole: VAEs and vocoders are small, and call parts out of order."""
+    return "vae" in name or name == "vocoder"
 
 
 def inner_lists(network: torch.nn.Module) -> list[str]:

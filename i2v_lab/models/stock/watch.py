@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,19 @@ def networks(pipe: Any) -> dict[str, torch.nn.Module]:
     return {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
 
 
+def blocks(network: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The modules that a network is lists of."""
+    return (module for module in network.modules() if module is not network and type(module).__name__.endswith(BLOCKS))
+
+
+def set_parts(pipe: Any, values: Mapping[str, Any]) -> None:
+    """Give components of a pipeline, such as its guider, their values, {"component.argument": value}; other names are passed over."""
+    for argument, value in values.items():
+        part, dot, name = argument.partition(".")
+        if dot:  # it makes another of itself
+            setattr(pipe, part, getattr(pipe, part).new(**{name: value}))
+
+
 class Watch:
     """Hooks on a pipeline, for one run; a context manager, which takes them all off again.
 
@@ -35,29 +49,24 @@ class Watch:
     def __init__(self, pipe: Any, family: Family, params: ClipParams, progress: Progress, clock: Clock) -> None:
         self.pipe, self.family, self.params, self.progress, self.clock = pipe, family, params, progress, clock
         self._stage = ""
-        self._handles: list[Any] = []
-        self._wrapped: list[tuple[Any, str]] = []
+        self._hooks = ExitStack()
 
     def __enter__(self) -> Watch:
         self._enter("encode")
         for name, network in networks(self.pipe).items():
-            for module in network.modules():
-                if module is not network and type(module).__name__.endswith(BLOCKS):
-                    self._handles.append(module.register_forward_pre_hook(self._pulse))
+            for module in blocks(network):
+                self._hooks.enter_context(module.register_forward_pre_hook(self._pulse))
             if name in self.family.denoisers:
-                self._handles.append(network.register_forward_pre_hook(self._denoises))
+                self._hooks.enter_context(network.register_forward_pre_hook(self._denoises))
         self._wrap(self.pipe.vae, "decode", lambda: self._enter("decode"))
         if not self.callback:
             self._wrap(self.pipe.scheduler, "step", after=lambda made: self._shown(made[0]))
         if isinstance(decoder := getattr(self.pipe.vae, "decoder", None), torch.nn.Module):  # frame by frame, or in chunks
-            self._handles.append(decoder.register_forward_pre_hook(self._decodes))
+            self._hooks.enter_context(decoder.register_forward_pre_hook(self._decodes))
         return self
 
     def __exit__(self, *_: Any) -> None:
-        for handle in self._handles:
-            handle.remove()
-        for owner, name in self._wrapped:
-            del owner.__dict__[name]
+        self._hooks.close()
         self.pipe.maybe_free_model_hooks()  # diffusers does it at the end of a whole run alone
 
     @property
@@ -115,7 +124,7 @@ class Watch:
             return made
 
         owner.__dict__[name] = call
-        self._wrapped.append((owner, name))
+        self._hooks.callback(owner.__dict__.pop, name)
 
 
 def preview(latents: torch.Tensor, channels: int) -> npt.NDArray[np.uint8]:
