@@ -40,7 +40,8 @@ def besides_model(table: pd.DataFrame, axes: Sequence[str], say: Words) -> str:
 def differences(table: pd.DataFrame, axes: Sequence[str], either: str = " or ") -> dict[str, list[str]]:
     """{field: its text in each model}, of the fields that differ between the models.
 
-    What is an axis itself is left out: it is varied alike for all models. Several values of one model are joined by `either`.
+    What is an axis itself is left out: it is varied alike for all models. So is an option that a single model reads: it is a part of
+    that model. Several values of one model are joined by `either`.
     """
     names = _models(table, axes)
     done = table[table["status"] == "done"] if "status" in table else table
@@ -52,12 +53,11 @@ def differences(table: pd.DataFrame, axes: Sequence[str], either: str = " or ") 
         field: [_text(field, rows[name], either, reads=field not in OPTIONAL or field in reads[name]) for name in names]
         for field in known
     }
-    return {field: own for field, own in texts.items() if len(set(own)) > 1 and (field == "prompt" or _readers(own) > 1)}
-
-
-def _readers(texts: Sequence[str]) -> int:
-    """How many models read a field: an option of a single one is a part of that model."""
-    return sum(text != _NOT_READ for text in texts)
+    return {
+        field: own
+        for field, own in texts.items()
+        if len(set(own)) > 1 and (field == "prompt" or len(own) - own.count(_NOT_READ) > 1)
+    }
 
 
 def _models(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:

@@ -25,18 +25,11 @@ def quality_of(table: pd.DataFrame, asked: str = "", names: Sequence[str] = ()) 
     Args:
         names: the metrics that may be taken; all of QUALITIES where it is empty.
     """
-    wanted = [asked, *(name for name in QUALITIES if not names or name in names)]
-    return next(
-        (
-            name
-            for name in wanted
-            if name
-            and f"metric_{name}" in table
-            and table[f"metric_{name}"].notna().any()
-            and statistics.more_is_better(name) is not None
-        ),
-        None,
-    )
+    for name in (asked, *(name for name in QUALITIES if not names or name in names)):
+        column = f"metric_{name}"
+        if name and column in table and table[column].notna().any() and statistics.more_is_better(name) is not None:
+            return name
+    return None
 
 
 def best_setting(table: pd.DataFrame, axes: Sequence[str], asked: str = "", names: Sequence[str] = ()) -> Said | None:

@@ -26,18 +26,14 @@ _ROWS_MOST = 200  # that are shown at all
 _LINES = 12  # of a sweep file that is not folded
 
 
-def beside() -> Path:
-    """The folder from which a report's links lead: its own, or the current one where the notebook is run by hand."""
-    return Path(os.environ.get(FOLDER_VARIABLE) or ".").absolute()
-
-
 def video(result: SweepResult, axes: Sequence[str]) -> Piece:
     """Make one video of all clips, grid.mp4 in the folder of the sweep; it is shown and linked. Without a clip nothing is made."""
     if "done" not in result.counts:
         return section("video.title", f"<p>{phrase('video.none').html()}</p>")
     path = result.folder / VIDEO
     grid_video(result.table(), list(axes), path)
-    link = quote(Path(os.path.relpath(path, beside())).as_posix())
+    here = os.environ.get(FOLDER_VARIABLE) or "."  # links lead from the report's folder, or from the current one in a run by hand
+    link = quote(Path(os.path.relpath(path, here)).as_posix())
     line = f'<p><a href="{link}">{VIDEO}</a>: {phrase("video.said").html()}</p>'
     return section(
         "video.title", line, f'<video class="i2v-video" src="{link}#t=0.01" controls loop muted preload="metadata"></video>'

@@ -16,10 +16,11 @@ from PIL import Image, ImageDraw
 from i2v_lab.clip import ffmpeg, video
 from i2v_lab.clip.params import parse_fps
 from i2v_lab.clip.publish import temporary_folder
-from i2v_lab.errors import ClipError, InputError, WriteError
+from i2v_lab.errors import InputError, WriteError
 from i2v_lab.portable import replace
 from i2v_lab.report.player.fonts import drawable, font, wrap
 from i2v_lab.report.player.grid import Grid, GridCell, Label, arrange, in_words
+from i2v_lab.report.player.media import look_at_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +101,7 @@ def grid_video(
     grid = arrange(_selected(table, where), axes)
     if not grid.cells:
         raise InputError("grid video: expected at least one run in the table, got none" + (f" where {where}" if where else ""))
-    infos = [_probe(cell) for cell in grid.cells]
+    infos = look_at_all(grid.cells, video.probe)
     clips = [info for info in infos if isinstance(info, video.VideoInfo)]
     rate = _rate(fps, clips)
     layout = lay_out(grid, infos)
@@ -128,16 +129,6 @@ def _selected(table: pd.DataFrame, where: str | Mapping[str, Any] | None) -> pd.
             raise InputError(f"where: expected columns of the table, got {name!r}")
         table = table[table[name].isin(value if isinstance(value, (list, tuple, set)) else [value])]
     return table
-
-
-def _probe(cell: GridCell) -> video.VideoInfo | str:
-    """The cell's clip, or why there is none."""
-    if not cell.clip:
-        return cell.reason
-    try:
-        return video.probe(Path(cell.clip))
-    except ClipError as error:
-        return str(error)
 
 
 def _rate(fps: Fraction | float | str | None, clips: Sequence[video.VideoInfo]) -> Fraction:
@@ -221,8 +212,7 @@ def _at_width(grid: Grid, head: int, width: int, height: int) -> VideoLayout:
                     x = left + place * (pitch + GAP) + (pitch - width) // 2
                     places.append(Place(cell, x, top + (room - height) // 2, width, height))
             top += room + GAP
-    order = {id(cell): number for number, cell in enumerate(grid.cells)}
-    places.sort(key=lambda place: order[id(place.cell)])
+    places.sort(key=lambda place: (place.cell.row, place.cell.column))  # as the cells of the grid
     return VideoLayout(total + total % 2, top + top % 2, tuple(places), tuple(text for text in texts if text.lines))
 
 

@@ -23,8 +23,7 @@ _CLIPS_BYTES = 15_000_000  # of the clips of the best settings
 def findings_piece(table: pd.DataFrame, axes: Sequence[str], metric: str = "") -> Piece:
     """What was found, as a section; see `findings`."""
     found = findings(table, axes, metric=metric)
-    piece = section("found.title", found.html())
-    return Piece(piece.body, str(found))
+    return section("found.title", found.html(), text=str(found))
 
 
 def metrics_piece(table: pd.DataFrame, axes: Sequence[str]) -> Piece:

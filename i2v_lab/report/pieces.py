@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from i2v_lab.language import LANGUAGE_CSS, LANGUAGES, Language, system_language
+from i2v_lab.language import LANGUAGE_CSS, LANGUAGES, system_language
 from i2v_lab.report.words import Said, phrase
 from i2v_lab.settings import load_settings
 
@@ -39,29 +39,19 @@ def report_css() -> str:
     return LANGUAGE_CSS + _SHOW_CSS + files("i2v_lab.report").joinpath("report.css").read_text(encoding="utf-8")
 
 
-def shown_language() -> Language:
-    """The language that is shown first: the setting's, or the system's."""
-    chosen = load_settings().language
-    return system_language() if chosen == "auto" else chosen
-
-
 def framed(body: str) -> str:
     """The piece with its style; of each text the other language is hidden, also where a viewer removes the style."""
-    shown = shown_language()
+    chosen = load_settings().language
+    shown = system_language() if chosen == "auto" else chosen
     (other,) = (language for language in LANGUAGES if language != shown)
     body = body.replace(f'<span class="i2v-{other}"', f'<span hidden="hidden" class="i2v-{other}"')
     return f'<style>{report_css()}</style><div class="i2v-report" data-lang="{shown}">{body}</div>'
 
 
-def heading(text: Said) -> str:
-    """The heading of a section."""
-    return f"<h2>{text.html()}</h2>"
-
-
-def section(key: str, *parts: str) -> Piece:
-    """A section with its heading, the text `key` of strings.json."""
+def section(key: str, *parts: str, text: str = "") -> Piece:
+    """A section with its heading, the text `key` of strings.json. `text`: what it is where HTML is not shown, if not the heading."""
     title = phrase(key)
-    return Piece(heading(title) + "".join(parts), title.en)
+    return Piece(f"<h2>{title.html()}</h2>" + "".join(parts), text or title.en)
 
 
 def folded(summary: Said, body: str, *, opened: bool = False) -> str:

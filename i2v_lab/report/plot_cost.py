@@ -61,7 +61,7 @@ def _cost_figure(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> Noteboo
     lines = _lines_axis(table, axis, axes)
     over = [other for other in axes if other not in (axis, lines) and len(set(plain_values(table, other))) > 1]
     memory, kind = peak_memory(table)
-    along = Along.of(table, axis)
+    along = Along(table, axis)
     figure = new_figure(3.4 + along.room)
     panels = figure.subplots(1, 2)
     spreads = False
@@ -72,10 +72,8 @@ def _cost_figure(table: pd.DataFrame, axis: str, axes: Sequence[str]) -> Noteboo
         strict=True,
     ):
         spreads |= _draw_panel(panel, table, along, lines, amounts.tolist())
-        panel.set_ylabel(label)
-        panel.tick_params(labelsize=8)
-        panel.yaxis.label.set_size(8)
-        along.name(panel, size=8)
+        panel.set_ylabel(label, fontsize=8)
+        along.name(panel)
     said = phrase("plot.cost_over", axes=", ".join(over)) if over else phrase("plot.cost")
     figure.explain(said if spreads else None, along.listed)
     handles, labels = panels[0].get_legend_handles_labels()

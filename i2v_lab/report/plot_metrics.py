@@ -50,7 +50,7 @@ def metric_plots(table: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str
 
 
 def _metric_figure(table: pd.DataFrame, axis: str, columns: Sequence[str]) -> NotebookFigure:
-    along = Along.of(table, axis)
+    along = Along(table, axis)
     wide = min(3, len(columns))
     rows = -(-len(columns) // wide)
     figure = new_figure(2.5 * rows + 0.35 + along.room)
@@ -58,9 +58,8 @@ def _metric_figure(table: pd.DataFrame, axis: str, columns: Sequence[str]) -> No
     means = statistics.by_value(table, axis, columns)
     for panel, column in zip(panels, columns, strict=False):
         _draw_metric(panel, table, along, column, means[means["metric"] == column])
-        panel.tick_params(labelsize=8)
         panel.ticklabel_format(axis="y", useOffset=False)
-        along.name(panel, size=8)
+        along.name(panel)
     for panel in panels[len(columns) :]:
         panel.set_visible(False)
     seeds = len(set(plain_values(table, "seed"))) if "seed" in table else 1

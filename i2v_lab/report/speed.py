@@ -13,7 +13,7 @@ from i2v_lab.report.pieces import Piece, scrolled, section
 from i2v_lab.report.player.fonts import drawable
 from i2v_lab.report.player.grid import value_texts
 from i2v_lab.report.plot_pareto import put_numbers
-from i2v_lab.report.style import STYLES, NotebookFigure, new_figure, tidy
+from i2v_lab.report.style import STYLES, NotebookFigure, error_bars, new_figure, tidy
 from i2v_lab.report.words import Said, Words, phrase, said
 from i2v_lab.statistics.prices import nearness
 from i2v_lab.sweep.prices import priced_axes, with_prices
@@ -45,9 +45,8 @@ def speed_piece(result: SweepResult, sweep: Sweep, table: pd.DataFrame | None = 
     lines = "".join(f"<p>{line.html()}</p>" for line in sentences)
     note = f"<p>{phrase('speed.said', reference=reference).html()}</p>"
     shown = scrolled(_table(found, along), phrase("speed.title"))
-    return Piece(
-        section("speed.title", note, lines, speed_plot(found).html(), shown).body, "\n".join(line.en for line in sentences)
-    )
+    text = "\n".join(line.en for line in sentences)
+    return section("speed.title", note, lines, speed_plot(found).html(), shown, text=text)
 
 
 def _label(row: Mapping[Any, Any] | pd.Series[Any], along: Sequence[str]) -> str:
@@ -90,7 +89,8 @@ def speed_plot(found: pd.DataFrame) -> NotebookFigure:
         (found[found["front"]].sort_values("time"), {"color": STYLES[1][0], "marker": "s", "markersize": 7, "linewidth": 1.4}),
     ]
     for rows, own in kinds:
-        panel.errorbar(rows["time"], rows[near], xerr=_bars(rows, "time"), yerr=_bars(rows, near), **look, **own)
+        bars = [error_bars(rows, name, f"{name}_low", f"{name}_high") for name in ("time", near)]
+        panel.errorbar(rows["time"], rows[near], xerr=bars[0], yerr=bars[1], **look, **own)
     panel.plot(1, 100, marker="*", color=STYLES[0][0], markersize=12, linestyle="", label="the reference")
     panel.set_xlim(0, 1.1 * max(1.0, float(found["time"].max())))
     panel.set_xlabel("time of a clip, of that of its reference")
@@ -102,11 +102,6 @@ def speed_plot(found: pd.DataFrame) -> NotebookFigure:
     points = [list(zip(rows["time"], rows[near], strict=True)) for rows in (named, found)]
     put_numbers(figure, panel, points[0], [*points[1], (1.0, 100.0)])
     return figure
-
-
-def _bars(rows: pd.DataFrame, name: str) -> list[Any]:
-    sides = (rows[name] - rows[f"{name}_low"], rows[f"{name}_high"] - rows[name])
-    return [side.fillna(0).clip(lower=0) for side in sides]
 
 
 _COLUMNS = ("time", "memory", *FIELDS)

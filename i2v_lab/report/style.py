@@ -6,7 +6,6 @@ import base64
 import itertools
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,6 @@ UNITS = {
     "fps": "frames/s",
     "condition_fps": "frames/s",
     "num_inference_steps": "steps",
-    "resolution": "px",
 }
 # In this order, three in a row: motion is beside flicker, whose best value has a clip that does not move.
 SHOWN = ("prompt_agreement", "sharpness", "sharpness_loss", "motion", "temporal_flickering", "smoothness",
@@ -140,17 +138,16 @@ def tidy(panel: Axes) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def error_bars(found: pd.DataFrame) -> list[pd.Series[float]]:
-    """From columns mean, low and high: the lengths below and above the mean; 0 where there is no interval."""
-    sides = (found["mean"] - found["low"], found["high"] - found["mean"])
+def error_bars(found: pd.DataFrame, mean: str = "mean", low: str = "low", high: str = "high") -> list[pd.Series[float]]:
+    """From three columns: the lengths below and above the mean; 0 where there is no interval."""
+    sides = (found[mean] - found[low], found[high] - found[mean])
     return [side.fillna(0).clip(lower=0) for side in sides]
 
 
 def axis_title(axis: str) -> str:
-    return axis + (f" ({UNITS[axis]})" if axis in UNITS and axis != "resolution" else "")
+    return axis + (f" ({UNITS[axis]})" if axis in UNITS else "")
 
 
-@dataclass(frozen=True)
 class Along:
     """The values of a swept parameter along a plot.
 
@@ -160,31 +157,25 @@ class Along:
         names: of the values. numbered: whether they are long, so that the plot shows their numbers and lists them below.
     """
 
-    axis: str
-    numeric: bool
-    places: dict[Any, float]
-    at: list[float]
-    names: list[str]
-    numbered: bool
-
-    @classmethod
-    def of(cls, table: pd.DataFrame, axis: str) -> Along:
+    def __init__(self, table: pd.DataFrame, axis: str) -> None:
         values = plain_values(table, axis)
         order = value_order(axis, values)
-        numeric = axis not in ("seed", "resolution") and all(isinstance(value, (int, float)) for value in order)
-        places = {value: float(value) if numeric else float(number) for number, value in enumerate(order)}
-        names = value_names(axis, order)
-        numbered = not numeric and (max(map(len, names)) > _SHORT or sum(map(len, names)) > 6 * _SHORT)
-        return cls(axis, numeric, places, [places[value] for value in values], names, numbered)
+        self.axis = axis
+        self.numeric = axis not in ("seed", "resolution") and all(isinstance(value, (int, float)) for value in order)
+        self.places = {value: float(value) if self.numeric else float(number) for number, value in enumerate(order)}
+        self.at = [self.places[value] for value in values]
+        self.names = value_names(axis, order)
+        self.numbered = not self.numeric and (max(map(len, self.names)) > _SHORT or sum(map(len, self.names)) > 6 * _SHORT)
 
     @property
     def room(self) -> float:
         """Inches that the list of names needs below the plot."""
         return 0.17 * len(self.names) if self.numbered else 0.0
 
-    def name(self, panel: Axes, size: int = 9) -> None:
+    def name(self, panel: Axes) -> None:
         """Set the title of the axis, ticks where the values are, and the grid."""
-        panel.set_xlabel(axis_title(self.axis), fontsize=size)
+        panel.tick_params(labelsize=8)
+        panel.set_xlabel(axis_title(self.axis), fontsize=8)
         panel.yaxis.set_major_locator(MaxNLocator(5))
         at = sorted(self.places.values())
         low, high = at[0], at[-1]
@@ -192,7 +183,7 @@ class Along:
         panel.set_xlim(low - margin, high + margin)
         if not self.numeric and len(at) <= 30:
             names = [str(number) for number in range(1, len(at) + 1)] if self.numbered else self.names
-            panel.set_xticks(at, names, fontproperties=FontProperties(fname=font_file("".join(names)), size=size))
+            panel.set_xticks(at, names, fontproperties=FontProperties(fname=font_file("".join(names)), size=8))
         elif len(at) <= 8 and all(after - before > 0.07 * (high - low) for before, after in itertools.pairwise(at)):
             panel.set_xticks(at, [f"{place:g}" for place in at])
         else:

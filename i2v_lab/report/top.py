@@ -89,26 +89,22 @@ def heading(table: pd.DataFrame, axes: Sequence[str], result: SweepResult | None
     """The title, and a line: picture, prompt, model, device, date and cost; how the run ended where clips are missing."""
     own = title(table, axes)
     facts = said(lambda say: say("facts.join").join(filter(None, _facts(table, say))))
-    prompts = [text for text in map(text_of, dict.fromkeys(plain_values(table, "prompt"))) if text] if "prompt" in table else []
+    prompts = _distinct(table, "prompt")
     prompt = f"<q>{escape(prompts[0])}</q> · " if len(prompts) == 1 else ""
-    ended = ""
+    ended = []
     if result and not result.complete:
         done, cells = result.counts.get("done", 0), sum(result.counts.values())
-        line = said(lambda say: say("ended", done=done, cells=cells) + (f" · {result.stopped}" if result.stopped else ""))
-        ended = f'<p class="i2v-ended">{line.html()}</p>'
-    if len(names := _devices(table)) > 1:
-        line = said(lambda say: say("devices", count=len(names), names=say.listed(names)))
-        ended += f'<p class="i2v-ended">{line.html()}</p>'
-    body = f'<h1>{own.html()}</h1><div class="i2v-facts">{_pictures(table)}<p>{prompt}{facts.html()}</p></div>{ended}'
-    return Piece(body, own.en)
+        ended.append(said(lambda say: say("ended", done=done, cells=cells) + (f" · {result.stopped}" if result.stopped else "")))
+    if len(names := _distinct(table[table["status"] == "done"], "device_name")) > 1:  # a cluster may have several kinds
+        ended.append(said(lambda say: say("devices", count=len(names), names=say.listed(names))))
+    body = f'<h1>{own.html()}</h1><div class="i2v-facts">{_pictures(table)}<p>{prompt}{facts.html()}</p></div>'
+    return Piece(body + "".join(f'<p class="i2v-ended">{line.html()}</p>' for line in ended), own.en)
 
 
-def _devices(table: pd.DataFrame) -> list[str]:
-    """The names of the devices that made the clips, each once: a cluster may have several kinds."""
-    done = table[table["status"] == "done"]
-    return (
-        [text for text in map(text_of, dict.fromkeys(plain_values(done, "device_name"))) if text] if "device_name" in done else []
-    )
+def _distinct(table: pd.DataFrame, column: str) -> list[str]:
+    """The texts of a column, each once."""
+    texts = dict.fromkeys(map(text_of, plain_values(table, column))) if column in table else {}
+    return list(filter(None, texts))
 
 
 def _facts(table: pd.DataFrame, say: Words) -> list[str]:
@@ -116,7 +112,7 @@ def _facts(table: pd.DataFrame, say: Words) -> list[str]:
     done = table[table["status"] == "done"]
 
     def few(column: str) -> str:
-        names = [text for text in map(text_of, dict.fromkeys(plain_values(done, column))) if text] if column in done else []
+        names = _distinct(done, column)
         return say.listed(names) if len(names) <= _NAMED else ""
 
     prompts = len(set(plain_values(table, "prompt"))) if "prompt" in table else 1

@@ -41,8 +41,7 @@ def tune_found(result: TuneResult) -> Piece:
     """The winner, how sure that is, and what it cost, in sentences; then the finalists as a table."""
     lines = sentences(result)
     body = "".join(f"<p>{line.html()}</p>" for line in lines)
-    piece = section("tune.title", body, _finalists(result))
-    return Piece(piece.body, "\n".join(line.en for line in lines))
+    return section("tune.title", body, _finalists(result), text="\n".join(line.en for line in lines))
 
 
 def _finalists(result: TuneResult) -> str:
@@ -50,23 +49,24 @@ def _finalists(result: TuneResult) -> str:
     if not outcome.finalists or outcome.noise or math.isnan(outcome.finalists[0].mean):
         return ""
     goal = result.tune.goals[0].figure if result.tune.goals else ""
-    head = [phrase("tune.column.setting"), said(lambda say: say.title(goal)) if goal else phrase("tune.strength"), Said("95 %", "95 %"),
-            phrase("tune.column.behind"), Said("", "")]  # fmt: skip
+    head = [phrase("tune.column.setting"), said(lambda say: say.title(goal)) if goal else phrase("tune.strength"), "95 %",
+            phrase("tune.column.behind"), ""]  # fmt: skip
     rows = []
     for one in outcome.finalists:
         state = "tune.is_winner" if one is outcome.winner else "tune.is_worse" if one.told else "tune.is_alike"
         span = "" if math.isnan(one.low) else f"{number(one.low)} – {number(one.high)}"
-        rows.append([
-            said(partial(setting_words, one)), Said(number(one.mean), number(one.mean)), Said(span, span),
-            Said(*[number(one.behind)] * 2), Said(one.broken, one.broken) if one.broken else phrase(state),
-        ])  # fmt: skip
+        rows.append([said(partial(setting_words, one)), number(one.mean), span, number(one.behind), one.broken or phrase(state)])
     return _table(head, rows, phrase("tune.finalists"))
 
 
-def _table(head: Sequence[Said], rows: Sequence[Sequence[Said]], name: Said) -> str:
-    cells = "".join(f"<th>{one.html()}</th>" for one in head)
-    lines = "".join("<tr>" + "".join(f"<td>{cell.html()}</td>" for cell in row) + "</tr>" for row in rows)
+def _table(head: Sequence[Said | str], rows: Sequence[Sequence[Said | str | int]], name: Said) -> str:
+    cells = "".join(f"<th>{_shown(one)}</th>" for one in head)
+    lines = "".join("<tr>" + "".join(f"<td>{_shown(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return scrolled(f'<table class="dataframe"><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>', name)
+
+
+def _shown(cell: Said | str | int) -> str:
+    return cell.html() if isinstance(cell, Said) else escape(str(cell))
 
 
 def final_clips(result: TuneResult) -> pd.DataFrame:
@@ -108,10 +108,9 @@ def tune_rounds(result: TuneResult) -> Piece:
     rows = []
     for place, told in enumerate(result.outcome.rounds, 1):
         made = told.round
-        level = phrase("tune.full") if made.level == result.tune.levels() - 1 or made.final else Said(*[str(made.level + 1)] * 2)
+        level = phrase("tune.full") if made.level == result.tune.levels() - 1 or made.final else made.level + 1
         chance = "" if math.isnan(told.p) else number(told.p)
-        figures = [place, level, len(made.settings), len(made.seeds), len(told.worse), len(told.dropped), chance]
-        rows.append([one if isinstance(one, Said) else Said(str(one), str(one)) for one in figures])
+        rows.append([place, level, len(made.settings), len(made.seeds), len(told.worse), len(told.dropped), chance])
     body = _table([phrase(f"tune.column.{name}") for name in names], rows, phrase("tune.rounds"))
     return section("tune.rounds", f"<p>{phrase('tune.rounds_said').html()}</p>", body)
 

@@ -30,13 +30,7 @@ def axes_data(table: pd.DataFrame, axes: Sequence[str]) -> list[dict[str, Any]]:
 
 def number_columns(table: pd.DataFrame) -> list[str]:
     """Columns of numbers that differ between runs: cost first, then metrics, then all others."""
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
-    names = [
-        str(name)
-        for name in table.columns
-        if str(name) not in _NOT_FACTS and is_numeric_dtype(table[name]) and not is_bool_dtype(table[name])
-    ]
+    names = [str(name) for name in table.select_dtypes("number") if str(name) not in _NOT_FACTS]
     differ = [name for name in names if len({value for value in map(_number, table[name].tolist()) if value is not None}) > 1]
     return sorted(differ, key=_precedence)
 

@@ -105,13 +105,7 @@ def _files(item: Any) -> list[Path]:
 
 def _file_row(path: Path) -> dict[str, Any]:
     """The file of a clip as a row, with the params that it carries if this version can read them."""
-    row: dict[str, Any] = {
-        "file": printable(path.name),
-        "clip": str(path.absolute()),
-        "status": "done",
-        "reason": "",
-        FILE_PARAMS: False,
-    }
+    row = _row(printable(path.name), path.absolute())
     with suppress(ClipError, ParamsError, TypeError):
         inside = video.read_settings(path)
         if isinstance(inside.get("params"), dict):
@@ -127,4 +121,8 @@ def _frames_row(frames: np.ndarray[Any, Any], number: int, fps: Fraction) -> dic
         clip = written(frames, fps).path
     except WriteError as error:
         raise InputError(f"compare: {error}") from None
-    return {"file": f"array {number + 1}", "clip": str(clip), "status": "done", "reason": "", FILE_PARAMS: False}
+    return _row(f"array {number + 1}", clip)
+
+
+def _row(name: str, clip: Path) -> dict[str, Any]:
+    return {"file": name, "clip": str(clip), "status": "done", "reason": "", FILE_PARAMS: False}

@@ -116,13 +116,12 @@ def arrange(
             chosen[place] = index
     varied = [axis for axis in axes if axis not in common_axes]
     cells = tuple(GridCell(*place, label(varied, keys[index]), runs[index]) for place, index in sorted(chosen.items()))
-    first = keys[0] if keys else {}
     return Grid(
         rows=tuple(label(row_axes, dict(zip(row_axes, point, strict=True))) for point in places[0]) or ((),),
         columns=tuple(label(column_axes, dict(zip(column_axes, point, strict=True))) for point in places[1]),
         cells=cells,
-        common=label(common_axes, first) if keys else (),
-        notes=_notes(len(runs), len(cells)),
+        common=label(common_axes, keys[0] if keys else {}),
+        notes=() if len(runs) == len(cells) else (said("newest_of_cells", runs=len(runs), cells=len(cells)),),
     )
 
 
@@ -246,7 +245,3 @@ def _sides(
 def _precedence(run: Mapping[str, Any], index: int) -> tuple[bool, bool, str, int]:
     """Of several runs of one cell, the highest is shown."""
     return (text_of(run.get("status")) in ("done", ""), bool(text_of(run.get("clip"))), text_of(run.get("created")), index)
-
-
-def _notes(runs: int, cells: int) -> tuple[Any, ...]:
-    return () if runs == cells else (said("newest_of_cells", runs=runs, cells=cells),)

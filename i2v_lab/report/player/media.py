@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from i2v_lab.clip import ffmpeg, video
 from i2v_lab.errors import ClipError
@@ -27,6 +27,7 @@ PIXELS_IN_STEP = 4_500_000  # of all frames that are shown at once: with more, b
 HEAD_BYTES = 262_144  # in which the index of an MP4 is looked for
 _FOURCC = {0x34363248: "h264", 0x34363268: "h264", 0x31637661: "h264"}  # H264, h264, avc1
 _I420 = 0x30323449  # 8-bit 4:2:0
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,10 @@ def foreign_notes(found: Sequence[Media | str]) -> list[Any]:
     return [said("foreign", count=len(kinds), all=len(found), kinds="; ".join(dict.fromkeys(kinds)))]
 
 
-def look_at_all(cells: Sequence[GridCell], look: Callable[[Path], Media]) -> list[Media | str]:
-    """The clip of each cell, without its bytes, or why there is nothing to show. Several at once, since each waits for FFmpeg."""
+def look_at_all(cells: Sequence[GridCell], look: Callable[[Path], Found]) -> list[Found | str]:
+    """What `look` finds of the clip of each cell, or why there is nothing to show. Several at once, since each waits for FFmpeg."""
 
-    def one(cell: GridCell) -> Media | str:
+    def one(cell: GridCell) -> Found | str:
         if not cell.clip:
             return cell.reason
         try:
