@@ -59,13 +59,13 @@ def _finalists(result: TuneResult) -> str:
     return _table(head, rows, phrase("tune.finalists"))
 
 
-def _table(head: Sequence[Said | str], rows: Sequence[Sequence[Said | str | int]], name: Said) -> str:
+def _table(head: Sequence[object], rows: Sequence[Sequence[object]], name: Said) -> str:
     cells = "".join(f"<th>{_shown(one)}</th>" for one in head)
     lines = "".join("<tr>" + "".join(f"<td>{_shown(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return scrolled(f'<table class="dataframe"><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>', name)
 
 
-def _shown(cell: Said | str | int) -> str:
+def _shown(cell: object) -> str:
     return cell.html() if isinstance(cell, Said) else escape(str(cell))
 
 
