@@ -41,14 +41,14 @@ def write(folder: Path, name: str, **fields: object) -> Path:
 
 
 def test_the_notebook_takes_what_the_package_passes(tmp_path: Path) -> None:
-    found = papermill.inspect_notebook(notebook.template())
+    found = papermill.inspect_notebook(notebook.shipped("notebooks/sweep.ipynb"))
     everything = Settings(parallel=2, cluster=Cluster(address="local"))
     given = notebook.parameters(Sweep(base=BASE), Store(tmp_path), everything)
     assert list(found) == list(given)
     assert {about["inferred_type_name"] for about in found.values()} == {"str"}
     assert all(about["help"] for about in found.values())
     default = str(found["sweep"]["default"]).strip('"')
-    assert load_sweep(notebook.template().parent / default).name == "guidance"  # opened by hand, it runs
+    assert load_sweep(notebook.shipped("notebooks/sweep.ipynb").parent / default).name == "guidance"  # opened by hand, it runs
 
 
 @pytest.mark.parametrize(("name", "why"), [
@@ -100,7 +100,7 @@ def test_two_files_load_the_model_once_and_their_notebooks_run_no_file_of_the_fo
 
 @pytest.mark.slow
 def test_two_files_in_one_call_have_a_report_each(tmp_path: Path, i2v_lab: Run) -> None:
-    before = notebook.template().read_bytes()
+    before = notebook.shipped("notebooks/sweep.ipynb").read_bytes()
     base = {**BASE, "model": "closed-form"}
     files = [write(tmp_path, name, base={**base, "prompt": name}, seeds=[0, 1]) for name in ("left", "right")]
     ended = i2v_lab("sweep", *files, "--json")
@@ -130,14 +130,16 @@ def test_two_files_in_one_call_have_a_report_each(tmp_path: Path, i2v_lab: Run) 
         shown = "".join(output.get("data", {}).get("text/html", "") for output in outputs)
         assert "2 of 2 done" in shown
         assert "<script" not in (folder / "report.ipynb").read_text()[:200]
-    assert notebook.template().read_bytes() == before
+    assert notebook.shipped("notebooks/sweep.ipynb").read_bytes() == before
 
 
 def test_opened_by_hand_the_notebook_runs_with_its_own_parameters(tmp_path: Path) -> None:
     (tmp_path / "experiments").mkdir()
     (tmp_path / "notebooks").mkdir()
     write(tmp_path / "experiments", "guidance", axes={"guidance_scale": [6, 9]})
-    papermill.execute_notebook(notebook.template(), tmp_path / "done.ipynb", cwd=tmp_path / "notebooks", progress_bar=False)
+    papermill.execute_notebook(
+        notebook.shipped("notebooks/sweep.ipynb"), tmp_path / "done.ipynb", cwd=tmp_path / "notebooks", progress_bar=False
+    )
     assert Store(tmp_path / "results").runs(sweep="guidance")["status"].tolist() == ["done", "done"]
     assert "2 of 2 done" in (tmp_path / "done.ipynb").read_text()
 

@@ -29,7 +29,7 @@ def cost_findings(table: pd.DataFrame, axes: Sequence[str]) -> Findings:
     Raises:
         InputError: an axis is no column of the table.
     """
-    shown = [axis for axis in shown_axes(table, axes) if axis != "seed"]
+    shown = shown_axes(table, axes)
     memory, kind = statistics.peak_memory(table)
     measured = table.assign(**{_TIME: statistics.clip_seconds(table), kind: memory})
     counted = timing.warm(measured, axes)
@@ -68,8 +68,7 @@ class _CostSentences(SweepSentences):
         return self.say("nothing_cost")
 
     def _head(self, *, tested: bool) -> str:
-        done = int((self.table["status"] == "done").sum())
-        return self.say("cost_head" if tested else "cost_head_one", clips=self.say.count(done, "clips"))
+        return self.say("cost_head" if tested else "cost_head_one", clips=self.say.count(len(self.done), "clips"))
 
     def _not_compared(self) -> list[str]:
         return [self.say("one_visit", axes=self.say.listed(sorted(names))) for names in self.skip.values() if names]

@@ -216,12 +216,6 @@ def _at_width(grid: Grid, head: int, width: int, height: int) -> VideoLayout:
     return VideoLayout(total + total % 2, top + top % 2, tuple(places), tuple(text for text in texts if text.lines))
 
 
-def _fitted(info: video.VideoInfo, place: Place) -> tuple[int, int]:
-    """(width, height) of the clip within its box: its own shape, the whole box in one direction."""
-    scale = min(place.width / info.width, place.height / info.height)
-    return max(1, round(info.width * scale)), max(1, round(info.height * scale))
-
-
 # Pictures
 
 
@@ -268,7 +262,8 @@ def reason_boxes(place: Place, reason: str) -> list[TextBox]:
 
 def _decode(info: video.VideoInfo, place: Place, first: int, last: int) -> npt.NDArray[np.uint8]:
     """The frames `first` to `last` of a clip at its size in the grid: uint8 RGB, (F, H, W, 3)."""
-    width, height = _fitted(info, place)
+    scale = min(place.width / info.width, place.height / info.height)  # its own shape, the whole box in one direction
+    width, height = (max(1, round(side * scale)) for side in (info.width, info.height))
     kernel = "area" if width < info.width else "bicubic"
     filters = (f"select='between(n,{first},{last})',"
                f"scale={width}:{height}:flags=accurate_rnd+full_chroma_int+full_chroma_inp+{kernel}")  # fmt: skip

@@ -62,11 +62,6 @@ def shipped(name: str) -> Path:
     raise SweepError(f"{name} is missing beside {here}: install i2v_lab again")
 
 
-def template() -> Path:
-    """The notebook that is executed."""
-    return shipped("notebooks/sweep.ipynb")
-
-
 def parameters(sweep: Sweep, store: Store, settings: Settings, retry: str = "") -> dict[str, str]:
     """What the notebook is given: its cell `parameters` has these names."""
     given = dict(zip(PARAMETERS, (sweep.to_yaml(), str(store.directory), retry, settings.device), strict=True))
@@ -108,7 +103,7 @@ def execute(
     sweeps = [sweep.with_defaults(settings.model) for sweep in sweeps]
     for sweep in sweeps:
         sweep.cells()  # an error in the last sweep is reported before the first one runs
-    book = (notebook or template()) if report else None
+    book = (notebook or shipped("notebooks/sweep.ipynb")) if report else None
     if book and not str(store.directory).isprintable():
         raise SweepError(f"{printable(store.directory)}: expected an output folder whose name is plain text, for the report; choose another with "
                          "--output-dir, or leave the report out with --no-report")  # fmt: skip

@@ -16,7 +16,7 @@ from i2v_lab.metrics.registry import MARKS, METRICS, flaw
 from i2v_lab.metrics.visible import visible_from
 from i2v_lab.report.besides import differences
 from i2v_lab.report.numbers import ends_text, number, p_text, to_digits
-from i2v_lab.report.player.grid import plain_values, value_texts
+from i2v_lab.report.player.grid import plain_values, texts_by_value
 from i2v_lab.report.words import Words
 from i2v_lab.statistics import Design, Effect
 from i2v_lab.statistics.power import fewest_seeds, least_found
@@ -51,8 +51,9 @@ class SweepSentences:
 
     def __init__(self, table: pd.DataFrame, found: Design, asked: str) -> None:
         self.table, self.found, self.asked, self.say = table, found, asked, Words("en")
-        texts = {axis.name: value_texts(axis.name, list(axis.values)) for axis in found.axes}
-        self.texts = {axis.name: dict(zip(axis.values, texts[axis.name], strict=True)) for axis in found.axes}
+        self.done = table[table["status"] == "done"]
+        self.axes = {axis.name: axis for axis in found.axes}
+        self.texts = {axis.name: texts_by_value(axis.name, axis.values) for axis in found.axes}
         names = {name for axis in found.axes for name in (axis.name, *axis.along)}
         self.skip = {column: not_over(column) & names for column in found.metrics}
         differ = differences(table, sorted(names))
@@ -92,10 +93,11 @@ class SweepSentences:
 
     def _head(self, *, tested: bool) -> str:
         say, seeds, pictures = self.say, self.found.seeds, self.found.pictures
-        done = int((self.table["status"] == "done").sum())
         several = pictures > 1 or any(axis.name == "image" for axis in self.found.axes)
         shown = len(set(plain_values(self.table, "image"))) if several and "image" in self.table else 1
-        many = say("many", clips=say.count(done, "clips"), seeds=say.count(seeds, "seeds"), pictures=say.count(shown, "pictures"))
+        many = say(
+            "many", clips=say.count(len(self.done), "clips"), seeds=say.count(seeds, "seeds"), pictures=say.count(shown, "pictures")
+        )
         if not tested:
             return say("head_fixed" if self.found.fixed else "head_one_seed", many=many)
         within = [say(f"within_{name}") for name, count in (("pictures", pictures), ("seeds", seeds)) if count > 1]
@@ -108,13 +110,12 @@ class SweepSentences:
     def _missing(self) -> list[str]:
         """Clips that did not get done, or were not measured."""
         say = self.say
-        lost = len(self.table) - int((self.table["status"] == "done").sum())
+        lost = len(self.table) - len(self.done)
         lines = [say("lost", lost=lost, all=len(self.table))] if lost else []
-        done = self.table[self.table["status"] == "done"]
-        marks = {name: done[f"metric_{name}"].tolist() for name in MARKS if f"metric_{name}" in done}
+        marks = {name: self.done[f"metric_{name}"].tolist() for name in MARKS if f"metric_{name}" in self.done}
         flaws = Counter(flaw(dict(zip(marks, row, strict=True))) for row in zip(*marks.values(), strict=True))
         if words := [say(f"flaw.{word}", count=count) for word, count in flaws.items() if word]:
-            lines.append(say("flawed", flaws=say.listed(words), all=len(done)))
+            lines.append(say("flawed", flaws=say.listed(words), all=len(self.done)))
         kept = statistics.usable(np.fmax.reduce(self.found.y, axis=-1)[..., None])[1] if self.found.y.size else []
         gone = [
             f"{axis.name} {self.texts[axis.name][value]}"
@@ -162,7 +163,7 @@ class SweepSentences:
             return np.asarray(np.where(count > 0, np.nansum(y, (*others, y.ndim - 1)) / np.maximum(count, 1), math.nan))
 
     def _claim(self, effect: Effect) -> str:
-        ordered = next(axis.ordered for axis in self.found.axes if axis.name == effect.axes[0])
+        ordered = self.axes[effect.axes[0]].ordered
         text = self._crossing(effect) if len(effect.axes) == 2 else self._ordered(effect) if ordered else self._differing(effect)
         return text + self.say("p", p=p_text(effect.p))
 
@@ -213,17 +214,14 @@ class SweepSentences:
 
     def _crossing(self, effect: Effect) -> str:
         say, (one, other) = self.say, effect.axes
-        means = self._means(effect.axes, effect.metric)
-        order = [axis.name for axis in self.found.axes if axis.name in effect.axes]
-        means = means if order == [one, other] else means.T
+        means = self._means(effect.axes, effect.metric)  # (levels of one, levels of the other): both are in the order of the design
+        start, end = (self.axes[one].values.index(effect.values[0][place]) for place in (0, -1))
         parts = []
-        for place in (0, -1):
-            value = effect.values[1][place]
-            column = list(self._levels(other)).index(value)
-            ends = [list(self._levels(one)).index(effect.values[0][end]) for end in (0, -1)]
-            change = float(means[ends[1], column] - means[ends[0], column])
+        for value in (effect.values[1][0], effect.values[1][-1]):
+            column = self.axes[other].values.index(value)
+            change = float(means[end, column] - means[start, column])
             parts.append(say("cross_at", change=number(change, sign=True), axis=other, value=self.texts[other][value]))
-        first, last = (self.texts[one][effect.values[0][end]] for end in (0, -1))
+        first, last = (self.texts[one][effect.values[0][place]] for place in (0, -1))
         text = say(
             "crosses",
             one=one,
@@ -236,15 +234,12 @@ class SweepSentences:
         extra = say("cross_extra", change=self._span(effect.change, effect.low, effect.high)) if effect.shape == "trend" else ""
         return text + self._unit(effect.metric) + extra
 
-    def _levels(self, name: str) -> tuple[object, ...]:
-        return next(axis.values for axis in self.found.axes if axis.name == name)
-
     def _span(self, change: float, low: float, high: float) -> str:
         middle, *ends = ends_text(change, low, high)
         return self.say("span", change=middle, low=ends[0], high=ends[1]) if ends else middle
 
     def _axis(self, name: str) -> str:
-        along = next(axis.along for axis in self.found.axes if axis.name == name)
+        along = self.axes[name].along
         return self.say("with_it", axis=name, along=self.say.listed(along)) if along else name
 
     def _apart(self, effect: Effect) -> str:

@@ -99,7 +99,7 @@ def arrange(
     ranks = {axis: _ranks(axis, [_plain(run[axis]) for run in runs]) for axis in axes}
     keys = [{axis: _plain(run[axis]) for axis in axes} for run in runs]
     row_axes, column_axes, common_axes = _sides(axes, keys, ranks, rows, columns)
-    texts = {axis: _texts(axis, list(ranks[axis])) for axis in axes}
+    texts = {axis: texts_by_value(axis, list(ranks[axis])) for axis in axes}
 
     def label(names: Sequence[str], key: Mapping[str, Any]) -> Label:
         return tuple((name, texts[name][key[name]]) for name in names)
@@ -134,7 +134,7 @@ def check_axes(table: pd.DataFrame, axes: Sequence[str], what: str = "axes") -> 
 def labels(table: pd.DataFrame, axes: Sequence[str]) -> list[Label]:
     """The values of each row of the table, as texts."""
     columns = {axis: plain_values(table, axis) for axis in axes}
-    texts = {axis: _texts(axis, value_order(axis, values)) for axis, values in columns.items()}
+    texts = {axis: texts_by_value(axis, value_order(axis, values)) for axis, values in columns.items()}
     return [tuple((axis, texts[axis][columns[axis][place]]) for axis in axes) for place in range(len(table))]
 
 
@@ -199,7 +199,8 @@ def _ranks(axis: str, values: Sequence[Any]) -> dict[Any, int]:
     return {value: rank for rank, value in enumerate(value_order(axis, values))}
 
 
-def _texts(axis: str, values: Sequence[Any]) -> dict[Any, str]:
+def texts_by_value(axis: str, values: Sequence[Any]) -> dict[Any, str]:
+    """Distinct values of an axis, each with its text; see `value_texts`."""
     return dict(zip(values, value_texts(axis, values), strict=True))
 
 
