@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any, get_args
@@ -11,7 +11,7 @@ from typing import Any, get_args
 import yaml
 
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.errors import SweepError, short
+from i2v_lab.errors import SweepError, meant, short
 from i2v_lab.textfile import parse_yaml
 
 MOST_VALUES = 10_000  # of one axis
@@ -20,6 +20,13 @@ _NUMBER = r"[+-]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:[eE][+-]?\d{1,3})?"
 _RANGE = re.compile(rf"\s*({_NUMBER})\s*\.\.\s*({_NUMBER})(?:\s+(step|count)\s+({_NUMBER}))?\s*")
 _REPLACE = re.compile(r"\s*(\S.*?)\s*->\s*(\S.*?)\s*", re.DOTALL)
 PROMPTS = ("prompt", "negative_prompt")  # a comma in these belongs to the sentence
+
+
+def check_names(place: str, names: Iterable[str], known: Iterable[str] = ClipParams.model_fields, kind: str = "name") -> None:
+    """Raises SweepError where a name is not known: where it stands, what it is the name of, and which may be meant."""
+    for name in names:
+        if name not in known:
+            raise SweepError(f"{place}: {name}: unknown {kind}; {meant(name, known)}")
 
 
 def is_number(field: str) -> bool:

@@ -9,7 +9,7 @@ import math
 import re
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import ParamsError, SweepError, explain, meant
 from i2v_lab.metrics.registry import METRICS
 from i2v_lab.sweep import per as per_value
-from i2v_lab.sweep.axes import expand
+from i2v_lab.sweep.axes import check_names, expand
 from i2v_lab.sweep.condition import condition
 
 COSTLY = ("model", "dtype", "resolution", "num_frames")
@@ -101,11 +101,6 @@ class Sweep(BaseModel):
             raise ValueError(f"expected letters, digits, - and _ (at most 60), got {name!r}")
         return name
 
-    @field_validator("per", mode="before")
-    @classmethod
-    def _values_as_texts(cls, given: Any) -> Any:
-        return per_value.texts(given)
-
     @field_validator("metric")
     @classmethod
     def _known_metric(cls, metric: str) -> str:
@@ -115,8 +110,8 @@ class Sweep(BaseModel):
 
     def _check(self) -> None:
         """Check all that can be checked before a cell is made."""
-        _check_names("base", self.base, ClipParams.model_fields)
-        _check_names("axes", self.axes, ClipParams.model_fields)
+        check_names("base", self.base)
+        check_names("axes", self.axes, kind="axis")
         if self.seeds is not None and "seed" in self.axes:
             raise SweepError("seeds: the axis seed is in axes too; keep one of them")
         if "seconds" in self.axes:
@@ -130,13 +125,13 @@ class Sweep(BaseModel):
             raise SweepError(
                 "seed: expected numbers from 0 on, got -1, which draws one for all cells; write it in base, or list seeds"
             )
-        _check_names("reference", self.reference, self._values)
+        check_names("reference", self.reference, self._values, "axis")
         for axis, value in self.reference.items():
             if canonical(axis, value) not in [canonical(axis, one) for one in self._values[axis][0]]:
                 shown = ", ".join(map(str, self._values[axis][0]))
                 raise SweepError(f"reference: {axis}: expected a value of the axis ({shown}), got {value!r}; add it to the axis")
         for place, names in (("zip", tuple(itertools.chain(*self.zip))), ("order", self.order)):
-            _check_names(place, names, self._values)
+            check_names(place, names, self._values, "axis")
             if twice := [name for name in names if names.count(name) > 1]:
                 raise SweepError(f"{twice[0]}: is twice in {place}; keep one")
         for group in self.zip:
@@ -191,9 +186,8 @@ class Sweep(BaseModel):
             values = {name: self._values[name][0][index] for name, index in place.items()}
             labels = {name: self._values[name][1][index] for name, index in place.items()}
             own = per_value.fields_of(self.per, labels) | values
-            fields = {name: value for name, value in per_value.over(self.base, own).items() if value is not None}
             try:
-                found.append((ClipParams(**fields), labels))
+                found.append((ClipParams(**per_value.given(self.base, own)), labels))
             except ParamsError as error:
                 wrong[str(error)] += 1
         if wrong:
@@ -262,12 +256,6 @@ def canonical(field: str, value: Any) -> Any:
         return ClipParams(**{"image": "x", **({} if value is None else {field: value})}).plain().get(field)
     except ParamsError:  # the cell will say what is wrong
         return value
-
-
-def _check_names(place: str, names: Iterable[str], known: Iterable[str]) -> None:
-    if unknown := [name for name in names if name not in known]:
-        name = unknown[0]
-        raise SweepError(f"{place}: {name}: unknown {'axis' if place != 'base' else 'name'}; {meant(name, known)}")
 
 
 def _list_errors(wrong: Counter[str], total: int) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from i2v_lab import models
 from i2v_lab.clip.params import ClipParams
@@ -13,7 +14,7 @@ from i2v_lab.errors import SweepError
 from i2v_lab.sweep.definition import NAME, Sweep
 from i2v_lab.textfile import parse_yaml, read_text
 
-EXPECTED = "a sweep file such as experiments/guidance.yaml"
+T = TypeVar("T")
 
 
 def load_sweep(path: Path | str) -> Sweep:
@@ -22,10 +23,19 @@ def load_sweep(path: Path | str) -> Sweep:
     Raises:
         SweepError: one line that names the file and the error.
     """
+    return load(path, parse_sweep, "sweep", "experiments/guidance.yaml")
+
+
+def load(path: Path | str, parse: Callable[[str, str], T], kind: str, example: str) -> T:
+    """What `parse(text, name)` reads in a file; the name is that of the file, or the kind's where it cannot be one.
+
+    Raises:
+        SweepError: one line that names the file and the error.
+    """
     path = Path(path)
-    text = read_text(path, SweepError, EXPECTED)
+    text = read_text(path, SweepError, f"a {kind} file such as {example}")
     try:
-        return parse_sweep(text, path.stem if NAME.fullmatch(path.stem) else "sweep")
+        return parse(text, path.stem if NAME.fullmatch(path.stem) else kind)
     except SweepError as error:
         raise SweepError(f"{path}: {error}") from None
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from i2v_lab.clip.params import ClipParams
+from pydantic import BeforeValidator
+
 from i2v_lab.errors import SweepError, meant
-
-Per = dict[str, dict[str, dict[str, Any]]]
-"""{axis: {value of it, as a label: {field: value}}}"""
+from i2v_lab.sweep.axes import check_names
 
 LENGTH = frozenset(("seconds", "num_frames"))  # both say how long a clip is
 
 
-def texts(given: Any) -> Any:
+def _texts(given: Any) -> Any:
     """`per` as it was written, with the values of axes as texts: YAML reads some of them as numbers."""
     if not isinstance(given, Mapping):
         return given
@@ -22,6 +21,10 @@ def texts(given: Any) -> Any:
         axis: {str(value): fields for value, fields in values.items()} if isinstance(values, Mapping) else values
         for axis, values in given.items()
     }
+
+
+Per = Annotated[dict[str, dict[str, dict[str, Any]]], BeforeValidator(_texts)]
+"""{axis: {value of it, as a label: {field: value}}}"""
 
 
 def check(per: Per, labels: Mapping[str, Sequence[str]]) -> None:
@@ -41,8 +44,7 @@ def check(per: Per, labels: Mapping[str, Sequence[str]]) -> None:
             if value not in labels[axis]:
                 raise SweepError(f"per: {axis}: {value}: expected a value of this axis; {meant(value, labels[axis])}")
             for field in fields:
-                if field not in ClipParams.model_fields:
-                    raise SweepError(f"per: {field}: unknown name; {meant(field, ClipParams.model_fields)}")
+                check_names("per", [field])
                 if field in labels:
                     raise SweepError(f"per: {field}: is an axis too; drop it from per, or drop the axis")
                 if by.setdefault(field, axis) != axis:
@@ -53,6 +55,11 @@ def over(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """The base with some fields replaced. Of num_frames and seconds, which both say how long a clip is, the new one stays alone."""
     dropped = LENGTH if LENGTH & fields.keys() else frozenset()
     return {**{name: value for name, value in base.items() if name not in dropped}, **fields}
+
+
+def given(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What a clip is made of: the base with some fields replaced, without those that None leaves open."""
+    return {name: value for name, value in over(base, fields).items() if value is not None}
 
 
 def fields_of(per: Per, labels: Mapping[str, str]) -> dict[str, Any]:

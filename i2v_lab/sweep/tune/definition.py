@@ -14,19 +14,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from i2v_lab import models
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.errors import I2VLabError, ParamsError, SweepError, explain, meant, short
+from i2v_lab.errors import I2VLabError, ParamsError, SweepError, explain, short
 from i2v_lab.sweep import per as per_value
+from i2v_lab.sweep.axes import check_names
 from i2v_lab.sweep.condition import condition
 from i2v_lab.sweep.definition import NAME
-from i2v_lab.sweep.file import named_line
+from i2v_lab.sweep.file import load, named_line
 from i2v_lab.sweep.tune import goal as read
 from i2v_lab.sweep.tune.goal import Goal, Limit
 from i2v_lab.sweep.tune.space import Axis, Setting, axes, product
-from i2v_lab.textfile import parse_yaml, read_text
+from i2v_lab.textfile import parse_yaml
 
 Method = Literal["halving", "tpe", "nsga2", "grid", "random"]
 CHEAP = ("num_inference_steps", "num_frames", "resolution")  # what a cheap fidelity may lower by itself
-EXPECTED = "a tune file such as experiments/tunes/prompt.yaml"
 
 
 class Budget(BaseModel):
@@ -99,15 +99,9 @@ class Tune(BaseModel):
             raise ValueError(f"expected letters, digits, - and _ (at most 50), got {name!r}")
         return name
 
-    @field_validator("per", mode="before")
-    @classmethod
-    def _values_as_texts(cls, given: Any) -> Any:
-        return per_value.texts(given)
-
     def _check(self) -> None:
         _ = self.goals, self.bounds
-        if unknown := [name for name in self.base if name not in ClipParams.model_fields]:
-            raise SweepError(f"base: {unknown[0]}: unknown name; {meant(unknown[0], ClipParams.model_fields)}")
+        check_names("base", self.base)
         if "seed" in self.base:
             raise SweepError("base: seed: the search chooses seeds itself; write seed: beside base for the first one")
         budget = self.budget
@@ -117,8 +111,7 @@ class Tune(BaseModel):
         per_value.check(self.per, {axis.field: axis.labels for axis in self.axes if axis.values})
         for fields in self.fidelities or ():
             for name in fields:
-                if name not in ClipParams.model_fields:
-                    raise SweepError(f"fidelities: {name}: unknown name; {meant(name, ClipParams.model_fields)}")
+                check_names("fidelities", [name])
                 if name in names:
                     raise SweepError(f"fidelities: {name}: is in space too; drop it from one of them")
         if (self.method in ("halving", "grid") or self.by_votes) and (
@@ -205,11 +198,10 @@ class Tune(BaseModel):
         """The fields of a clip of a setting, without its seed; `level`: 0 is the cheapest fidelity, the last one is full quality."""
         labels = {axis.field: dict(zip(map(str, axis.values), axis.labels, strict=True)).get(str(setting[axis.field]), "")
                   for axis in self.axes if axis.values and axis.field in setting}  # fmt: skip
-        own = per_value.fields_of(self.per, labels) | setting
-        found = {name: value for name, value in per_value.over(self.base, own).items() if value is not None}
+        found = per_value.given(self.base, per_value.fields_of(self.per, labels) | setting)
         cheap = self.cheap(str(found.get("model", self.model)))
         if 0 <= level < len(cheap):
-            found = {name: value for name, value in per_value.over(found, cheap[level]).items() if value is not None}
+            found = per_value.given(found, cheap[level])
         return found
 
     def params(self, setting: Setting, level: int = -1, seed: int | None = None) -> ClipParams:
@@ -258,12 +250,7 @@ def load_tune(path: Path | str) -> Tune:
     Raises:
         SweepError: one line that names the file and the error.
     """
-    path = Path(path)
-    text = read_text(path, SweepError, EXPECTED)
-    try:
-        return parse_tune(text, path.stem if NAME.fullmatch(path.stem) else "tune")
-    except SweepError as error:
-        raise SweepError(f"{path}: {error}") from None
+    return load(path, parse_tune, "tune", "experiments/tunes/prompt.yaml")
 
 
 def parse_tune(text: str, name: str = "tune") -> Tune:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from i2v_lab.errors import SweepError, meant, short
 from i2v_lab.metrics.registry import METRICS
 from i2v_lab.statistics import clip_seconds
+from i2v_lab.sweep.axes import check_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,8 +99,7 @@ def limits(given: Sequence[str]) -> tuple[Limit, ...]:
     for text in given:
         if not (match := _LIMIT.fullmatch(str(text))):
             raise SweepError(f"limits: expected such as seconds_total <= 60 or motion >= 2, got {short(text)}")
-        if match[1] not in NAMES:
-            raise SweepError(f"limits: {match[1]}: unknown figure; {meant(match[1], NAMES)}")
+        check_names("limits", [match[1]], NAMES, "figure")
         try:
             value = float(match[3])
         except ValueError:
@@ -115,11 +115,8 @@ def figures(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     done = (table["status"] == "done").to_numpy()
     found = {"seconds": clip_seconds(table)}
     for name in names:
-        if name == "seconds_total":
-            found[name] = found["seconds"]
-        else:
-            column = COSTS.get(name) or f"metric_{name}"
-            found[name] = table[column] if column in table else pd.Series(math.nan, table.index)
+        column = COSTS.get(name, f"metric_{name}")
+        found[name] = found["seconds"] if name == "seconds_total" else table.get(column, pd.Series(math.nan, table.index))
     return pd.DataFrame({name: column.astype("float64").where(done) for name, column in found.items()}, index=table.index)
 
 

@@ -6,7 +6,6 @@ rounds from the first one, finds their clips, and decides the same.
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Generator, Mapping
@@ -25,6 +24,7 @@ from i2v_lab.rights import make_folder
 from i2v_lab.settings import Settings, load_settings
 from i2v_lab.store import Store
 from i2v_lab.sweep.definition import Cell
+from i2v_lab.sweep.file import parse_sweep
 from i2v_lab.sweep.loop import run_sweep
 from i2v_lab.sweep.status import SweepProgress
 from i2v_lab.sweep.stop import SweepStop
@@ -40,8 +40,6 @@ from i2v_lab.sweep.tune.space import Setting, drawn
 
 if TYPE_CHECKING:
     import pandas as pd
-
-log = logging.getLogger(__name__)
 
 FOLDER, WINNER, FILE = "tunes", "winner.yaml", "tune.yaml"
 OVER = "the budget is spent"
@@ -111,8 +109,6 @@ class TuneResult:
 def cell_keys(store: Store, sweep: str) -> list[str]:
     """The clips of a sweep's cells as they were asked for, in order; see `rounds.of_cells`."""
     text = (store.directory / "sweeps" / sweep / "sweep.yaml").read_text(encoding="utf-8")
-    from i2v_lab.sweep.file import parse_sweep
-
     return [cell.params.model_dump_json() for cell in parse_sweep(text).cells()]
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.errors import SweepError, meant, short
-from i2v_lab.sweep.axes import expand, is_number
+from i2v_lab.errors import SweepError, short
+from i2v_lab.sweep.axes import check_names, expand, is_number
 
 Setting = dict[str, Any]
 """{field: value}: one point of the space."""
@@ -74,8 +74,7 @@ def axes(space: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[Axis, ...]:
 
 
 def _axis(field: str, given: Any, base: Mapping[str, Any]) -> Axis:
-    if field not in ClipParams.model_fields:
-        raise SweepError(f"space: {field}: unknown name; {meant(field, ClipParams.model_fields)}")
+    check_names("space", [field])
     if field in ("seed", "image", "seconds"):
         why = "num_frames says how long a clip is" if field == "seconds" else "the search chooses seeds itself" if field == "seed" else \
             "one picture is in base"  # fmt: skip
