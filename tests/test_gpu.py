@@ -12,7 +12,7 @@ import pytest
 
 from i2v_lab.devices.gpus import gpu
 from i2v_lab.verify import checks, memory, turns
-from i2v_lab.verify.bench import Bench, Subject
+from i2v_lab.verify.bench import Bench, Subject, first_clip
 from i2v_lab.verify.result import Result
 
 NEEDED_GIB = 16  # two processes with the network in float16 at once, and a clip
@@ -53,11 +53,11 @@ def test_a_small_network_is_near_that_on_the_cpu(bench: Bench) -> None:
 
 @pytest.mark.parametrize("tier", [1, 2, 3, 4, 5, 6])
 def test_a_tier_works_and_keeps_the_pixels_that_it_says(bench: Bench, subject: Subject, tier: int) -> None:
-    passes(memory.tiers(bench, subject, tier, memory.first_clip(bench, subject)))
+    passes(memory.tiers(bench, subject, tier, first_clip(bench, subject, track=True)))
 
 
 def test_a_tier_works_with_streams(bench: Bench, subject: Subject) -> None:
-    passes(memory.tiers(bench, subject, 4, memory.first_clip(bench, subject), streams=True))
+    passes(memory.tiers(bench, subject, 4, first_clip(bench, subject, track=True), streams=True))
 
 
 def test_memory_is_as_predicted(bench: Bench, subject: Subject) -> None:

@@ -24,7 +24,7 @@ from i2v_lab.models.i2vgen_xl.networks import Networks
 from i2v_lab.run import run_clip
 from i2v_lab.store import Store
 from i2v_lab.verify import checks, command, memory
-from i2v_lab.verify.bench import OVER, SMALL_CLIPS, Bench, Subject
+from i2v_lab.verify.bench import OVER, SMALL_CLIPS, Bench, Subject, first_clip
 from i2v_lab.verify.result import Report, Result, clean
 
 
@@ -42,7 +42,7 @@ def subject(bench: Bench) -> Subject:
 
 
 def test_a_tier_that_changes_pixels_is_found(bench, subject, monkeypatch):
-    plain = memory.first_clip(bench, subject)
+    plain = first_clip(bench, subject, track=True)
     found = memory.tiers(bench, subject, 2, plain)
     assert (found.status, found.figures["max_levels"]) == ("passed", 0)
     true = Networks.decode_frame

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from i2v_lab import models
 from i2v_lab.clip.levers import kept_as
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.clip.progress import Listeners, Preview, Progress
+from i2v_lab.clip.progress import Listeners, Progress
 from i2v_lab.clip.record import RunRecord
 from i2v_lab.clip.video import Frames
 from i2v_lab.devices.gpus import module_of
@@ -208,21 +209,22 @@ class Bench:
         return int(module.current_allocated_memory() if self.device == "mps" else module.memory_allocated(self.device))
 
 
+def first_clip(bench: Bench, subject: Subject, **how: Any) -> Callable[[], Clip]:
+    """A clip on the first tier of a subject, made when it is asked for, once; `how` is as in `Bench.clip`."""
+    return cache(lambda: bench.clip(subject, tier=subject.family.tiers(bench.device)[0], **how))
+
+
 class Deadline(Progress):
     """Ends a clip half a minute after the time is over."""
 
     def __init__(self, until: float) -> None:
         self.until = until + 30
 
-    def pulse(self) -> None:
+    def _raise_if_over(self, *heard: Any, **more: Any) -> None:
         if time.monotonic() > self.until:
             raise Stop(OVER)
 
-    def step(self, preview: Preview | None = None) -> None:
-        self.pulse()
-
-    def waiting(self, line: str) -> None:
-        self.pulse()
+    step = pulse = waiting = _raise_if_over
 
 
 @contextmanager

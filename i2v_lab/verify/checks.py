@@ -35,7 +35,7 @@ def device_facts(device: str) -> dict[str, Any]:
     }  # fmt: skip
     if known and known.device.startswith("cuda"):
         about = torch.cuda.get_device_properties(known.device)
-        facts |= {"capability": f"{about.major}.{about.minor}", "driver": _driver(), "cudnn": _cudnn(),
+        facts |= {"capability": f"{about.major}.{about.minor}", "driver": _driver(), "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
                   "processors": about.multi_processor_count, "gpus": torch.cuda.device_count()}  # fmt: skip
     return facts
 
@@ -53,12 +53,6 @@ def formats(device: str) -> dict[str, str]:
         return {"float16": "real", "bfloat16": "real" if torch.backends.mps.is_macos_or_newer(14, 0) else "missing"}
     real = torch.cpu._is_avx512_bf16_supported() if hasattr(torch.cpu, "_is_avx512_bf16_supported") else False
     return {"float16": "emulated", "bfloat16": "real" if real else "emulated"}
-
-
-def _cudnn() -> int | None:
-    version: Any = torch.backends.cudnn.version
-    found: int | None = version()
-    return found
 
 
 def _driver() -> str:

@@ -17,10 +17,11 @@ from i2v_lab.cost.measured import measured_store
 from i2v_lab.devices.gpus import default_device
 from i2v_lab.devices.hardware import machine, versions
 from i2v_lab.errors import I2VLabError
+from i2v_lab.models.device import choose_device
 from i2v_lab.models.stock.families import FAMILIES as STOCK
 from i2v_lab.store import Store
 from i2v_lab.verify import checks, levers, memory, turns
-from i2v_lab.verify.bench import FIRST, OVER, Bench, Subject
+from i2v_lab.verify.bench import FIRST, OVER, Bench, Subject, first_clip
 from i2v_lab.verify.result import NotHere, Report, Result
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +56,7 @@ def verify(
         ModelError: there is no such model.
     """
     start = time.monotonic()
-    place = default_device() if device == "auto" else str(_torch_device(device))
+    place = default_device() if device == "auto" else str(choose_device(device))
     with tempfile.TemporaryDirectory(prefix="i2v-lab-verify-") as folder:
         bench = Bench(place, place != "cpu" if full is None else full, Path(folder), start + 60 * minutes, progress or Progress())
         results = []
@@ -70,12 +71,6 @@ def verify(
         _keep(bench, directory, results)
     facts = next((dict(result.figures) for result in results if result.name == "device"), {"device": place})
     return Report(facts, versions(), unpinned(), results, predictions(bench, directory), time.monotonic() - start, minutes)
-
-
-def _torch_device(name: str) -> Any:
-    from i2v_lab.models.device import choose_device
-
-    return choose_device(name)
 
 
 def _done(bench: Bench, name: str, check: Callable[[], Result]) -> Result:
@@ -122,7 +117,7 @@ def _clips(bench: Bench, subject: Subject) -> Iterator[Check]:
 
 def _memory(bench: Bench, main: Subject) -> Iterator[Check]:
     _, *others = main.family.tiers(bench.device)
-    plain = memory.first_clip(bench, main)
+    plain = first_clip(bench, main, track=True)
     for tier in others:
         yield f"tier {tier} {main.name}", partial(memory.tiers, bench, main, tier, plain)
     if 4 in others or bench.device == "cpu":
@@ -134,7 +129,7 @@ def _memory(bench: Bench, main: Subject) -> Iterator[Check]:
 
 def _levers(bench: Bench, subjects: list[Subject]) -> Iterator[Check]:
     for subject in subjects:
-        plain = levers.plain_clip(bench, subject)
+        plain = first_clip(bench, subject, num_inference_steps=levers.STEPS)
         for field, value in levers.choices(subject.family):
             yield f"{field}={value} {subject.name}", partial(levers.lever, bench, subject, field, value, plain)
 

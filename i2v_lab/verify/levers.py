@@ -35,27 +35,15 @@ def lever(bench: Bench, subject: Subject, field: str, value: str, plain: Callabl
     if not bench.full and field in SLOW:
         raise NotHere("it compiles or converts for minutes, and networks are small on a CPU")
     first = plain()
+    frames = first.whole()
     changes: dict[str, Any] = {field: value}
     made = bench.clip(subject, tier=first.record.actual_tier, num_inference_steps=STEPS, **changes)
     if made.record.status == "failed" and any(word in made.record.reason for word in REFUSALS):
         raise NotHere(made.record.reason)
-    figures = apart(first.whole(), made.whole()) | taken(bench, subject, made)
+    figures = apart(frames, made.whole()) | taken(bench, subject, made)
     before, now = (clip.seconds.get("denoise", 0.0) for clip in (first, made))
     figures["denoise_share"] = now / before if before else None
     memory = f", {figures['allocated_gib']:.2f} GiB" if "allocated_gib" in figures else ""
     far = "equal frames" if figures["equal"] else f"{figures['mean_levels']:.2g} levels from it on the mean"
     share = f"denoising takes {now / before:.2f} of the plain clip's" if before else "no time was measured"
     return Result(name, "passed", f"{share}{memory}; {far}", figures)
-
-
-def plain_clip(bench: Bench, subject: Subject) -> Callable[[], Clip]:
-    """The clip without levers that they are held against, made when it is asked for, once."""
-    made: list[Clip] = []
-
-    def plain() -> Clip:
-        if not made:
-            made.append(bench.clip(subject, tier=subject.family.tiers(bench.device)[0], num_inference_steps=STEPS))
-        made[0].whole()
-        return made[0]
-
-    return plain

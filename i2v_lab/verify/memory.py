@@ -35,6 +35,8 @@ def tiers(bench: Bench, subject: Subject, tier: int, plain: Callable[[], Clip], 
     """4. One tier: does it run, how far are its frames from those of the first tier, and what does it take?"""
     name = f"tier {tier} {subject.name}" + (" with streams" if streams else "")
     first = plain()
+    if first.record.status not in ("done", "stopped"):
+        raise I2VLabError(f"the first tier does not work: {first.record.reason}")
     if streams and bench.device == "cpu":
         raise NotHere("a CPU has no streams")
     if streams:
@@ -108,9 +110,7 @@ def _row(bench: Bench, subject: Subject, clip: Clip) -> dict[str, Any]:
 
 def _margin(rows: list[dict[str, Any]], baseline: int | None) -> dict[str, float]:
     """What the driver gave beyond tensors, at most: kernels and their workspaces, and pieces that cannot be used."""
-    found = [
-        row["driver_gib"] - row["measured_gib"] for row in rows if row["driver_gib"] is not None and row["measured_gib"] is not None
-    ]
+    found = [row["driver_gib"] - row["measured_gib"] for row in rows if row["driver_gib"] is not None]
     return {"margin_gib": max(0.0, max(found) - (baseline or 0) / GIB), "baseline_gib": (baseline or 0) / GIB} if found else {}
 
 
@@ -205,17 +205,3 @@ def left_behind(bench: Bench, subject: Subject) -> Result:
 def _each(seen: list[int]) -> int:
     """Bytes that each clip left behind, at least; what the first one leaves may be needed by all."""
     return min(after - before for before, after in pairwise(seen[1:]))
-
-
-def first_clip(bench: Bench, subject: Subject) -> Callable[[], Clip]:
-    """A clip on the first tier of a subject, made when it is asked for, once."""
-    made: list[Clip] = []
-
-    def plain() -> Clip:
-        if not made:
-            made.append(bench.clip(subject, tier=subject.family.tiers(bench.device)[0], track=True))
-        if made[0].record.status not in ("done", "stopped"):
-            raise I2VLabError(f"the first tier does not work: {made[0].record.reason}")
-        return made[0]
-
-    return plain

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from i2v_lab import models
 from i2v_lab.cost.measured import RANDOM
 from i2v_lab.errors import ModelError
 from i2v_lab.models.base import VideoModel
@@ -66,7 +67,7 @@ def random_model(
         ModelError: no configs of this family are known. OutOfMemory: it does not fit.
     """
     where = choose_device(device)
-    offloads = tier >= 3 and where.type != "cpu" and tier in _tiers(family, device)
+    offloads = tier >= 3 and where.type != "cpu" and tier in models.family(family).tiers(device)
     home = torch.device("cpu") if offloads else where
     make = _i2vgen_xl if family == "i2vgen-xl" else _stock
 
@@ -81,10 +82,6 @@ def random_model(
         return model
 
     return fitting(build, lambda said: f"{family} with random weights does not fit into the memory of {device} ({said})")
-
-
-def _tiers(family: str, device: str) -> tuple[int, ...]:
-    return I2VGenXL.tiers(device) if family == "i2vgen-xl" else model_class(STOCK[family]).tiers(device)
 
 
 def _name(family: str, full: bool) -> str:

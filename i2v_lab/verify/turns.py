@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 
+from i2v_lab.clip.params import ClipParams
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
 from i2v_lab.devices.turns import turn
@@ -30,7 +32,7 @@ class Child:
         self.errors = (bench.folder / f"errors-{id(self)}.txt").open("w+", encoding="utf-8")
         order = {
             "name": subject.asked, "weights": subject.weights, "device": bench.device, "full": bench.full, "tier": tier,
-            "params": subject.params().plain(), "folder": str(bench.folder), "frames": str(self.frames), "threads": _threads(),
+            "params": subject.params().plain(), "folder": str(bench.folder), "frames": str(self.frames), "threads": torch.get_num_threads(),
         }  # fmt: skip
         self.process = subprocess.Popen(
             [sys.executable, "-m", "i2v_lab.verify.turns"],
@@ -79,19 +81,13 @@ class Child:
         return found
 
 
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
-
-
 def turns(bench: Bench, subject: Subject) -> Result:
     """8. Two clips asked for at once by two processes: both wait while this one has the device, then one works after the other."""
     tier = subject.family.tiers(bench.device)[0]
     if bench.device != "cpu":
         bench.drop()
     with Child(bench, subject, tier) as one, Child(bench, subject, tier) as other:
-        with turn((_device(bench, subject),), "i2v-lab verify", lambda line: None):
+        with turn(("cpu" if subject.weights == "none" else bench.device,), "i2v-lab verify", lambda line: None):
             for child in (one, other):
                 child.wait_for("waits")
         equal = apart(one.result(), other.result())["equal"]
@@ -106,10 +102,6 @@ def turns(bench: Bench, subject: Subject) -> Result:
         return Result("two at once", "failed", f"two processes worked at the same time, for {-figures['gap_s']:.1f} s", figures)
     line = f"they waited, then took turns; their frames are {'equal' if equal else 'not equal'}"
     return Result("two at once", "passed" if equal else "failed", line, figures)
-
-
-def _device(bench: Bench, subject: Subject) -> str:
-    return "cpu" if subject.weights == "none" else bench.device
 
 
 class _Teller(Progress):
@@ -136,10 +128,6 @@ def tell(**what: Any) -> None:
 
 
 def _child(order: dict[str, Any]) -> None:
-    import torch
-
-    from i2v_lab.clip.params import ClipParams
-
     torch.set_num_threads(order["threads"])
     bench = Bench(order["device"], order["full"], Path(order["folder"]), time.monotonic() + 3600, screen=_Teller())
     subject = bench.add(order["name"])
