@@ -127,7 +127,7 @@ def test_the_report_says_nothing_of_whose_machine_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(getpass, "getuser", lambda: "grace")
     line = (f"grace@lab-7: {tmp_path}/x.safetensors and '/opt/models/y' and C:\\Users\\grace\\z, ~/w of lab-7.example.org; "
             "ali-vilab/i2vgen-xl at 3.5 TFLOP/s, 1/2")  # fmt: skip
-    report = Report({"name": "a CPU"}, {}, {}, [Result("a", "failed", line, {"/home/grace/models": float("nan")})], [], 1.0, 1)
+    report = Report({"name": "a CPU"}, {}, {}, 1, 1.0, [Result("a", "failed", line, {"/home/grace/models": float("nan")})], [])
     text = json.dumps(report.plain())
     assert not re.search(r"grace|lab-7|example|/opt|Users|safetensors|~|/home", text)
     assert "ali-vilab/i2vgen-xl at 3.5 TFLOP/s, 1/2" in text

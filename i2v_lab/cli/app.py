@@ -26,10 +26,11 @@ from i2v_lab.cli.options import AsJson, Force, Picture, Preset, Tier, Words, cli
 from i2v_lab.cli.plan import plan
 from i2v_lab.cli.serve import serve
 from i2v_lab.cli.show import delete, show
-from i2v_lab.cli.start import Commands, options
+from i2v_lab.cli.start import Commands, first_sentence, options
 from i2v_lab.cli.sweep import sweep, sweep_screen
 from i2v_lab.cli.terminal import (
     answers_alone,
+    code_of,
     each,
     listening,
     record_fields,
@@ -43,7 +44,7 @@ from i2v_lab.cli.terminal import (
 )
 from i2v_lab.cli.tune import tune
 from i2v_lab.cli.verify import verify
-from i2v_lab.errors import I2VLabError, InputError, ParamsError, Stop
+from i2v_lab.errors import I2VLabError, InputError, ParamsError
 from i2v_lab.log import log_path, start_log
 
 if TYPE_CHECKING:
@@ -86,7 +87,6 @@ def _answer(record: RunRecord, settings: Settings, as_json: bool, **more: bool) 
     return {"done": 0, "stopped": 130}.get(record.status, 1)
 
 
-@app.command()
 @with_settings("output_dir", "format", "prefix", "device", "parallel")
 def generate(
     settings: Settings, *, picture: Picture = None, words: Words = None, preset: Preset = None, force: Force = False,
@@ -115,7 +115,6 @@ def _advice(params: ClipParams) -> list[Advice]:
     return []
 
 
-@app.command()
 @with_settings("output_dir", "format", "prefix", "device", "parallel", "cluster", "workers")
 def batch(
     settings: Settings,
@@ -137,7 +136,6 @@ def batch(
     raise typer.Exit(max(codes) if len(codes) == len(rows) else 130)
 
 
-@app.command()
 @with_settings("output_dir")
 def runs(
     settings: Settings,
@@ -177,7 +175,6 @@ def runs(
 Clips = Annotated[list[Path], typer.Argument(metavar="CLIP...", help="files that i2v_lab made")]
 
 
-@app.command()
 @with_settings("output_dir", "prefix", "device")
 def again(
     settings: Settings,
@@ -231,7 +228,6 @@ def _again(
     return 0
 
 
-@app.command()
 def models(as_json: AsJson = False) -> None:
     """List model families and the checkpoints found on this machine."""
     from i2v_lab import models as registry
@@ -273,14 +269,12 @@ def models(as_json: AsJson = False) -> None:
 
 def _preset(name: str, presets: Mapping[str, Mapping[str, Any]]) -> str:
     fields, plain = presets[name], presets["standard"]
-    more = [f", {key} {fields[key]}" for key in ("guidance_scale", "flow_shift", *fields) if fields.get(key) != plain.get(key)]
-    shown = [
-        text for text in dict.fromkeys(more) if text.split()[1] not in ("resolution", "num_frames", "num_inference_steps", "fps")
-    ]
+    others = dict.fromkeys(("guidance_scale", "flow_shift", *fields))
+    more = [key for key in others if key not in ("resolution", "num_frames", "num_inference_steps", "fps")]
+    shown = [f", {key} {fields[key]}" for key in more if fields.get(key) != plain.get(key)]
     return f"{name} {fields['resolution']}, {fields['num_frames']} frames, {fields['num_inference_steps']} steps{''.join(shown)}"
 
 
-@app.command()
 @with_settings("output_dir")
 def doctor(
     settings: Settings,
@@ -304,8 +298,12 @@ def doctor(
     raise typer.Exit(int(any(check.state == "missing" for check in checks)))
 
 
-for command in (demo, sweep, tune, serve, measure, plan, code, show, delete, export, verify):
-    app.command()(command)
+# In the order in which people meet them.
+COMMANDS = (
+    demo, generate, plan, sweep, tune, serve, runs, show, again, code, delete, measure, batch, models, export, doctor, verify,
+)  # fmt: skip
+for command in COMMANDS:
+    app.command(short_help=first_sentence(command.__doc__ or ""))(command)
 
 
 def run() -> None:
@@ -316,12 +314,8 @@ def run() -> None:
     try:
         Path.cwd()  # torch dies without a word in a folder that was removed
         app(prog_name="i2v-lab")
-    except InputError as error:
-        _fail(error, 2)
-    except Stop as error:
-        _fail(error, 130)
     except I2VLabError as error:
-        _fail(error, 1)
+        _fail(error, code_of(error))
     except MemoryError:
         _fail("the machine ran out of memory; close other programs, or choose a smaller clip", 1)
     except ImportError as error:

@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -57,20 +58,23 @@ def examine(settings: Settings) -> list[Check]:
     ]
 
 
-def _packages() -> Check:
-    """All packages that i2v_lab's metadata requires."""
-    found, missing = [], []
+def _required(extra: str = "") -> dict[str, str]:
+    """{package that i2v_lab's metadata requires, always or for an extra: its version; "" where it is not installed}."""
+    found = {}
     for requirement in importlib.metadata.requires("i2v_lab") or ():
-        match = re.match(r"[\w.-]+", requirement)
-        if match is None or "extra ==" in requirement:
-            continue
-        try:
-            found.append(f"{match[0]} {importlib.metadata.version(match[0])}")
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(match[0])
-    if missing:
+        name, of = re.match(r"[\w.-]+", requirement), re.search(r"extra == ['\"](\w+)", requirement)
+        if name and (of[1] if of else "") == extra:
+            found[name[0]] = ""
+            with suppress(importlib.metadata.PackageNotFoundError):
+                found[name[0]] = importlib.metadata.version(name[0])
+    return found
+
+
+def _packages() -> Check:
+    found = _required()
+    if missing := [name for name, version in found.items() if not version]:
         return Check("packages", "missing", f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
-    return Check("packages", "ok", ", ".join(found))
+    return Check("packages", "ok", ", ".join(f"{name} {version}" for name, version in found.items()))
 
 
 def _devices(wanted: str) -> list[Check]:
@@ -130,14 +134,8 @@ def _checkpoints() -> Check:
 
 def _extra(extra: str, title: str, use: str) -> Check:
     """The packages of an extra."""
-    wanted = {requirement.partition(";")[0].strip() for requirement in importlib.metadata.requires("i2v_lab") or ()
-              if f"extra == '{extra}'" in requirement.replace('"', "'")}  # fmt: skip
-    missing = []
-    for name in sorted(wanted):
-        try:
-            importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(name)
+    wanted = _required(extra)
+    missing = sorted(name for name, version in wanted.items() if not version)
     found = f"not installed: {', '.join(missing)}; {use}" if missing else ", ".join(sorted(wanted))
     return _check(title, not missing, found, f"pip install 'i2v_lab[{extra}]'")
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Literal
 
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 STOPPED = 130  # the exit code
 _asked: list[str] = []  # the signals that came before the work began, by name
 
@@ -24,7 +25,7 @@ class Ended(BaseException):
 
 def listen() -> None:
     """From now on a signal ends the command, wherever it is."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for name in SIGNALS:
         number = getattr(signal, name, None)
         if number and not (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):  # nohup
             signal.signal(number, _end)
@@ -38,9 +39,9 @@ def hang_up_terminates() -> None:
         signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
 
 
-def ignore() -> None:
-    """From now on a signal changes nothing."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+def ignore(*names: str) -> None:
+    """From now on a signal changes nothing; these alone, where they are named."""
+    for name in names or SIGNALS:
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_IGN)
 

@@ -105,19 +105,22 @@ def with_words(fields: dict[str, Any], picture: str | None, prompt: str | None) 
 
 
 def clip_params(fields: dict[str, Any], preset: str | None, settings: Settings) -> ClipParams:
-    """Params from the options given, above the preset, above the defaults."""
+    """Params from the options given, above the preset, above the defaults.
+
+    Args:
+        fields: without those that were not given; see `with_words`.
+    """
     from i2v_lab import models
     from i2v_lab.clip.params import ClipParams
 
-    given = {"model": settings.model, **{name: value for name, value in fields.items() if value is not None}}
+    given = {"model": settings.model, **fields}
     for name, value in given.items():
         if any("\ud800" <= letter <= "\udfff" for letter in value):  # a byte that is no text in the encoding of the arguments
             encoding, place = sys.getfilesystemencoding(), locale.setlocale(locale.LC_CTYPE)
             raise ParamsError(f"{name}: expected text in {encoding}, the encoding of the locale {place}, got {value!a}; "
                               "set LC_ALL=C.UTF-8, or name the file in UTF-8")  # fmt: skip
-    named = {name for name, value in fields.items() if value is not None}
-    found = dict(models.preset(given["model"], preset)) if preset else {}
-    return ClipParams(**{**given, **{name: value for name, value in found.items() if name not in named}})
+    found = models.preset(given["model"], preset) if preset else {}
+    return ClipParams(**{**given, **found, **fields})
 
 
 def warn_of_device(device: str, names: Iterable[str], remedy: str = "") -> None:

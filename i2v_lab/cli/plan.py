@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from i2v_lab.cli.options import AsJson, Preset, Words, clip_params, warn_of_device, with_settings, with_words
-from i2v_lab.cli.terminal import remark, show_table, tell, tell_json, tell_lines, working
+from i2v_lab.cli.terminal import remark, runs_in_words, show_table, tell, tell_json, tell_lines, working
 from i2v_lab.errors import ParamsError
 
 if TYPE_CHECKING:
@@ -253,15 +253,13 @@ def _explain(rows: list[tuple[str, Forecast, list[Forecast]]], elsewhere: bool) 
 def _measured(plan: Forecast) -> None:
     """What of a plan was measured on this machine."""
     parts = (
-        [f"memory is {plan.correction:.2f} of what the network alone says, by {_runs(plan.corrected)}"] if plan.corrected else []
+        [f"memory is {plan.correction:.2f} of what the network alone says, by {runs_in_words(plan.corrected)}"]
+        if plan.corrected
+        else []
     )
-    parts += [f"time is drawn from {_runs(plan.runs)}"] if plan.runs else []
+    parts += [f"time is drawn from {runs_in_words(plan.runs)}"] if plan.runs else []
     if parts:
         remark(f"measured here: {'; '.join(parts)}")
-
-
-def _runs(count: int) -> str:
-    return f"{count} run" if count == 1 else f"{count} runs"
 
 
 def _show_accuracy(store: Store | None, as_json: bool) -> None:

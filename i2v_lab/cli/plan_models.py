@@ -47,9 +47,8 @@ def known_times(store: Store | None, device: str) -> Any:
 
 def heads(budgets: list[Budget]) -> str:
     """The first line of the table."""
-    if len(budgets) == 1:
-        return _line("", "PFLOP", "GiB", ["fits on"], "time here")
-    return _line("", "PFLOP", "GiB", [budget.name.removesuffix(" of VRAM") for budget in budgets], "time here")
+    names = ["fits on"] if len(budgets) == 1 else [budget.name.removesuffix(" of VRAM") for budget in budgets]
+    return _line("", "PFLOP", "GiB", names, "time here")
 
 
 def row(preset: str, whole: Forecast, plans: list[Forecast], time: str) -> str:

@@ -12,13 +12,12 @@ import sys
 import time
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from i2v_lab.cli.interrupt import hang_up_terminates
+from i2v_lab.cli.interrupt import hang_up_terminates, ignore
 from i2v_lab.cli.options import with_settings
 from i2v_lab.cli.terminal import remark, tell
 from i2v_lab.errors import I2VLabError, SettingsError
@@ -100,12 +99,10 @@ def _check_machine(settings: Settings) -> None:
     """Check the machine as the doctor does; report only what is not well."""
     from i2v_lab.cli.doctor import examine
 
-    missing = False
-    for check in examine(settings):
-        if check.state != "ok":
-            missing = missing or check.state == "missing"
-            remark(f"{check.state}: {check.name}: {check.found}; {check.remedy}", "red" if check.state == "missing" else "yellow")
-    if missing:
+    checks = [check for check in examine(settings) if check.state != "ok"]
+    for check in checks:
+        remark(f"{check.state}: {check.name}: {check.found}; {check.remedy}", "red" if check.state == "missing" else "yellow")
+    if any(check.state == "missing" for check in checks):
         raise I2VLabError("this machine cannot make clips yet: fix what is missing, and start again")
 
 
@@ -176,31 +173,27 @@ def _serve(settings: Settings, token: str, path: Path, *, quiet: bool, open_page
     signal.signal(signal.SIGINT, signal.default_int_handler)  # until the server has its own
     hang_up_terminates()
     state = ApiState(settings)
+
+    def begin() -> None:
+        """Say where the page is. From now on it answers."""
+        app.write_state(settings)
+        if not quiet:
+            _show(settings, token, path)
+            tell("Ctrl-C ends it")
+        if open_page:
+            _open(settings.server.host, settings.server.port, token)
+
     try:
         if not quiet:  # somebody is about to open the page
             state.runner.prepare()  # the worker loads what it needs while the server does
         server = app.make(settings, token, log_to(path, "py.warnings"), make_app(state, with_token=bool(token)))
         state.runner.start()
-        app.run(server, partial(_begin, settings, token, path, quiet, open_page), state.runner.prepare, ready=not quiet)
+        app.run(server, begin, state.runner.prepare, ready=not quiet)
     finally:
-        for name in ("SIGTERM", "SIGHUP"):  # it is ending
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        ignore("SIGTERM", "SIGHUP")  # it is ending
         state.runner.close()
         app.state_file(settings.server.port).unlink(missing_ok=True)
         log.info("the server has ended")
-
-
-def _begin(settings: Settings, token: str, path: Path, quiet: bool, open_page: bool) -> None:
-    """Say where the page is. From now on it answers."""
-    from i2v_lab.server import app
-
-    app.write_state(settings)
-    if not quiet:
-        _show(settings, token, path)
-        tell("Ctrl-C ends it")
-    if open_page:
-        _open(settings.server.host, settings.server.port, token)
 
 
 def _start(settings: Settings, token: str, path: Path) -> None:

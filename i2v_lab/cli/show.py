@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from i2v_lab.cli.options import AsJson, with_settings
-from i2v_lab.cli.terminal import each, remark, show_pairs, tell, tell_json
+from i2v_lab.cli.terminal import each, remark, runs_in_words, show_pairs, tell, tell_json
 from i2v_lab.errors import ClipError, InputError
 
 if TYPE_CHECKING:
@@ -110,17 +110,13 @@ def delete(
         raise InputError("expected clips or ids of runs, --undo, or --empty-trash alone; i2v-lab runs shows them")
     store = Store(settings.output.directory)
     if empty:
-        remark(f"removed {_runs(store.empty_trash())} for good")
+        remark(f"removed {runs_in_words(store.empty_trash())} for good")
     elif undo:
-        remark(f"brought back {_runs(len(store.undelete(*names)))}")
+        remark(f"brought back {runs_in_words(len(store.undelete(*names)))}")
     else:
         ids = dict.fromkeys(_run_of(clip, store).id for clip in clips or ())
         store.delete(*ids)
-        remark(f"deleted {_runs(len(ids))}; undo it with i2v-lab delete --undo")
-
-
-def _runs(count: int) -> str:
-    return f"{count} run" + ("s" if count != 1 else "")
+        remark(f"deleted {runs_in_words(len(ids))}; undo it with i2v-lab delete --undo")
 
 
 def _run_of(clip: Path, store: Store) -> RunRecord:

@@ -8,53 +8,25 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-BEGIN = {
-    "demo": ("i2v-lab demo", "A clip and a small sweep."),
-    "generate": ('i2v-lab generate photo.jpg "zoom in"', "A clip of your own picture."),
-    "serve": ("i2v-lab serve --open", "The studio, in a browser."),
-}
-ORDER = (
-    "demo",
-    "generate",
-    "plan",
-    "sweep",
-    "tune",
-    "serve",
-    "runs",
-    "show",
-    "again",
-    "code",
-    "delete",
-    "measure",
-    "batch",
-    "models",
-    "export",
-    "doctor",
-    "verify",
+BEGIN = (
+    ("i2v-lab demo", "A clip and a small sweep."),
+    ('i2v-lab generate photo.jpg "zoom in"', "A clip of your own picture."),
+    ("i2v-lab serve --open", "The studio, in a browser."),
 )
 
 
 class Commands(TyperGroup):
-    """The commands, with help that is not cut."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """The commands in the order in which people meet them."""
-        return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    """The commands, and how to begin with them."""
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """What the program is, and how to begin."""
         super().format_help_text(ctx, formatter)
         with formatter.section("Begin with"):
-            formatter.write_dl([line for name, line in BEGIN.items() if name in self.commands], col_max=40)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Each command with the first sentence of its help: click would cut it."""
-        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _first_sentence(command.help or "")) for name, command in found if command])
+            formatter.write_dl(BEGIN, col_max=40)
 
 
-def _first_sentence(text: str) -> str:
+def first_sentence(text: str) -> str:
+    """That of a command's help, for the list of commands: by itself click would cut it."""
     return re.split(r"(?<=\.)\s", " ".join(text.split()), maxsplit=1)[0]
 
 

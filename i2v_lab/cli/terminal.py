@@ -110,6 +110,11 @@ def _say(console: Console, text: object, style: str) -> None:
             console.print(part, style=style)
 
 
+def code_of(error: I2VLabError) -> int:
+    """The exit code of a command that an error ended."""
+    return 2 if isinstance(error, InputError) else STOPPED if isinstance(error, Stop) else 1
+
+
 def each(clips: Sequence[Path], work: Callable[[Path], int]) -> int:
     """Do some work with each clip; an error is a line, and the next one goes on. Returns the highest exit code."""
     codes = []
@@ -122,7 +127,7 @@ def each(clips: Sequence[Path], work: Callable[[Path], int]) -> int:
             if len(clips) == 1 or isinstance(error, Stop):
                 raise
             remark(f"error: {error}", "red")
-            codes.append(2 if isinstance(error, InputError) else 1)
+            codes.append(code_of(error))
     return max(codes)
 
 
@@ -202,6 +207,10 @@ def listening() -> Iterator[Progress]:
 def record_fields(record: RunRecord, directory: Path) -> dict[str, Any]:
     """A record as JSON has it; the clip is an absolute path."""
     return {**record.model_dump(mode="json"), "clip": str(directory / record.clip) if record.clip else ""}
+
+
+def runs_in_words(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
 
 
 def show_record(record: RunRecord, directory: Path, *, made_before: bool = False) -> None:

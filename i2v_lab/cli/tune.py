@@ -41,7 +41,8 @@ def tune(
     from i2v_lab.sweep.tune import load_tune
 
     definition = load_tune(file).with_defaults(settings.model)
-    warn_of_device(settings.device, dict.fromkeys([definition.model, *map(str, _models(definition))]))
+    models = next((axis.values for axis in definition.axes if axis.field == "model"), ())
+    warn_of_device(settings.device, [definition.model, *map(str, models)])
     store, stop = Store(settings.output.directory), SweepStop()
     if dry_run:
         _show_plan(definition, store, settings, as_json)
@@ -50,10 +51,6 @@ def tune(
     with answers_alone(settings), sweep_screen() as screen, stops(stop.ask):
         made = execute(definition, store, settings, progress=screen, stop=stop, make=not no_clips, report=not no_report)
     raise typer.Exit(130 if stop.after else _answer(made, as_json))
-
-
-def _models(definition: Any) -> list[Any]:
-    return next((list(axis.values) for axis in definition.axes if axis.field == "model"), [])
 
 
 def _show_plan(definition: Any, store: Any, settings: Settings, as_json: bool) -> None:

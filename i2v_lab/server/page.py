@@ -82,26 +82,21 @@ class PageKernels(AsyncMappingKernelManager):  # type: ignore[misc]
         self._ending: asyncio.Future[None] | None = None  # the newest; a task that nobody refers to may be lost
         self.opened: Callable[[], None] = lambda: None
 
-    def tell_opened(self) -> None:
-        """Say that somebody may soon want a clip."""
-        asyncio.get_running_loop().run_in_executor(None, self.opened)
-
     def make_ready(self) -> None:
         """Start the kernel of the next page."""
         if self._ready is None:
             arguments = [f"--IPKernelApp.exec_lines={FIRST}"]
-            # Where the server ends while it starts, it would print a traceback there.
-            quiet = {"stderr": subprocess.DEVNULL}
             start = super().start_kernel(
-                kernel_name="python3", path=self.folder, env=dict(os.environ), extra_arguments=arguments, **quiet
-            )
+                kernel_name="python3", path=self.folder, env=dict(os.environ), extra_arguments=arguments,
+                stderr=subprocess.DEVNULL,  # where the server ends while it starts, it would print a traceback there
+            )  # fmt: skip
             self._ready = asyncio.ensure_future(start)
 
     async def start_kernel(self, **kwargs: Any) -> str:
         env: Mapping[str, str] = kwargs.get("env") or {}
         if OF_PAGE not in env:
             return str(await super().start_kernel(**kwargs))
-        self.tell_opened()
+        asyncio.get_running_loop().run_in_executor(None, self.opened)  # somebody may soon want a clip
         found = await self._take(kwargs)
         kernel = found or str(await super().start_kernel(**kwargs))
         self._end_later(kernel)

@@ -70,7 +70,8 @@ def verify(
     if directory is not None:
         _keep(bench, directory, results)
     facts = next((dict(result.figures) for result in results if result.name == "device"), {"device": place})
-    return Report(facts, versions(), unpinned(), results, predictions(bench, directory), time.monotonic() - start, minutes)
+    predicted = predictions(bench, directory)
+    return Report(facts, versions(), unpinned(), minutes, time.monotonic() - start, results, predicted)
 
 
 def _done(bench: Bench, name: str, check: Callable[[], Result]) -> Result:

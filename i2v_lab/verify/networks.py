@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -142,17 +142,10 @@ def fill(network: torch.nn.Module, seed: int = 0) -> None:
             kind = parameter.device, parameter.dtype
             if kind not in blocks:
                 blocks[kind] = block.to(*kind)
-            flat = parameter.view(-1)
-            for part in _parts(flat, blocks[kind], place):
-                part[0].copy_(part[1])
-            place = (place + len(flat) + 7919) % BLOCK
+            flat, done = parameter.view(-1), 0
+            while done < len(flat):
+                size = min(len(flat) - done, BLOCK - place)
+                flat[done : done + size].copy_(blocks[kind][place : place + size])
+                done, place = done + size, (place + size) % BLOCK
+            place = (place + 7919) % BLOCK
             flat.mul_(1 / math.sqrt(parameter[0].numel()) if parameter.ndim > 1 else 0.02)
-
-
-def _parts(flat: torch.Tensor, block: torch.Tensor, place: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(a piece of the weights, the numbers for it), from a place in the block on."""
-    done = 0
-    while done < len(flat):
-        size = min(len(flat) - done, len(block) - place)
-        yield flat[done : done + size], block[place : place + size]
-        done, place = done + size, 0

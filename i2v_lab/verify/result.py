@@ -12,7 +12,7 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,17 +52,17 @@ class Report:
 
     Attributes:
         device: what the device is. versions: of what a clip depends on. pinned: {package: version} of those that are not the pinned one.
+        minutes: that it had. seconds: that it took.
         results: in the order in which they were made. predictions: of presets, by what was measured.
-        seconds: that it took. minutes: that it had.
     """
 
     device: Mapping[str, Any]
     versions: Mapping[str, str]
     pinned: Mapping[str, str]
+    minutes: float
+    seconds: float
     results: Sequence[Result]
     predictions: Sequence[Mapping[str, Any]]
-    seconds: float
-    minutes: float
 
     @property
     def failed(self) -> list[Result]:
@@ -71,12 +71,7 @@ class Report:
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it, without anything that says whose machine it is."""
-        whole = {
-            "schema": SCHEMA, "device": dict(self.device), "versions": dict(self.versions), "pinned": dict(self.pinned),
-            "minutes": self.minutes, "seconds": round(self.seconds, 1), "results": [
-                {"name": one.name, "status": one.status, "line": one.line, "figures": dict(one.figures)} for one in self.results
-            ], "predictions": [dict(one) for one in self.predictions],
-        }  # fmt: skip
+        whole = {"schema": SCHEMA, **asdict(self), "seconds": round(self.seconds, 1)}
         found: dict[str, Any] = clean(json.loads(json.dumps(whole, default=str)))
         return found
 
