@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
 import papermill
@@ -235,16 +234,14 @@ def test_a_clip_shows_its_code_where_it_has_some(open_studio, monkeypatch):
     clip = studio.store.directory / record.clip
     assert studio._results.code.text == clips.script(clip, studio.store)
     asked = []
-    monkeypatch.setitem(
-        sys.modules, "i2v_lab.run.script", SimpleNamespace(script_of=lambda *given: asked.append(given) or "import torch")
-    )
+    monkeypatch.setattr(clips, "script_of", lambda *given: asked.append(given) or "import torch")
     studio._results.show(record)
     assert studio._results.code.text == "import torch" and asked == [(clip, studio.store)]
 
     def none(*_: object) -> str:
         raise ClipError("no script")
 
-    monkeypatch.setitem(sys.modules, "i2v_lab.run.script", SimpleNamespace(script_of=none))
+    monkeypatch.setattr(clips, "script_of", none)
     studio._results.show(record)
     assert studio._results.code.text == ""
 

@@ -85,9 +85,7 @@ def test_a_clip_from_a_photograph(front, jupyter, place, page, open_page, photog
 
 @pytest.mark.slow
 def test_another_model_shows_its_own_fields_and_a_clip_its_code(voila, place, page):
-    fake = (
-        "import sys, types; sys.modules['i2v_lab.run.script'] = types.SimpleNamespace(script_of=lambda *_: 'import torch  # <b>')\n"
-    )
+    fake = "from i2v_lab.widgets.studio import clips\nclips.script_of = lambda *_: 'import torch  # <b>'\n"
     path = voila.write(f"{place.name}/studio.ipynb", [fake + cell(place, resolution="64x96", num_frames=4, num_inference_steps=2)])
     studio = in_voila(voila, page, path)
     studio.enter("prompt", "zoom in")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +14,7 @@ from i2v_lab.clip.record import RunRecord
 from i2v_lab.cost.timing import duration
 from i2v_lab.errors import ClipError, I2VLabError
 from i2v_lab.report.player import media
+from i2v_lab.run import script_of
 from i2v_lab.store import Store
 from i2v_lab.widgets.studio.html import escape, shown_path
 from i2v_lab.widgets.studio.strings import Strings
@@ -73,15 +73,13 @@ def card(record: RunRecord, store: Store, strings: Strings, image: bytes) -> dic
     }
 
 
-def cards(
-    records: list[RunRecord], store: Store, strings: Strings, known: Callable[[Path], bytes] = poster
-) -> Iterator[list[dict[str, Any]]]:
+def cards(records: list[RunRecord], store: Store, strings: Strings) -> Iterator[list[dict[str, Any]]]:
     """The cards of some runs, several times while posters are made, so that a strip fills from its beginning."""
     found = [card(record, store, strings, b"") for record in records]
     made = 0
     for place, record in enumerate(records):
         if clip := clip_of(record, store):
-            found[place]["poster"] = known(clip)
+            found[place]["poster"] = poster(clip)
             made += 1
             if made % POSTERS_AT_ONCE == 0:
                 yield found[: place + 1]
@@ -143,9 +141,8 @@ def settings(params: ClipParams, strings: Strings) -> str:
 def script(clip: Path, store: Store) -> str:
     """The clip as a script of its own; "" where its model has none."""
     try:
-        module: Any = importlib.import_module("i2v_lab.run.script")
-        return str(module.script_of(clip, store))
-    except (ImportError, I2VLabError):
+        return script_of(clip, store)
+    except I2VLabError:
         return ""
 
 

@@ -85,15 +85,12 @@ class Strip(anywidget.AnyWidget):  # type: ignore[misc]
     shape = traitlets.Unicode("4 / 3").tag(sync=True)
     words = traitlets.Dict().tag(sync=True)
 
-    def on_open(self, call: Callable[[str], None]) -> None:
-        """call(id) after a click on a clip."""
-        self._on("open", call)
+    def on(self, type: str, call: Callable[[str], None]) -> None:
+        """call(id) after a click on a clip ("open"), or when it is to be deleted ("delete").
 
-    def on_delete(self, call: Callable[[str], None]) -> None:
-        """call(id) when a clip is to be deleted. Its page offers that where `words` has the word "delete"."""
-        self._on("delete", call)
+        Its page offers the latter where `words` has the word "delete".
+        """
 
-    def _on(self, type: str, call: Callable[[str], None]) -> None:
         def heard(_: Any, message: Any, __: Any) -> None:
             if isinstance(message, dict) and message.get("type") == type:
                 call(str(message.get("id")))

@@ -43,6 +43,13 @@ def close_all(widget: Any) -> None:
     widget.close()
 
 
+def refill(parent: Any, children: Sequence[Any]) -> None:
+    """Show these in a box, and close what it showed before."""
+    before, parent.children = parent.children, list(children)
+    for child in before:
+        close_all(child)
+
+
 def shown_path(path: Path) -> str:
     """A path as people write it: ~/results for one in the user's home."""
     with suppress(RuntimeError, ValueError):

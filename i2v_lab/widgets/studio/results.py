@@ -18,7 +18,7 @@ from i2v_lab.widgets.studio import clips, elsewhere
 from i2v_lab.widgets.studio.debounce import Debounced
 from i2v_lab.widgets.studio.elements import CodePanel, Screen, Strip
 from i2v_lab.widgets.studio.forecast_line import STAGES, job_progress
-from i2v_lab.widgets.studio.html import box, button, close_all, escape, html_line
+from i2v_lab.widgets.studio.html import box, button, escape, html_line, refill
 from i2v_lab.widgets.studio.step_player import StepPlayer
 from i2v_lab.widgets.studio.strings import Strings
 
@@ -44,25 +44,18 @@ class QueuePane:
         ready = f"{escape(self.strings('ready'))} <small>{escape(self.strings('ready_hint'))}</small>"
         making = escape(title(running.job, self.strings)) if running else ""
         if not running and records:
-            making = (
-                f"<small>{escape(self.strings('elsewhere').format(pid=records[0].pid))}</small> {escape(self._about(records[0]))}"
-            )
+            making = self._record_text(records[0])
         self.title.value = f"<b>{escape(self.strings('making'))}</b> {making}" if making else ready
         self.progress.value = job_progress(running, self.strings) if running else ""
         self._records = records if running else records[1:]
         self.clear.layout.display = None if others or self._records else "none"
-        if (
-            ids := [f"{status.job.id} {status.job.state}" for status in others] + [one.id for one in self._records]
-        ) != self._listed:
-            self._listed, before = ids, self.queue.children
-            self.queue.children = [*(self._job_row(status) for status in others), *(self._record_row(one) for one in self._records)]
-            for row in before:
-                close_all(row)
+        ids = [f"{status.job.id} {status.job.state}" for status in others] + [one.id for one in self._records]
+        if ids != self._listed:
+            self._listed = ids
+            rows = [*(self._job_row(status) for status in others), *(self._record_row(one) for one in self._records)]
+            refill(self.queue, rows)
         for row, status in zip(self.queue.children, others, strict=False):
             row.children[0].value = self._job_text(status)  # a job of another worker goes on
-
-    def _about(self, record: RunRecord) -> str:
-        return about_clip(record.params, self.strings) if record.params else record.id
 
     def _job_row(self, status: JobStatus) -> Any:
         return self._row(self._job_text(status), lambda: self._stop_one(status.job))
@@ -76,8 +69,12 @@ class QueuePane:
         return f"<small>{escape(where)}</small> {escape(title(job, self.strings))}{escape(at)}"
 
     def _record_row(self, record: RunRecord) -> Any:
-        text = f"<small>{escape(self.strings('elsewhere').format(pid=record.pid))}</small> {escape(self._about(record))}"
-        return self._row(text, lambda: elsewhere.stop(record))
+        return self._row(self._record_text(record), lambda: elsewhere.stop(record))
+
+    def _record_text(self, record: RunRecord) -> str:
+        """HTML: a run outside of the queue in a line."""
+        about = about_clip(record.params, self.strings) if record.params else record.id
+        return f"<small>{escape(self.strings('elsewhere').format(pid=record.pid))}</small> {escape(about)}"
 
     def _row(self, text: str, remove: Callable[[], None]) -> Any:
         return box(
@@ -127,8 +124,8 @@ class ResultPane:
         self.strip = Strip(
             words=strings.some("choose", "delete", "empty", "running", "failed", "out_of_memory", "stopped", "gone", "planned")
         )
-        self.strip.on_open(self._open)
-        self.strip.on_delete(self._delete)
+        self.strip.on("open", self._open)
+        self.strip.on("delete", self._delete)
         self._on_screen = ""  # the run that is shown
         self._deleted: list[str] = []
         self.undo = button(strings("undo"), strings("undo_help"), act=self._undo)
@@ -176,17 +173,16 @@ class ResultPane:
         """The run's clip, or why there is none."""
         self.message.value, self.code.text, copy = "", "", False
         self._on_screen = record.id
-        if record.status != "done":
-            self.message.value = clips.error_line(f"{self.strings(record.status)}: {self.strings.say(record.reason)}", self.strings)
-            self.screen.show(b"", "", (9, 16), "")
-        elif clip := clips.clip_of(record, self.store):
+        if record.status == "done" and (clip := clips.clip_of(record, self.store)):
             with clips.faults_in(self.message, self.strings):
                 data, mime, copy = clips.played(clip)
                 size = (record.params.height, record.params.width) if record.params else (9, 16)
                 self.screen.show(data, mime, size, record.params.prompt if record.params else "")
                 self.code.text = clips.script(clip, self.store)
         else:
-            self.message.value = clips.error_line(self.strings("clip_gone").format(clip=record.clip), self.strings)
+            gone = self.strings("clip_gone").format(clip=record.clip)
+            fault = gone if record.status == "done" else f"{self.strings(record.status)}: {self.strings.say(record.reason)}"
+            self.message.value = clips.error_line(fault, self.strings)
             self.screen.show(b"", "", (9, 16), "")
         self.facts.value = clips.facts(record, self.store, self.strings, made_before=made_before, copy=copy)
 

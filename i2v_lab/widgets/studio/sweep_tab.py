@@ -18,15 +18,15 @@ from i2v_lab.metrics.registry import METRICS
 from i2v_lab.settings import Settings
 from i2v_lab.statistics.power import outlook
 from i2v_lab.store import Store
-from i2v_lab.store.jobs import Job, Jobs
+from i2v_lab.store.jobs import Job
 from i2v_lab.sweep import Sweep, SweepPlan, plan_sweep
 from i2v_lab.sweep.axes import PROMPTS
 from i2v_lab.sweep.file import parse_sweep
 from i2v_lab.widgets.studio import clips
-from i2v_lab.widgets.studio.axis_rows import AxisRow, AxisRows
+from i2v_lab.widgets.studio.axis_rows import AxisTab
 from i2v_lab.widgets.studio.debounce import Debounced
-from i2v_lab.widgets.studio.elements import PageLink, Strip
-from i2v_lab.widgets.studio.html import box, button, classed, close_all, described, escape, html_line
+from i2v_lab.widgets.studio.elements import Strip
+from i2v_lab.widgets.studio.html import box, button, classed, described, escape, html_line, refill
 from i2v_lab.widgets.studio.model_list import kind_of, standard
 from i2v_lab.widgets.studio.step_player import StepPlayer
 from i2v_lab.widgets.studio.strings import Strings
@@ -36,8 +36,10 @@ GRID_MAX = 120  # cells that the grid shows
 FIRST = {"guidance_scale": "4, 9, 14", "seed": "0, 1"}  # the axes that the tab begins with
 
 
-class SweepTab(AxisRows):
+class SweepTab(AxisTab):
     """The tab: axes on top, then the plan, then a grid with one card for each cell."""
+
+    kind = "sweep"
 
     def __init__(
         self,
@@ -52,9 +54,8 @@ class SweepTab(AxisRows):
         Args:
             restore: called with a run whose settings are to be shown in the form. changed: called after each change of an entry.
         """
-        self.store, self.settings, self.strings, self._runner, self._restore = store, settings, strings, runner, restore
-        self._changed = changed
-        self.base: ClipParams | None = None
+        super().__init__(store, settings, strings, runner, "run_sweep")
+        self._restore, self._changed = restore, changed
         self._job: Job | None = None  # the sweep that runs or waits
         self._seen: Any = None
         self._plan: Debounced[tuple[dict[str, Any], Job | None]] = Debounced(self._show_plan)
@@ -67,40 +68,26 @@ class SweepTab(AxisRows):
         self.metric = described(widgets.Dropdown, strings("asked_help"), options=names, description=strings("asked"))
         for entry in (classed(self.name, "i2vs-sweep-name"), self.metric):
             entry.observe(lambda _: self._edited(), "value")
-        self.axes = box([], "i2vs-axes")
-        self.rows: list[AxisRow] = []
-        self.message, self.fault = html_line("i2vs-told"), html_line("i2vs-message")
-        self.run = button(strings("run_sweep"), strings("run_sweep_help"), "i2vs-primary", act=self._begin)
-        self.stop = button(strings("stop_cell"), strings("stop_cell_help"), "i2vs-stop", act=self._stop_after_cell)
         self.play = button(strings("play_grid"), strings("compare_help"), "i2vs-play", act=self._play)
-        self.stop.disabled = self.play.disabled = True
+        self.play.disabled = True
         self.confirm = box([], "i2vs-confirm")
         self._ask(None)
-        self.report = PageLink(text=strings("open_report"), help=strings("open_report_help"))
         self.grid = Strip(columns=1, words={**strings.states(), "empty": ""})
-        self.grid.on_open(self._open)
+        self.grid.on("open", self._open)
         self.player = StepPlayer(store, strings, self.grid)
         self.widget = self._layout()
         self.set_axes(FIRST.items())
-        self._offer_report(next(iter(runner.jobs.newest(1, kind="sweep")), None))
+        for newest in runner.jobs.newest(1, kind="sweep"):
+            if newest.ended:
+                self._offer_report(newest)
 
     def _layout(self) -> Any:
         """What may grow or vanish is below the buttons: nothing moves them."""
-        add = button(
-            self.strings("add_axis"),
-            self.strings("add_axis_help"),
-            act=lambda: self.set_axes([*self.entered()["axes"], self._unused()]),
-        )
         lead = html_line("i2vs-lead", value=escape(self.strings("sweep_lead")))
-        top = box([self.name, self.metric, add], "i2vs-row", row=True)
+        top = box([self.name, self.metric, self.add], "i2vs-row", row=True)
         actions = box([self.run, self.stop, self.play], "i2vs-actions", row=True)
         below = [actions, self.confirm, self.fault, self.message, self.report, self.grid, self.player.widget]
         return box([lead, self.axes, top, *below], "i2vs-sweep")
-
-    def use(self, params: ClipParams | None) -> None:
-        """The base has changed."""
-        self.base = params
-        self._edited()
 
     def show(self, job: Job | None) -> None:
         """The sweep that runs or waits; None where there is none."""
@@ -111,28 +98,14 @@ class SweepTab(AxisRows):
         if seen != self._seen:  # not at every step
             self._seen = seen
             self._plan_again()
-        if ended:
-            self._offer_report(self._runner.jobs.get(ended.id))
-
-    def _offer_report(self, job: Job | None) -> None:
-        """The report of a sweep that ended, or why there is none."""
-        if job is None or not job.ended:
-            return
-        result = json.loads(job.result or "{}")
-        page = self.store.directory / "sweeps" / str(result.get("sweep", "")) / "report.html"
-        self.report.show(page if result.get("sweep") and page.is_file() else None)
-        problem = job.reason if job.state == "failed" else result.get("problem", "")
-        self.fault.value = clips.error_line(problem, self.strings) if problem else ""
+        if ended and (last := self._runner.jobs.get(ended.id)) and last.ended:
+            self._offer_report(last)
 
     # Its entries
 
     def entered(self) -> dict[str, Any]:
         """What was entered: name, metric and axes, a list of (field, text)."""
-        return {
-            "name": self.name.value,
-            "metric": self.metric.value,
-            "axes": [(row.field.value, row.values.value) for row in self.rows],
-        }
+        return {"name": self.name.value, "metric": self.metric.value, "axes": self.entered_axes()}
 
     def enter(self, given: Mapping[str, Any]) -> None:
         """Show what `entered` gave; what is no field or no text is left out."""
@@ -154,10 +127,10 @@ class SweepTab(AxisRows):
 
     def use_pictures(self, paths: Sequence[Path]) -> None:
         """An axis of pictures; the axes that the tab begins with go, others stay."""
-        others = [(field, values) for field, values in self.entered()["axes"] if field != "image" and FIRST.get(field) != values]
+        others = [(field, values) for field, values in self.entered_axes() if field != "image" and FIRST.get(field) != values]
         self.set_axes([("image", "\n".join(map(str, paths))), *others])
 
-    def _unused(self) -> tuple[str, str]:
+    def _new_axis(self) -> tuple[str, str]:
         used = {row.field.value for row in self.rows}
         return next((name for name in ("num_inference_steps", "prompt", *ClipParams.model_fields) if name not in used), "seed"), ""
 
@@ -216,11 +189,8 @@ class SweepTab(AxisRows):
 
     def _ask(self, planned: SweepPlan | None) -> None:
         """Ask whether a large sweep shall run; None: ask nothing."""
-        before = self.confirm.children
         self.confirm.layout.display = None if planned else "none"
-        self.confirm.children = self._question(planned) if planned else []
-        for child in before:
-            close_all(child)
+        refill(self.confirm, self._question(planned) if planned else [])
 
     def _question(self, planned: SweepPlan) -> list[Any]:
         count, size = len(planned.to_run()), planned.expected()[1]
@@ -241,13 +211,9 @@ class SweepTab(AxisRows):
 
     def _add_job(self, planned: SweepPlan) -> None:
         self._ask(None)
-        jobs = Jobs(self.store.database, self.settings)
-        if any(job.sweep == planned.sweep.to_yaml() for job in jobs.active("sweep")):
-            raise I2VLabError(self.strings("queued_already"))
-        jobs.add_sweep(planned.sweep, expected=planned.expected()[0])
-        self._runner.wake()
+        self._queue(planned.sweep, expected=planned.expected()[0])
 
-    def _stop_after_cell(self) -> None:
+    def _stop(self) -> None:
         if self._job:
             self._runner.stop(self._job.id, STOPPED_BY_HAND, "cell")
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets as widgets
 
-from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import I2VLabError
 from i2v_lab.jobs import JobRunner
 from i2v_lab.metrics.registry import METRICS
@@ -16,24 +14,25 @@ from i2v_lab.report.tune_sentences import sentences
 from i2v_lab.report.words import Words
 from i2v_lab.settings import Settings
 from i2v_lab.store import Store
-from i2v_lab.store.jobs import Job, Jobs
+from i2v_lab.store.jobs import Job
 from i2v_lab.store.opinions import Opinions
 from i2v_lab.sweep.tune import Tune, TuneResult, parse_tune, run_tune
 from i2v_lab.sweep.tune.goal import VOTES
 from i2v_lab.widgets.blind import BlindVotes
 from i2v_lab.widgets.studio import clips
-from i2v_lab.widgets.studio.axis_rows import AxisRow, AxisRows
+from i2v_lab.widgets.studio.axis_rows import AxisTab
 from i2v_lab.widgets.studio.debounce import Debounced
-from i2v_lab.widgets.studio.elements import PageLink
-from i2v_lab.widgets.studio.html import box, button, close_all, described, escape, html_line
+from i2v_lab.widgets.studio.html import box, button, described, escape, html_line, refill
 from i2v_lab.widgets.studio.strings import Strings
 
 METHODS = ("halving", "tpe", "nsga2", "grid", "random")
 FIRST = {"guidance_scale": "3, 6, 9, 14", "scheduler": "ddim, euler-a"}  # the values that the tab begins with
 
 
-class TuneTab(AxisRows):
+class TuneTab(AxisTab):
     """The tab: values on top, then goal, limits and budget, then what was found."""
+
+    kind = "tune"
 
     def __init__(
         self, store: Store, settings: Settings, strings: Strings, runner: JobRunner, use_winner: Callable[[Mapping[str, Any]], None]
@@ -42,8 +41,8 @@ class TuneTab(AxisRows):
         Args:
             use_winner: called with the fields of the winner, to be shown in the form.
         """
-        self.store, self.settings, self.strings, self._runner, self._use_winner = store, settings, strings, runner, use_winner
-        self.base: ClipParams | None = None
+        super().__init__(store, settings, strings, runner, "tune_run")
+        self._use_winner = use_winner
         self._shown = ""  # the job whose result is shown
         self._winner: Mapping[str, Any] | None = None
         self._finder: Debounced[Job] = Debounced(self._show_result)
@@ -53,22 +52,12 @@ class TuneTab(AxisRows):
         self.limits = self._entry(widgets.Text, "tune_limits", value="", placeholder="seconds_total <= 60", continuous_update=False)
         self.budget = self._entry(widgets.BoundedIntText, "tune_budget", value=60, min=2, max=100_000)
         self.method = self._entry(widgets.Dropdown, "tune_method", options=METHODS)
-        self.axes = box([], "i2vs-axes")
-        self.rows: list[AxisRow] = []
-        self.message, self.fault, self.found = html_line("i2vs-told"), html_line("i2vs-message"), html_line("i2vs-found")
-        self.run = button(strings("tune_run"), strings("tune_run_help"), "i2vs-primary", act=self._begin)
-        self.stop = button(strings("stop_cell"), strings("stop_cell_help"), "i2vs-stop", act=self._stop)
+        self.found = html_line("i2vs-found")
         self.take = button(strings("tune_take"), strings("tune_take_help"), act=self._take)
-        self.stop.disabled = self.take.disabled = True
-        self.report = PageLink(text=strings("open_report"), help=strings("open_report_help"))
+        self.take.disabled = True
         self.votes = box([], "i2vs-votes")
-        add = button(
-            strings("add_axis"),
-            strings("add_axis_help"),
-            act=lambda: self.set_axes([*self.entered()["axes"], ("num_inference_steps", "")]),
-        )
         lead = html_line("i2vs-lead", value=escape(strings("tune_lead")))
-        top = box([self.goal, self.method, self.budget, add], "i2vs-row", "i2vs-goal", row=True)
+        top = box([self.goal, self.method, self.budget, self.add], "i2vs-row", "i2vs-goal", row=True)
         actions = box([self.run, self.stop, self.take], "i2vs-actions", row=True)
         below = [actions, self.fault, self.votes, self.message, self.found, self.report]
         self.widget = box([lead, self.axes, top, self.limits, *below], "i2vs-tune")
@@ -82,16 +71,13 @@ class TuneTab(AxisRows):
 
     # Its entries
 
-    def use(self, params: ClipParams | None) -> None:
-        """The base has changed."""
-        self.base = params
-        self._edited()
+    def _new_axis(self) -> tuple[str, str]:
+        return "num_inference_steps", ""
 
     def entered(self) -> dict[str, Any]:
         """What was entered."""
-        axes = [(row.field.value, row.values.value) for row in self.rows]
         return {
-            "axes": axes,
+            "axes": self.entered_axes(),
             "goal": self.goal.value,
             "limits": self.limits.value,
             "budget": self.budget.value,
@@ -128,23 +114,14 @@ class TuneTab(AxisRows):
     def _begin(self) -> None:
         self.fault.value = ""
         with clips.faults_in(self.fault, self.strings):
-            self._add(self.tune())
+            self._queue(self.tune())
             self._forget()
 
     def _forget(self) -> None:
         """What an earlier search found is no longer shown."""
         self.found.value, self._winner, self.take.disabled = "", None, True
         self.report.show(None)
-        before, self.votes.children = self.votes.children, []
-        for child in before:
-            close_all(child)
-
-    def _add(self, tune: Tune) -> None:
-        jobs = Jobs(self.store.database, self.settings)
-        if any(job.sweep == tune.to_yaml() for job in jobs.active("tune")):
-            raise I2VLabError(self.strings("queued_already"))
-        jobs.add_tune(tune)
-        self._runner.wake()
+        refill(self.votes, [])
 
     def _stop(self) -> None:
         for job in self._runner.jobs.active("tune"):
@@ -160,11 +137,7 @@ class TuneTab(AxisRows):
 
     def _show_result(self, job: Job, is_last: Callable[[], bool]) -> None:
         """What a job found: the search goes through the clips that are there, so a thread does it."""
-        known = json.loads(job.result or "{}")
-        problem = job.reason if job.state == "failed" else known.get("problem", "")
-        self.fault.value = clips.error_line(problem, self.strings) if problem else ""
-        page = self.store.directory / "tunes" / str(known.get("tune", "")) / "report.html"
-        self.report.show(page if known.get("tune") and page.is_file() else None)
+        self._offer_report(job)
         with clips.faults_in(self.fault, self.strings):
             result = self._look(job)
             if is_last():
@@ -182,8 +155,7 @@ class TuneTab(AxisRows):
 
     def _ask(self, job: Job, result: TuneResult) -> None:
         """Ask for votes, while some are needed. The clips that follow from them are made at once."""
-        before = self.votes.children
-        self.votes.children = []
+        refill(self.votes, [])
         if result.pair:
             known = [result]  # the pair that is shown first is there already
             asked: list[BlindVotes] = []
@@ -192,7 +164,7 @@ class TuneTab(AxisRows):
                 seen = known.pop() if known else self._look(job)
                 self._say(seen)
                 if seen.pair is None:
-                    self._add(parse_tune(job.sweep))  # the next clips, or the report
+                    self._queue(parse_tune(job.sweep))  # the next clips, or the report
                 elif asked and not set(seen.pair) <= set(asked[0].runs["id"]):
                     asked[0].take(seen.table())  # the next clips were there already
                 return seen.pair
@@ -200,8 +172,6 @@ class TuneTab(AxisRows):
             head = html_line("i2vs-lead", value=escape(self.strings("tune_ask")))
             asked.append(BlindVotes(result.table(), Opinions(self.store), pick=pick, language=self.strings.lang))
             self.votes.children = [head, *asked]
-        for child in before:
-            close_all(child)
 
     def _take(self) -> None:
         if self._winner:
