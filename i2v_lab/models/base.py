@@ -49,7 +49,8 @@ class StageCost:
 class VideoModel(Protocol):
     """What `run_clip` needs of a model. It never resizes or rounds silently: `check` says what it cannot do.
 
-    Class attributes, known before anything is loaded:
+    Class attributes, known before anything is loaded; what has a value here is so in the families that have a sampling loop of their own
+    (closed-form, I2VGen-XL, fake), unless they say otherwise:
         name: the model family (closed-form, i2vgen-xl).
         about: one sentence on what it is.
         licence: of the weights, or of the code where there are none. condition: what it asks for, in one sentence.
@@ -81,21 +82,21 @@ class VideoModel(Protocol):
     name: ClassVar[str]
     about: ClassVar[str]
     licence: ClassVar[str]
-    condition: ClassVar[str]
-    size_gb: ClassVar[float]
+    condition: ClassVar[str] = "free for any use, commercial too"
+    size_gb: ClassVar[float] = 0.0
     native_size: ClassVar[tuple[int, int]]
-    native_fps: ClassVar[int]
+    native_fps: ClassVar[int] = 8
     size_multiple: ClassVar[int]
-    sizes: ClassVar[Mapping[str, tuple[int, int]]]
-    only_sizes: ClassVar[tuple[tuple[int, int], ...]]
-    frame_rule: ClassVar[FrameRule]
-    reads: ClassVar[frozenset[str]]
-    caches: ClassVar[tuple[str, ...]]
-    levers: ClassVar[Mapping[str, tuple[str, ...]]]
-    schedulers: ClassVar[tuple[str, ...]]
-    cuda_dtype: ClassVar[str]
-    threads: ClassVar[bool]
-    shares: ClassVar[str]
+    sizes: ClassVar[Mapping[str, tuple[int, int]]] = {f"{side}p": (side, side) for side in SQUARES}
+    only_sizes: ClassVar[tuple[tuple[int, int], ...]] = ()
+    frame_rule: ClassVar[FrameRule] = FrameRule()
+    reads: ClassVar[frozenset[str]] = frozenset(("prompt", "negative_prompt", "condition_fps", "guidance_interval"))
+    caches: ClassVar[tuple[str, ...]] = ()
+    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    schedulers: ClassVar[tuple[str, ...]] = get_args(Scheduler)
+    cuda_dtype: ClassVar[str] = "float16"
+    threads: ClassVar[bool] = False
+    shares: ClassVar[str] = ""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     fingerprint: str
@@ -118,6 +119,7 @@ class VideoModel(Protocol):
     @classmethod
     def pixel_changes(cls, tier: int, params: ClipParams) -> Mapping[str, str]:
         """What a clip's key has to know of a tier, {what: how}: nothing where the pixels stay as they are on tier 0."""
+        return {}
 
     @classmethod
     def cost(
@@ -150,30 +152,7 @@ class VideoModel(Protocol):
         """
 
 
-class Own:
-    """What the families share that have a sampling loop of their own: closed-form, I2VGen-XL, fake."""
-
-    condition: ClassVar[str] = "free for any use, commercial too"
-    size_gb: ClassVar[float] = 0.0
-    native_fps: ClassVar[int] = 8
-    sizes: ClassVar[Mapping[str, tuple[int, int]]] = {f"{side}p": (side, side) for side in SQUARES}
-    only_sizes: ClassVar[tuple[tuple[int, int], ...]] = ()
-    frame_rule: ClassVar[FrameRule] = FrameRule()
-    reads: ClassVar[frozenset[str]] = frozenset(("prompt", "negative_prompt", "condition_fps", "guidance_interval"))
-    caches: ClassVar[tuple[str, ...]] = ()
-    levers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    schedulers: ClassVar[tuple[str, ...]] = get_args(Scheduler)
-    cuda_dtype: ClassVar[str] = "float16"
-    threads: ClassVar[bool] = False
-    shares: ClassVar[str] = ""
-
-    @classmethod
-    def pixel_changes(cls, tier: int, params: ClipParams) -> Mapping[str, str]:
-        """See VideoModel.pixel_changes."""
-        return {}
-
-
-class Weightless(Own):
+class Weightless(VideoModel):
     """What families without weights share: they compute on the CPU, in float32, on tier 0 alone."""
 
     device = "cpu"
@@ -260,8 +239,8 @@ def nearest_size(kind: type[VideoModel], height: int, width: int) -> tuple[int, 
 def _readers(field: str) -> str:
     """The families that read a field, in words; "" where there are none."""
     reads = {
-        "closed-form": Own.reads,
-        "i2vgen-xl": Own.reads | {"cache", "backend", "quantization", "compile"},
+        "closed-form": VideoModel.reads,
+        "i2vgen-xl": VideoModel.reads | {"cache", "backend", "quantization", "compile"},
         **{family.name: family.reads for family in STOCK.values()},
     }
     those, others = [name for name in reads if field in reads[name]], [name for name in reads if field not in reads[name]]

@@ -252,8 +252,9 @@ def header(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(int.from_bytes(file.read(8), "little"))
     except (OSError, SafetensorError) as error:
-        found = one_line(error)
-    raise ModelError(f"{path}: expected a whole safetensors file, got one that is cut or damaged ({found}); fetch it again")
+        raise ModelError(
+            f"{path}: expected a whole safetensors file, got one that is cut or damaged ({one_line(error)}); fetch it again"
+        ) from None
 
 
 def _from_cache(name: str, layout: Layout) -> Checkpoint | None:

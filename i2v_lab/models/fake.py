@@ -11,7 +11,7 @@ from i2v_lab.clip.params import Advice, ClipParams
 from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
-from i2v_lab.models.base import StageCost, VideoModel, Weightless, check_common
+from i2v_lab.models.base import StageCost, Weightless, check_common
 
 
 class FakeModel(Weightless):
@@ -37,9 +37,7 @@ class FakeModel(Weightless):
         return []
 
     @classmethod
-    def cost(
-        cls, params: ClipParams, *, checkpoint: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
-    ) -> tuple[StageCost, ...]:
+    def cost(cls, params: ClipParams, **_: Any) -> tuple[StageCost, ...]:
         cls.check(params)
         frame = params.height * params.width * 3
         # The frames are made through 16 bits, in three steps.

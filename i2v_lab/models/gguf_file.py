@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +113,3 @@ def _weights(name: str) -> Callable[[Any], torch.Tensor]:
         return torch.as_tensor(made.reshape(len(layer.numbers), -1).to(layer.scale.dtype))
 
     return weight
-
-
-def supported(tensors: Quantized) -> Iterable[str]:
-    """Formats among these that diffusers does not read."""
-    from diffusers.quantizers.gguf.utils import dequantize_functions
-
-    known = {kind.name for kind in dequantize_functions}
-    return sorted({name for _, name in tensors} - known)

@@ -80,12 +80,9 @@ def attending(name: str, device: str) -> Iterator[None]:
 
     if name in ("sage", "flash", "xformers") and not device.startswith("cuda"):
         raise UnsupportedParams(f"attention: {name} runs on CUDA alone, got {device}; nearest: native")
-    backend = attention_backend(name)
-    try:
-        backend.__enter__()
-    except (RuntimeError, ValueError, ImportError) as error:
-        raise UnsupportedParams(f"attention: {name} cannot be used here ({one_line(error)}); nearest: native") from None
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(attention_backend(name))
+        except (RuntimeError, ValueError, ImportError) as error:
+            raise UnsupportedParams(f"attention: {name} cannot be used here ({one_line(error)}); nearest: native") from None
         yield
-    finally:
-        backend.__exit__(None, None, None)

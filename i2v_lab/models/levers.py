@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -35,6 +36,10 @@ class Clock:
         """The scheduler took a step."""
         self.step, self.passes = self.step + 1, 0
 
+    def next_pass(self, *_: Any) -> None:
+        """A network was called: a hook of its forward pass."""
+        self.passes += 1
+
 
 @contextmanager
 def caching(networks: Sequence[torch.nn.Module], cache: Cache | None, clock: Clock) -> Iterator[None]:
@@ -49,34 +54,13 @@ def caching(networks: Sequence[torch.nn.Module], cache: Cache | None, clock: Clo
         if cache is not None:
             for network in networks:
                 stack.enter_context(_CACHES[cache.kind](network, cache, clock))
-                stack.enter_context(_counted(network, clock))
+                stack.enter_context(network.register_forward_hook(clock.next_pass))
         yield
 
 
-@contextmanager
-def _counted(network: torch.nn.Module, clock: Clock) -> Iterator[None]:
-    def count(*_: Any) -> None:
-        clock.passes += 1
-
-    handle = network.register_forward_hook(count)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def in_place(module: torch.nn.Module, work: Callable[..., Any]) -> Iterator[None]:
-    """A module with another forward pass; hooks of other libraries on the old one stay."""
-    before = module.__dict__.get("forward")
-    module.__dict__["forward"] = work
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.__dict__["forward"]
-        else:
-            module.__dict__["forward"] = before
+def in_place(module: torch.nn.Module, work: Callable[..., Any]) -> AbstractContextManager[Any]:
+    """A module with another forward pass, inside the block; hooks of other libraries on the old one stay."""
+    return mock.patch.object(module, "forward", work)
 
 
 @contextmanager
@@ -98,21 +82,11 @@ def _deep(unet: Any, cache: Cache, clock: Clock, kept: dict[int, torch.Tensor] |
         if not clock.now.reused:  # it is given the layers below and, after them, the skip connection
             kept[clock.passes] = given[0][:, : given[0].shape[1] - width].clone()
 
-    def down(block: Any) -> Callable[..., Any]:
-        true, count = block.forward, len(block.resnets) + bool(block.downsamplers)
-
+    def passed(true: Callable[..., Any], skips: int | None = None) -> Callable[..., Any]:
         def forward(hidden_states: torch.Tensor, *args: Any, **options: Any) -> Any:
-            if clock.now.reused:
-                return hidden_states, (hidden_states,) * count
-            return true(hidden_states, *args, **options)
-
-        return forward
-
-    def passed(block: Any) -> Callable[..., Any]:
-        true = block.forward
-
-        def forward(hidden_states: torch.Tensor, *args: Any, **options: Any) -> Any:
-            return hidden_states if clock.now.reused else true(hidden_states, *args, **options)
+            if not clock.now.reused:
+                return true(hidden_states, *args, **options)
+            return hidden_states if skips is None else (hidden_states, (hidden_states,) * skips)
 
         return forward
 
@@ -125,17 +99,14 @@ def _deep(unet: Any, cache: Cache, clock: Clock, kept: dict[int, torch.Tensor] |
 
         return forward
 
-    handle = last.resnets[-1].register_forward_pre_hook(keep)
-    try:
-        with ExitStack() as stack:
-            for block in unet.down_blocks:
-                stack.enter_context(in_place(block, down(block)))
-            for block in (unet.mid_block, *others):
-                stack.enter_context(in_place(block, passed(block)))
-            stack.enter_context(in_place(last, shallow(last.forward)))
-            yield
-    finally:
-        handle.remove()
+    with last.resnets[-1].register_forward_pre_hook(keep), ExitStack() as stack:
+        for block in unet.down_blocks:
+            skips = len(block.resnets) + bool(block.downsamplers)
+            stack.enter_context(in_place(block, passed(block.forward, skips)))
+        for block in (unet.mid_block, *others):
+            stack.enter_context(in_place(block, passed(block.forward)))
+        stack.enter_context(in_place(last, shallow(last.forward)))
+        yield
 
 
 def deep_halves(unet: Any, forward: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -162,16 +133,10 @@ def deep_halves(unet: Any, forward: Callable[..., Any]) -> tuple[Callable[..., A
     return full, shallow
 
 
-@contextmanager
-def _last_layer(block: torch.nn.Module) -> Iterator[None]:
-    """A block of a UNet with its last layer alone."""
+def _last_layer(block: torch.nn.Module) -> AbstractContextManager[Any]:
+    """A block of a UNet with its last layer alone, inside the block."""
     lists = {name: part for name, part in block.named_children() if isinstance(part, torch.nn.ModuleList)}
-    for name, part in lists.items():
-        block._modules[name] = torch.nn.ModuleList(part[-1:])
-    try:
-        yield
-    finally:
-        block._modules.update(lists)
+    return mock.patch.dict(block._modules, {name: torch.nn.ModuleList(part[-1:]) for name, part in lists.items()})
 
 
 @contextmanager
@@ -221,12 +186,17 @@ def _extended(network: torch.nn.Module, cache: Cache, clock: Clock) -> Iterator[
         yield
 
 
-@contextmanager
-def _first_block(network: Any, cache: Cache, clock: Clock) -> Iterator[None]:
+def _first_block(network: Any, cache: Cache, clock: Clock) -> AbstractContextManager[None]:
     """First-block cache of diffusers: the blocks after the first one run where its output changed by more than a threshold."""
     from diffusers.hooks import FirstBlockCacheConfig
 
-    network.enable_cache(FirstBlockCacheConfig(threshold=cache.number))
+    return _of_diffusers(network, FirstBlockCacheConfig(threshold=cache.number))
+
+
+@contextmanager
+def _of_diffusers(network: Any, config: Any) -> Iterator[None]:
+    """A network with a cache of diffusers' own."""
+    network.enable_cache(config)
     try:
         yield
     finally:
@@ -291,7 +261,7 @@ def measured_ratios(networks: Sequence[torch.nn.Module], clock: Clock, ratios: d
     with ExitStack() as stack:
         for network in networks:
             stack.enter_context(_by_magnitude(network, Cache("mag", 0), clock, ratios))
-            stack.enter_context(_counted(network, clock))
+            stack.enter_context(network.register_forward_hook(clock.next_pass))
         yield
 
 
@@ -303,7 +273,7 @@ def _faster(network: Any, cache: Cache, clock: Clock) -> Iterator[None]:
     def share() -> float:
         return clock.step / len(clock.steps)
 
-    network.enable_cache(FasterCacheConfig(
+    config = FasterCacheConfig(
         current_timestep_callback=lambda: 0 if clock.now.reused else 1000,
         unconditional_batch_skip_range=2**31,  # the range of timesteps alone decides
         spatial_attention_block_skip_range=2,
@@ -312,14 +282,10 @@ def _faster(network: Any, cache: Cache, clock: Clock) -> Iterator[None]:
         low_frequency_weight_callback=lambda _: 1.1 if 0.099 < share() < 0.901 else 1.0,
         high_frequency_weight_callback=lambda _: 1.1 if share() > 0.699 else 1.0,
         tensor_format="BFCHW",
-    ))  # fmt: skip
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)  # diffusers' call of it
-            yield
-    finally:
-        network._reset_stateful_cache()
-        network.disable_cache()
+    )
+    with _of_diffusers(network, config), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)  # diffusers' call of it
+        yield
 
 
 _CACHES: dict[str, Callable[[Any, Cache, Clock], AbstractContextManager[None]]] = {

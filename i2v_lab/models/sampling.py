@@ -11,6 +11,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 
 from i2v_lab.clip.levers import steps_of
 from i2v_lab.clip.params import ClipParams
-from i2v_lab.clip.progress import Preview, Progress
+from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import UnsupportedParams
 
 Predict = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
@@ -233,10 +234,6 @@ def denoise(
         else:
             (guidance,) = prediction
         latents = scheduler.step(guidance, timestep, latents, **extra).prev_sample
-        progress.step(_previewer(preview, latents) if preview else None)
+        # Of these latents, no loop variable's closure: a listener may call it after the loop has moved on.
+        progress.step(partial(preview, latents) if preview else None)
     return latents
-
-
-def _previewer(preview: Callable[[torch.Tensor], np.ndarray], latents: torch.Tensor) -> Preview:
-    # A function, not a loop variable's closure: a listener may call it after the loop has moved on.
-    return lambda: preview(latents)

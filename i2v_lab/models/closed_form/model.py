@@ -34,7 +34,7 @@ from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import Message, UnsupportedParams
-from i2v_lab.models.base import StageCost, VideoModel, Weightless, check_common
+from i2v_lab.models.base import StageCost, Weightless, check_common
 from i2v_lab.models.closed_form.canvas import FINE, Canvas, grid_size
 from i2v_lab.models.closed_form.cost import cost
 from i2v_lab.models.closed_form.mixture import Mixture, NoiseLevels
@@ -111,9 +111,7 @@ class ClosedForm(Weightless):
                        "name one, such as: camera panning left, zoom in, ocean waves, 镜头向左平移")]  # fmt: skip
 
     @classmethod
-    def cost(
-        cls, params: ClipParams, *, checkpoint: str, device: str, dtype: str, tier: int = 0, loaded: VideoModel | None = None
-    ) -> tuple[StageCost, ...]:
+    def cost(cls, params: ClipParams, **_: Any) -> tuple[StageCost, ...]:
         """See VideoModel.cost."""
         cls.check(params)
         return cost(params)

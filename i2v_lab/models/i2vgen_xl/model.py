@@ -14,7 +14,7 @@ from i2v_lab.clip.picture import Picture
 from i2v_lab.clip.progress import Progress
 from i2v_lab.clip.video import Frames
 from i2v_lab.errors import Message
-from i2v_lab.models.base import Own, StageCost, VideoModel, check_common, made_within_memory
+from i2v_lab.models.base import StageCost, VideoModel, check_common, made_within_memory
 from i2v_lab.models.checkpoint import Layout, open_checkpoint
 from i2v_lab.models.device import choose_device, choose_dtype
 from i2v_lab.models.i2vgen_xl.cost import cost
@@ -35,7 +35,7 @@ LAYOUT = Layout(
 FAST = {"resolution": "512p", "num_frames": 16, "num_inference_steps": 50, "guidance_interval": "0-0.45", "cache": "deep:3"}
 
 
-class I2VGenXL(Networks, Own):
+class I2VGenXL(Networks, VideoModel):
     """I2VGen-XL, loaded. Make one with `load`; it satisfies `VideoModel`.
 
     Attributes:
@@ -54,7 +54,7 @@ class I2VGenXL(Networks, Own):
         "quantization": ("int8", "fp8"),
         "compile": ("regional",),
     }
-    reads: ClassVar[frozenset[str]] = Own.reads | {"cache", *levers}
+    reads: ClassVar[frozenset[str]] = VideoModel.reads | {"cache", *levers}
     caches: ClassVar[tuple[str, ...]] = ("deep", "pab", "taylor")
     shares: ClassVar[str] = "guidance"
     size_multiple: ClassVar[int] = CELL  # whole latents; the UNet itself pads nothing and takes any number of them

@@ -76,7 +76,7 @@ def export_model(
     try:
         found = {}
         for name, network in networks.items():
-            found[name] = _write(network, calls[name].calls, part / name, to)
+            found[name] = _write(network, calls[name], part / name, to)
             progress.step()
         manifest = {
             "model": loaded.name, "fingerprint": loaded.fingerprint, "format": to, "height": params.height, "width": params.width,

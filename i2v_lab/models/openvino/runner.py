@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,25 +198,21 @@ class StandIn:
             ) from None
 
 
-class Recorder:
-    """Called in the place of a network's forward pass: it keeps what the network is called with, and has torch compute it."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        self.true = network.forward
-        self.calls: list[Call] = []
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        call = Call.of(self.true, args, options)
-        copies = {name: value.clone() for name, value in call.tensors.items()}  # a pipeline may write into its own
-        self.calls += Call(copies, call.rest).rows()
-        return self.true(*args, **options)
-
-
 @contextmanager
-def recorded(networks: Mapping[str, torch.nn.Module]) -> Iterator[dict[str, Recorder]]:
-    """Networks that keep what they are called with, inside the block."""
-    found = {name: Recorder(network) for name, network in networks.items()}
+def recorded(networks: Mapping[str, torch.nn.Module]) -> Iterator[dict[str, list[Call]]]:
+    """What networks are called with inside the block, where torch computes them as before: {name of the network: calls}."""
+    found: dict[str, list[Call]] = {name: [] for name in networks}
     with ExitStack() as stack:
         for name, network in networks.items():
-            stack.enter_context(in_place(network, found[name]))
+            stack.enter_context(in_place(network, _recording(network.forward, found[name])))
         yield found
+
+
+def _recording(true: Callable[..., Any], calls: list[Call]) -> Callable[..., Any]:
+    def forward(*args: Any, **options: Any) -> Any:
+        call = Call.of(true, args, options)
+        copies = {name: value.clone() for name, value in call.tensors.items()}  # a pipeline may write into its own
+        calls.extend(Call(copies, call.rest).rows())
+        return true(*args, **options)
+
+    return forward

@@ -11,12 +11,12 @@ import torch
 from i2v_lab.clip.params import OPTIONAL, ClipParams
 from i2v_lab.clip.picture import Picture, open_picture
 from i2v_lab.clip.progress import Preview, Progress
+from i2v_lab.models.kernels import DENOISERS
 from i2v_lab.models.levers import in_place
 from i2v_lab.models.openvino.library import check_here, device_of
 from i2v_lab.models.openvino.runner import Conversions, StandIn, recorded
 from i2v_lab.models.sampling import calls_of
 
-DENOISERS = ("unet", "transformer", "transformer_2")
 DECODERS = ("AutoencoderKL", "AutoencoderKLTemporalDecoder")
 """VAEs whose decoder is a function of its tensors. That of Wan keeps frames in Python lists, that of LTX-Video draws noise."""
 CALIBRATION: Mapping[str, Any] = {
@@ -98,7 +98,7 @@ def calibrate(
     progress.stage("calibrate", calls_of(run))
     with recorded(networks) as calls:
         model.make(open_picture(run.image), run, _Rehearsal(progress))
-    kept.keep_inputs({name: [call.arrays() for call in recorder.calls] for name, recorder in calls.items()})
+    kept.keep_inputs({name: [call.arrays() for call in given] for name, given in calls.items()})
 
 
 class _Rehearsal(Progress):

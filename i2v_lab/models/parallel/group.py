@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from i2v_lab.clip.progress import Preview, Progress
+from i2v_lab.clip.progress import Progress
 from i2v_lab.errors import I2VLabError, RunError
 from i2v_lab.portable import APART
 
@@ -74,10 +74,8 @@ class Group:
         """
         try:
             for process in self._processes if request else ():
-                assert process.stdin  # noqa: S101 - a pipe
                 with suppress(OSError):  # it ended, which its answer says
-                    pickle.dump(request, process.stdin)
-                    process.stdin.flush()
+                    _send(process, *request)
             return self._answered(what, progress)
         except BaseException:
             self.end()
@@ -103,18 +101,11 @@ class Group:
                 raise self._guilty(number, rest[0])
         return [found[number] for number in range(len(self.devices))]
 
-    @property
-    def _preview(self) -> Preview:
-        def ask() -> Any:
-            process = self._processes[0]
-            assert process.stdin  # noqa: S101 - a pipe
-            pickle.dump(("preview",), process.stdin)
-            process.stdin.flush()
-            if (made := self._previews.get(timeout=PREVIEW_SECONDS)) is None:
-                raise RunError("there is no preview")
-            return made
-
-        return ask
+    def _preview(self) -> Any:
+        _send(self._processes[0], "preview")
+        if (made := self._previews.get(timeout=PREVIEW_SECONDS)) is None:
+            raise RunError("there is no preview")
+        return made
 
     def _guilty(self, number: int, error: Exception) -> Exception:
         """The error to raise where a process failed: it may be that another one ended, and this one lost it."""
@@ -143,6 +134,12 @@ class Group:
         with suppress(OSError):
             return (self._folder / f"{number}.log").read_text("utf-8", "replace").strip()
         return ""
+
+
+def _send(process: subprocess.Popen[bytes], *request: Any) -> None:
+    assert process.stdin  # noqa: S101 - a pipe
+    pickle.dump(request, process.stdin)
+    process.stdin.flush()
 
 
 def _environment() -> dict[str, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -86,8 +87,7 @@ def _plan(network: Any) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _passes(model: Any) -> Iterator[None]:
+def _passes(model: Any) -> AbstractContextManager[Any]:
     """The first process predicts under the negative prompt, the second under the prompt; both get both predictions."""
     whole = model.predict
 
@@ -99,8 +99,4 @@ def _passes(model: Any) -> Iterator[None]:
         dist.all_gather(both, own.contiguous())
         return torch.cat(both)
 
-    model.predict = predict
-    try:
-        yield
-    finally:
-        del model.predict
+    return mock.patch.object(model, "predict", predict)
