@@ -199,6 +199,10 @@ def write_gguf(network: torch.nn.Module, file: Path, kind: str) -> None:
             writer.add_tensor(name, gguf.quants.quantize(numbers, format), raw_dtype=format)
         else:
             writer.add_tensor(name, numbers)
+    close_gguf(writer)
+
+
+def close_gguf(writer: gguf.GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -254,10 +258,16 @@ def test_a_wrong_gguf_file_is_one_line(ltx: Path, at_home: Path) -> None:
     (at_home / "cut.gguf").write_bytes(whole.read_bytes()[:-5000])
     (at_home / "none.gguf").write_bytes(b"not at all")
     write_gguf(torch.nn.Linear(64, 64), at_home / "other.gguf", "Q8_0")
+    odd = gguf.GGUFWriter(
+        str(at_home / "odd.gguf"), "tests"
+    )  # MXFP4: blocks of 32 numbers in 17 bytes, which diffusers cannot read
+    odd.add_tensor("weight", np.zeros((64, 34), np.uint8), raw_dtype=gguf.GGMLQuantizationType.MXFP4)
+    close_gguf(odd)
     for model, said in (
         ("ltx-video:cut.gguf", "cut.gguf: expected a whole GGUF file, got one that is cut or damaged"),
         ("ltx-video:none.gguf", "none.gguf: expected a whole GGUF file"),
         ("ltx-video:other.gguf", "other.gguf: expected the"),
+        ("ltx-video:odd.gguf", "odd.gguf: diffusers does not read MXFP4; take a file of BF16, F16, F32, IQ4_NL"),
         ("ltx-video:gone.gguf", "gone.gguf: no such file"),
         ("whole.gguf", "expected a family before a file of weights, such as ltx-video:whole.gguf"),
     ):

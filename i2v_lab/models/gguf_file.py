@@ -27,7 +27,7 @@ def read(path: Path) -> Any:
     """The file's GGUFReader; nothing but its head is read.
 
     Raises:
-        ModelError: gguf is not installed, or the file is none, cut or damaged.
+        ModelError: gguf is not installed; the file is none, cut or damaged; or diffusers does not read one of its formats.
     """
     if importlib.util.find_spec("gguf") is None:
         raise ModelError(f"{path}: GGUF files need gguf: pip install 'i2v_lab[families]'")
@@ -44,6 +44,11 @@ def read(path: Path) -> Any:
         raise ModelError(
             f"{path}: expected a whole GGUF file, got one that is cut or damaged ({one_line(error)}); fetch it again"
         ) from None
+    from diffusers.quantizers.gguf.utils import dequantize_functions
+
+    readable = {*PLAIN, *(kind.name for kind in dequantize_functions)}
+    if unknown := sorted({tensor.tensor_type.name for tensor in found.tensors} - readable):
+        raise ModelError(f"{path}: diffusers does not read {', '.join(unknown)}; take a file of {', '.join(sorted(readable))}")
     return found
 
 
@@ -55,7 +60,7 @@ def head(path: Path) -> bytes:
 
 
 def quantized(path: Path) -> Quantized:
-    """What of the file's tensors is quantized; formats that diffusers does not read are a ModelError."""
+    """What of the file's tensors is quantized. Raises ModelError as `read`."""
     found = [(tuple(map(int, reversed(tensor.shape))), tensor.tensor_type.name) for tensor in read(path).tensors]
     return [(shape, name) for shape, name in found if name not in PLAIN]
 
