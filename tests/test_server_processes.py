@@ -168,6 +168,22 @@ def test_a_server_killed_with_five_jobs_waiting_leaves_none_forgotten_and_makes_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_the_address_of_a_server_on_ipv6_is_one_that_answers(host, tmp_path):
+    server = Server(tmp_path)
+    begun = start_command("serve", "--host", host, "--port", server.port, "--background", cwd=tmp_path, env=server.environment())
+    out, err = begun.communicate(timeout=120)
+    assert begun.returncode == 0, err
+    try:
+        address = f"http://[::1]:{server.port}/?token={TOKEN}"
+        assert f"i2v_lab is at {address}\n" in out
+        assert requests.get(address, timeout=60).ok
+    finally:
+        ended = start_command("serve", "--stop", "--port", server.port, cwd=tmp_path, env=server.environment())
+        assert ended.communicate(timeout=120) and ended.returncode == 0
+
+
+@pytest.mark.slow
 def test_the_server_runs_in_the_background_and_ends_gracefully(tmp_path):
     server = Server(tmp_path, I2V_LAB_SERVER__STOP_SECONDS="0")
     env = server.environment()

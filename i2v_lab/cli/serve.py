@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 BEGIN_SECONDS = 120  # until the page answers: importing torch takes long on a cold disk
 LOG_VARIABLE = "I2V_SERVE_LOG"  # passes the log file to a start in the background; not a setting
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - asked about, not listened on
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - {all addresses of this machine: the one that it has for itself}
 TOKEN_BYTES = 24  # random, of a token that is made here
 DETACHED = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "DETACHED_PROCESS", 0)  # on Windows
 KILL_SECONDS = 60.0  # beyond `stop_seconds`
@@ -120,7 +120,8 @@ def _open_log(settings: Settings) -> Path:
 
 def _address(host: str, port: int, token: str) -> str:
     """Where the page is, for a browser on this machine."""
-    shown = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
+    here = EVERYWHERE.get(host, host)
+    shown = f"[{here}]" if ":" in here else here
     return f"http://{shown}:{port}/{f'?token={token}' if token else ''}"
 
 
@@ -236,9 +237,9 @@ def _start(settings: Settings, token: str, path: Path) -> None:
 def _answers(settings: Settings) -> bool:
     import httpx
 
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.server.host, settings.server.host)  # noqa: S104
     try:
-        return httpx.get(f"http://{host}:{settings.server.port}/api/health", timeout=5, trust_env=False).is_success
+        address = f"{_address(settings.server.host, settings.server.port, '')}api/health"
+        return httpx.get(address, timeout=5, trust_env=False).is_success
     except httpx.HTTPError:
         return False
 

@@ -22,7 +22,7 @@ from i2v_lab.devices.turns import lock_folder
 from i2v_lab.errors import I2VLabError
 from i2v_lab.portable import replace
 from i2v_lab.settings import Settings
-from i2v_lab.store.processes import lives, own_name
+from i2v_lab.store.processes import lives, own_name, pid_of
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +98,9 @@ def find_server(port: int) -> Any:
     """The psutil.Process of the server of this user on a port; None where there is none."""
     import psutil
 
-    with suppress(ValueError, KeyError, psutil.Error):
-        return psutil.Process(int(_read_state(port)["process"].split(":")[1]))
+    with suppress(psutil.Error):
+        if number := pid_of(_read_state(port).get("process", "")):
+            return psutil.Process(number)
     return None
 
 
