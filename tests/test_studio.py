@@ -281,6 +281,10 @@ def test_sentences_and_pictures_are_one_a_line_and_a_large_sweep_is_confirmed(op
     assert sweeps._definition()["axes"] == {"prompt": "zoom -> [pan]"}
     sweeps.use_pictures([Path("a, b.jpg"), Path("c.jpg")])
     assert sweeps._definition()["axes"] == {"image": ["a, b.jpg", "c.jpg"], "prompt": "zoom -> [pan]"}
+    for tab in (sweeps, studio._tunes):
+        tab.set_axes([("num_inference_steps", "4, 8"), ("num_inference_steps", "10")])
+        tab.run.click()
+        assert "num_inference_steps: given twice; remove one of the two axes" in tab.fault.value
     sweeps.set_axes([("seed", "100..150")])
     sweeps.run.click()
     until(lambda: sweeps.confirm.children)

@@ -113,6 +113,19 @@ class AxisTab:
         """(field, values) of each axis, as they were entered."""
         return [(row.field.value, row.values.value) for row in self.rows]
 
+    def given_axes(self) -> dict[str, Any]:
+        """{field: its values, or the text of a range}.
+
+        Raises:
+            I2VLabError: a field has two axes.
+        """
+        axes: dict[str, Any] = {}
+        for row in self.rows:
+            if row.field.value in axes:
+                raise I2VLabError(f"{row.field.value}: given twice; remove one of the two axes")
+            axes[row.field.value] = row.given()
+        return axes
+
     def _remove(self, row: AxisRow) -> None:
         self.set_axes([(one.field.value, one.values.value) for one in self.rows if one is not row])
 

@@ -136,11 +136,7 @@ class SweepTab(AxisTab):
 
     def _definition(self) -> dict[str, Any]:
         """The sweep as Sweep takes it."""
-        axes: dict[str, Any] = {}
-        for row in self.rows:
-            if row.field.value in axes:
-                raise I2VLabError(f"{row.field.value}: given twice; remove one of the two axes")
-            axes[row.field.value] = row.given()
+        axes = self.given_axes()
         if not axes:
             raise I2VLabError("expected at least one axis with values; add one")
         kept = self.base.given() if self.base else {}

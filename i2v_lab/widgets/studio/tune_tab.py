@@ -94,7 +94,7 @@ class TuneTab(AxisTab):
         """What is entered. Raises I2VLabError where something is wrong."""
         if self.base is None:
             raise I2VLabError(self.strings("base_wrong"))
-        space = {row.field.value: row.given() for row in self.rows}
+        space = self.given_axes()
         base = {name: value for name, value in self.base.given().items() if name not in space and name != "seed"}
         limits = [part.strip() for part in self.limits.value.split(",") if part.strip()]
         return Tune(name="studio", base=base, space=space, goal=self.goal.value, limits=limits, budget={"clips": self.budget.value},
