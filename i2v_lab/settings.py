@@ -18,7 +18,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from i2v_lab import rights
 from i2v_lab.errors import SettingsError, explain, meant
 from i2v_lab.portable import NOT_IN_NAMES, is_device
-from i2v_lab.textfile import parse_yaml, read_text
 
 CONFIG_NAME = "config.yaml"
 ENV_PREFIX = "I2V_LAB_"
@@ -218,6 +217,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; empty where there is no such file."""
     if not path.exists():
         return {}
+    from i2v_lab.textfile import parse_yaml, read_text  # YAML takes longer to import than the rest of this module
+
     expected = "keys and values such as 'model: closed-form'"
     text = read_text(path, SettingsError, expected)
     try:

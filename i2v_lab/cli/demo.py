@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import webbrowser
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,4 +63,6 @@ def demo(
     tell(f"Found: {(found.heads or found.found)[0].en}")
     tell(f"Report: {made.html.as_uri()}" + ("" if open_report else " (i2v-lab demo --open opens it)"))
     if open_report:
+        import webbrowser
+
         webbrowser.open(made.html.as_uri())

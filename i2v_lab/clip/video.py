@@ -180,7 +180,9 @@ def _finish(info: VideoInfo, directory: Path, stem: str, comment: str | None) ->
         if comment is not None and format == "gif":
             gif_comment.insert(partial, comment)
             info = replace(probe(partial), padded=info.padded)
-        with partial.open("rb") as file:  # some disks report only now that they are full
+        with partial.open(
+            "r+b"
+        ) as file:  # some disks report only now that they are full; Windows flushes what may be written alone
             os.fsync(file.fileno())
         return replace(info, path=publish(partial, directory, stem, format))
 
