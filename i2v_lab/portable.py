@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -42,6 +43,21 @@ def cache_folder(name: str) -> Path | None:
 def replace(source: Path, target: Path) -> None:
     """Give a file another name, in place of the file that has it. Windows refuses that while another program reads one of them."""
     when_free(lambda: source.replace(target))
+
+
+def write_text(place: Path, text: str) -> None:
+    """Write a file of text, whole or not at all: until then a reader finds the file that was there before.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    part = place.with_name(f".{place.name[:40]}-{secrets.token_hex(4)}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        replace(part, place)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def when_free(work: Callable[[], T], seconds: float = PATIENCE) -> T:

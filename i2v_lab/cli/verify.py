@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ import typer
 from i2v_lab.cli.options import with_settings
 from i2v_lab.cli.terminal import listening, remark, show_table, tell, working
 from i2v_lab.errors import ParamsError
-from i2v_lab.portable import replace
+from i2v_lab.portable import write_text
 
 if TYPE_CHECKING:
     from i2v_lab.settings import Settings
@@ -57,9 +56,7 @@ def _say(result: Result) -> None:
 
 
 def _write(place: Path, content: dict[str, Any]) -> None:
-    part = place.with_name(f".{place.name}-{secrets.token_hex(4)}.part")
-    part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    replace(part, place)
+    write_text(place, json.dumps(content, indent=1) + "\n")
     remark(f"{place} has the report; it names no user, no host and no path")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from i2v_lab.clip.record import RunRecord
 from i2v_lab.devices.hardware import GIB
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.base import StageCost
-from i2v_lab.portable import replace
+from i2v_lab.portable import write_text
 from i2v_lab.store import Store
 
 FOLDER, MARGINS = "measured", "margins.json"
@@ -39,10 +38,7 @@ def keep(directory: Path, records: Iterable[RunRecord], margins: Mapping[str, fl
     store = Store(directory / FOLDER)
     store.save_many(record.model_copy(update={"clip": "", "sweep": ""}) for record in records)
     if margins:
-        place = directory / FOLDER / MARGINS
-        part = place.with_name(f".{secrets.token_hex(4)}.part")
-        part.write_text(json.dumps({**_margins(directory), **margins}), "utf-8")
-        replace(part, place)
+        write_text(directory / FOLDER / MARGINS, json.dumps({**_margins(directory), **margins}))
 
 
 def margin_bytes(directory: Path, device_name: str, total: int) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -15,7 +14,7 @@ from typing import Literal
 import psutil
 
 from i2v_lab.errors import STOPPED_BY_HAND, Stop
-from i2v_lab.portable import replace
+from i2v_lab.portable import write_text
 
 After = Literal["", "cell", "step"]
 STOP_FILE = "stop"
@@ -75,9 +74,7 @@ class SweepStop:
 
 def ask_to_stop(folder: Path, after: Literal["cell", "step"]) -> None:
     """Ask the process that runs the sweep of a folder to stop: after this cell, or after this step."""
-    part = folder / f".{STOP_FILE}.{os.getpid()}"
-    part.write_text(after, encoding="utf-8")
-    replace(part, folder / STOP_FILE)
+    write_text(folder / STOP_FILE, after)
 
 
 @contextmanager

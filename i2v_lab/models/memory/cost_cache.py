@@ -7,7 +7,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from i2v_lab.errors import ModelError
-from i2v_lab.portable import cache_folder, replace
+from i2v_lab.portable import cache_folder, write_text
 
 log = logging.getLogger(__name__)
 
@@ -75,13 +74,9 @@ def _read(name: str) -> Mapping[str, int] | None:
 
 def _write(name: str, found: Mapping[str, int]) -> Mapping[str, int]:
     if place := cache_folder("costs"):
-        part = place / f".{name[:16]}-{secrets.token_hex(4)}.part"
         try:
             place.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(dict(found)), "utf-8")
-            replace(part, place / f"{name}.json")
+            write_text(place / f"{name}.json", json.dumps(dict(found)))
         except OSError as error:
-            log.info("%s was not kept: %s", part, error)  # it will be run again, no more
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
+            log.info("%s was not kept: %s", name, error)  # it will be run again, no more
     return found
