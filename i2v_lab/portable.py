@@ -45,7 +45,7 @@ def replace(source: Path, target: Path) -> None:
     when_free(lambda: source.replace(target))
 
 
-def write_text(place: Path, text: str) -> None:
+def write_whole(place: Path, text: str) -> None:
     """Write a file of text, whole or not at all: until then a reader finds the file that was there before.
 
     Raises:

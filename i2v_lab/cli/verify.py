@@ -12,7 +12,7 @@ import typer
 from i2v_lab.cli.options import with_settings
 from i2v_lab.cli.terminal import listening, remark, show_table, tell, working
 from i2v_lab.errors import ParamsError
-from i2v_lab.portable import write_text
+from i2v_lab.portable import write_whole
 
 if TYPE_CHECKING:
     from i2v_lab.settings import Settings
@@ -56,7 +56,7 @@ def _say(result: Result) -> None:
 
 
 def _write(place: Path, content: dict[str, Any]) -> None:
-    write_text(place, json.dumps(content, indent=1) + "\n")
+    write_whole(place, json.dumps(content, indent=1) + "\n")
     remark(f"{place} has the report; it names no user, no host and no path")
 
 

@@ -13,7 +13,7 @@ from i2v_lab.clip.record import RunRecord
 from i2v_lab.devices.hardware import GIB
 from i2v_lab.errors import I2VLabError
 from i2v_lab.models.base import StageCost
-from i2v_lab.portable import write_text
+from i2v_lab.portable import write_whole
 from i2v_lab.store import Store
 
 FOLDER, MARGINS = "measured", "margins.json"
@@ -38,7 +38,7 @@ def keep(directory: Path, records: Iterable[RunRecord], margins: Mapping[str, fl
     store = Store(directory / FOLDER)
     store.save_many(record.model_copy(update={"clip": "", "sweep": ""}) for record in records)
     if margins:
-        write_text(directory / FOLDER / MARGINS, json.dumps({**_margins(directory), **margins}))
+        write_whole(directory / FOLDER / MARGINS, json.dumps({**_margins(directory), **margins}))
 
 
 def margin_bytes(directory: Path, device_name: str, total: int) -> int | None:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from i2v_lab.devices.turns import lock_folder
 from i2v_lab.errors import I2VLabError
-from i2v_lab.portable import write_text
+from i2v_lab.portable import write_whole
 from i2v_lab.settings import Settings
 from i2v_lab.store.processes import lives, own_name, pid_of
 
@@ -80,7 +80,7 @@ def state_file(port: int) -> Path:
 
 def write_state(settings: Settings) -> None:
     """Note that this process serves."""
-    write_text(state_file(settings.server.port), json.dumps({"process": own_name(), "output": str(settings.output.directory)}))
+    write_whole(state_file(settings.server.port), json.dumps({"process": own_name(), "output": str(settings.output.directory)}))
 
 
 def _read_state(port: int) -> dict[str, str]:

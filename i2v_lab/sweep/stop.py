@@ -14,7 +14,7 @@ from typing import Literal
 import psutil
 
 from i2v_lab.errors import STOPPED_BY_HAND, Stop
-from i2v_lab.portable import write_text
+from i2v_lab.portable import write_whole
 
 After = Literal["", "cell", "step"]
 STOP_FILE = "stop"
@@ -74,7 +74,7 @@ class SweepStop:
 
 def ask_to_stop(folder: Path, after: Literal["cell", "step"]) -> None:
     """Ask the process that runs the sweep of a folder to stop: after this cell, or after this step."""
-    write_text(folder / STOP_FILE, after)
+    write_whole(folder / STOP_FILE, after)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from i2v_lab.errors import ModelError
-from i2v_lab.portable import cache_folder, write_text
+from i2v_lab.portable import cache_folder, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def _write(name: str, found: Mapping[str, int]) -> Mapping[str, int]:
     if place := cache_folder("costs"):
         try:
             place.mkdir(parents=True, exist_ok=True)
-            write_text(place / f"{name}.json", json.dumps(dict(found)))
+            write_whole(place / f"{name}.json", json.dumps(dict(found)))
         except OSError as error:
             log.info("%s was not kept: %s", name, error)  # it will be run again, no more
     return found
