@@ -177,6 +177,7 @@ def test_the_address_of_a_server_on_ipv6_is_one_that_answers(host, tmp_path):
     try:
         address = f"http://[::1]:{server.port}/?token={TOKEN}"
         assert f"i2v_lab is at {address}\n" in out
+        assert not re.search(r"http://\d+\.", out)  # it serves IPv6 alone
         assert requests.get(address, timeout=60).ok
     finally:
         ended = start_command("serve", "--stop", "--port", server.port, cwd=tmp_path, env=server.environment())

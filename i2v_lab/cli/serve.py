@@ -130,7 +130,7 @@ def _show(settings: Settings, token: str, path: Path) -> None:
     host, port = settings.server.host, settings.server.port
     tell(f"i2v_lab is at {_address(host, port, token)}")
     if host in EVERYWHERE:
-        tell(f"for other machines: {_address(_network_name(), port, token)}")
+        tell(f"for other machines: {_address(_network_name(host), port, token)}")
     tell(f"API: /api/docs; JupyterLab: /lab; log: {path}")
 
 
@@ -152,10 +152,11 @@ def _open(host: str, port: int, token: str) -> None:
         remark("no browser could be opened here; open the address yourself", "yellow")
 
 
-def _network_name() -> str:
-    """The address of this machine for others; nothing is sent to find it."""
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))
+def _network_name(host: str) -> str:
+    """The address of this machine for others, of the kind that `host` serves; nothing is sent to find it."""
+    kind, far = (socket.AF_INET6, "2001:db8::1") if ":" in host else (socket.AF_INET, "192.0.2.1")
+    with suppress(OSError), socket.socket(kind, socket.SOCK_DGRAM) as probe:
+        probe.connect((far, 9))
         return str(probe.getsockname()[0])
     return socket.gethostname()
 
