@@ -205,15 +205,10 @@ class Forecaster:
             return 1.0, 0
         key = (case.family.name, case.device, case.model.fingerprint if case.model is not None else "")
         if key not in self._corrections:
-            self._corrections[key] = 1.0, 0  # while it is found
-            try:
-                self._corrections[key] = correction(
-                    self._stores, case.family.name, self._name_of(case), case.model.fingerprint if case.model is not None else None,
-                    lambda record: case.cost(record.params, record.actual_tier or 0, record.dtype) if record.params else (),
-                )  # fmt: skip
-            except BaseException:
-                del self._corrections[key]
-                raise
+            self._corrections[key] = correction(
+                self._stores, case.family.name, self._name_of(case), case.model.fingerprint if case.model is not None else None,
+                lambda record: case.cost(record.params, record.actual_tier or 0, record.dtype) if record.params else (),
+            )  # fmt: skip
         return self._corrections[key]
 
 
