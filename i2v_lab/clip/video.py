@@ -180,10 +180,8 @@ def _finish(info: VideoInfo, directory: Path, stem: str, comment: str | None) ->
         if comment is not None and format == "gif":
             gif_comment.insert(partial, comment)
             info = replace(probe(partial), padded=info.padded)
-        with partial.open(
-            "r+b"
-        ) as file:  # some disks report only now that they are full; Windows flushes what may be written alone
-            os.fsync(file.fileno())
+        with partial.open("r+b") as file:  # Windows flushes only what is open for writing
+            os.fsync(file.fileno())  # some disks report only now that they are full
         return replace(info, path=publish(partial, directory, stem, format))
 
 
