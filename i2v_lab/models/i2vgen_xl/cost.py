@@ -120,7 +120,11 @@ class PartCost(NamedTuple):
     flops: int
 
 
-CODE = (__file__, *(str(module.__file__) for module in (networks, levers, parts, quantized, tiers, tracker)))
+CODE = (
+    __file__,
+    Path(__file__).parents[1] / "checkpoint.py",
+    *(str(module.__file__) for module in (networks, levers, parts, quantized, tiers, tracker)),
+)
 
 
 class _Runner:

@@ -34,7 +34,10 @@ HERE = Path(__file__).parent
 CODE = (
     *sorted(HERE.glob("cost*.py")),
     *(HERE / name for name in ("offload.py", "schedulers.py", "watch.py")),
-    *(HERE.parent / name for name in ("levers.py", "quantize.py", "gguf_file.py", "memory/tiers.py", "memory/tracker.py")),
+    *(
+        HERE.parent / name
+        for name in ("checkpoint.py", "levers.py", "quantize.py", "gguf_file.py", "memory/tiers.py", "memory/tracker.py")
+    ),
 )
 
 
