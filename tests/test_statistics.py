@@ -230,5 +230,6 @@ def test_the_plot_of_quality_and_cost_names_what_nothing_beats():
     texts = [text.get_text() for text in report.pareto_plot(table, ["guidance_scale", "seed", "image"]).axes[0].texts]
     assert texts == ["1", "2", "3"]  # and what they are is below
     assert "guidance_scale 9" in report.pareto_plot(table, ["guidance_scale", "seed", "image"]).names
+    assert report.pareto_plot(table, ["guidance_scale"], cost="memory").axes[0].get_xlabel().endswith("(GiB)")
     with pytest.raises(InputError, match="more or less is better"):
         report.pareto_clips(table, ["guidance_scale"], "motion")

@@ -26,16 +26,16 @@ _WIDE, _TALL = 11, 13  # pixels of a number
 _LABELS = 8  # settings that are named in the plot of quality and cost
 
 
-def settings_table(table: pd.DataFrame, axes: Sequence[str], quality: str) -> pd.DataFrame:
+def settings_table(table: pd.DataFrame, axes: Sequence[str], quality: str, cost: str = "seconds") -> pd.DataFrame:
     """The rows of `statistics.settings`, each with its label; settings without a clip are left out.
 
     The first clip of a shape has the mean time of the other clips of its setting.
 
     Raises:
-        InputError: a metric or an axis that is not there, or a metric without a better side.
+        InputError: a metric or an axis that is not there, a metric without a better side, or another cost.
     """
     shown = shown_axes(table, axes)
-    found = statistics.settings(timing.as_warm(table, axes), shown, quality)
+    found = statistics.settings(timing.as_warm(table, axes), shown, quality, cost)
     found = found[found["run"].notna()] if len(found) else found
     words = dict(zip(table.index, map(in_words, labels(table, shown)), strict=True))
     return found.assign(
@@ -47,20 +47,22 @@ def _lacking(clips: int) -> str:
     return f" ({clips} clip{'s' * (clips != 1)} missing)" if clips else ""
 
 
-def pareto_plot(table: pd.DataFrame, axes: Sequence[str], quality: str | None = None) -> NotebookFigure | None:
+def pareto_plot(
+    table: pd.DataFrame, axes: Sequence[str], quality: str | None = None, cost: str = "seconds"
+) -> NotebookFigure | None:
     """Quality against cost, a point for each setting; the settings that no other beats are joined, numbered and named below.
 
     Grey settings are beaten for sure; hollow ones are not on the line, but cannot be told from it by chance.
 
     Args:
-        quality: a metric; None: agreement with the prompt, or the next of QUALITIES that was measured.
+        quality: a metric; None: agreement with the prompt, or the next of QUALITIES that was measured. cost: "seconds" or "memory".
 
     Returns:
         The figure, 6 inches wide; None where nothing was measured.
     """
     if (name := quality or quality_of(table)) is None:
         return None
-    found = settings_table(table, axes, name)
+    found = settings_table(table, axes, name, cost)
     found = found[found["mean"].notna()]
     if found.empty:
         return None
@@ -74,7 +76,7 @@ def pareto_plot(table: pd.DataFrame, axes: Sequence[str], quality: str | None = 
     panel.errorbar(open_["cost"], open_["mean"], yerr=error_bars(open_), mfc="white", **look)
     panel.errorbar(front["cost"], front["mean"], yerr=error_bars(front), color=STYLES[1][0], marker="s", markersize=7, linewidth=1.4,
                    capsize=3, elinewidth=1)  # fmt: skip
-    panel.set_xlabel("time per clip, model loaded (s)")
+    panel.set_xlabel("time per clip, model loaded (s)" if cost == "seconds" else f"{statistics.peak_memory(table)[1]} (GiB)")
     panel.set_ylabel(metric_label(name))
     panel.set_xlim(0, 1.15 * float(found["cost"].max()) or 1)
     panel.margins(y=0.18)
@@ -121,9 +123,9 @@ def _within(box: Bbox, outer: Bbox) -> bool:
     return bool(outer.x0 <= box.x0 and box.x1 <= outer.x1 and outer.y0 <= box.y0 and box.y1 <= outer.y1)
 
 
-def pareto_clips(table: pd.DataFrame, axes: Sequence[str], quality: str | None = None) -> pd.DataFrame:
+def pareto_clips(table: pd.DataFrame, axes: Sequence[str], quality: str | None = None, cost: str = "seconds") -> pd.DataFrame:
     """The rows of the table to show beside `pareto_plot`: the first clip of each setting that no other beats."""
     if (name := quality or quality_of(table)) is None:
         return table.iloc[:0]
-    found = settings_table(table, axes, name)
+    found = settings_table(table, axes, name, cost)
     return table.loc[found[found["front"]].sort_values("cost")["run"].tolist()]
