@@ -177,6 +177,10 @@ def test_many_columns_go_on_in_a_second_band_and_too_many_cells_are_refused():
     assert layout.height <= mosaic.HEIGHT_AIM
     assert sum(words.lines == ("seed 39",) for words in layout.texts) == 1
     assert sum(words.lines == ("guidance_scale 2",) for words in layout.texts) > 1  # in each band
+    six = arrange(table_of(guidance_scale=range(3), seed=range(6)), ["guidance_scale", "seed"])
+    small = video.VideoInfo(Path("x.mp4"), 12, 288, 192, Fraction(8), 1, "h264", (0, 0))
+    places = mosaic.lay_out(six, [small] * 18).places  # a little smaller, in one band
+    assert len({place.top for place in places}) == 3 and {place.width for place in places} <= set(range(216, 288))
     huge = arrange(table_of(guidance_scale=range(40), seed=range(60)), ["guidance_scale", "seed"])
     with pytest.raises(InputError, match=r"40 x 60 cells .* where"):
         mosaic.lay_out(huge, [info] * 2400)

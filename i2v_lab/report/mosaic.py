@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 WIDTH_MAX = 1920  # pixels
 HEIGHT_AIM, HEIGHT_MAX = 2160, 8192  # clips get smaller down to CLIP_MIN to stay below the first; beyond the second: an error
 CLIP_MIN = 96  # pixels: in narrower clips nothing can be seen, unless they were made so
+SHRUNK_LEAST = 0.75  # of the size of the clips: rather so much smaller than the last columns in a band of their own
 HEAD_MIN = 110  # pixels: the least width of a label
 STRETCH_BYTES = 256 * 2**20  # of frames that are made at once
 GAP = 12
@@ -166,6 +167,9 @@ def lay_out(grid: Grid, infos: Sequence[video.VideoInfo | str]) -> VideoLayout:
     shape = max((info.height / info.width for info in clips), default=0.5)
     head = 0 if grid.wraps else min(_natural(grid.rows), WIDTH_MAX // 5)
     width = min(widest, WIDTH_MAX - head - 3 * GAP)
+    in_one_band = (WIDTH_MAX - head - 2 * GAP) // len(grid.columns) - GAP
+    if not grid.wraps and in_one_band >= SHRUNK_LEAST * width:
+        width = min(width, in_one_band)
     while True:
         layout = _at_width(grid, head, width, round(width * shape))
         if layout.height <= HEIGHT_AIM or width <= CLIP_MIN:
