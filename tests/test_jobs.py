@@ -8,13 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from held import suspend, until
+from held import held, until
 
 from i2v_lab.clip.params import ClipParams
 from i2v_lab.errors import Stop
@@ -73,24 +72,6 @@ def add(runner: JobRunner, clip: ClipParams, **more: object) -> Job:
 def ended(runner: JobRunner, job: Job) -> Job:
     until(lambda: runner.status(job.id).job.ended)
     return runner.status(job.id).job
-
-
-@contextmanager
-def held(jobs: Jobs, job: Job) -> Iterator[psutil.Process]:
-    """While the worker of a job is suspended at one of its first steps."""
-
-    def begun() -> bool:
-        now = jobs.get(job.id)
-        return bool(now and now.stage == "denoise" and now.step > 2)
-
-    until(begun)
-    worker = psutil.Process(int(jobs.get(job.id).worker.split(":")[1]))  # type: ignore[union-attr]
-    suspend(worker, jobs.database.file)
-    try:
-        yield worker
-    finally:
-        with suppress(psutil.NoSuchProcess):
-            worker.resume()
 
 
 def test_jobs_are_made_in_their_order_and_each_change_is_reported(runner):
